@@ -1,0 +1,244 @@
+//! What a pipeline says about a request while it works on it, and how these sayings add up to an answer.
+
+use crate::error::RequestError;
+use crate::pipeline::RequestId;
+
+/// One thing that happened to one request. Nothing is retracted: text is emitted only when it is final.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The request has joined the batch for the first time.
+    Started {
+        /// Tokens the model reads.
+        prompt_tokens: u32,
+        /// How many of them were found in the cache.
+        cached_tokens: u32,
+    },
+    /// More of one row's text.
+    Text(TextDelta),
+    /// How far the work is, where it is counted in steps; a later one replaces an earlier one.
+    Progress {
+        /// Steps done.
+        done: u32,
+        /// Steps in all.
+        total: u32,
+    },
+    /// Terminal: every row has ended.
+    Done(Usage),
+    /// Terminal: no answer, and why.
+    Failed(RequestError),
+}
+
+impl Event {
+    /// Whether this is the last event of its request.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Failed(_))
+    }
+
+    /// Takes `next` into this event if a slow reader loses nothing by it; gives it back otherwise.
+    ///
+    /// # Errors
+    /// `next` itself, when the two do not merge.
+    pub fn absorb(&mut self, next: Event) -> Result<(), Event> {
+        match (self, next) {
+            (Self::Text(held), Self::Text(more))
+                if held.row == more.row && held.finish.is_none() =>
+            {
+                held.text.push_str(&more.text);
+                held.tokens.extend(more.tokens);
+                held.finish = more.finish;
+                Ok(())
+            }
+            (Self::Progress { done, total }, Self::Progress { done: d, total: t }) => {
+                (*done, *total) = (d, t);
+                Ok(())
+            }
+            (_, next) => Err(next),
+        }
+    }
+
+    /// Bytes this event holds on the host, roughly: what a reader who stays away costs.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Text(delta) => {
+                let tops: usize = delta.tokens.iter().map(|t| t.top.len()).sum();
+                64 + delta.text.len() + delta.tokens.len() * 64 + tops * 48
+            }
+            _ => 64,
+        }
+    }
+}
+
+/// A piece of a row's text, whole in characters and clear of any stop string.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TextDelta {
+    /// Which of the request's rows.
+    pub row: u32,
+    /// The text.
+    pub text: String,
+    /// The tokens decided since the last delta; their bytes may lie before or beyond `text`.
+    pub tokens: Vec<Token>,
+    /// Set on the row's last delta.
+    pub finish: Option<FinishReason>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// The bytes it stands for; may be part of a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability, where the request asked for it and it has one.
+    pub logprob: Option<f32>,
+    /// The most likely tokens at this place, most likely first.
+    pub top: Vec<TopToken>,
+    /// Whether it belongs to the prompt (echo).
+    pub prompt: bool,
+}
+
+/// An alternative to a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopToken {
+    /// Its id.
+    pub id: u32,
+    /// The bytes it stands for.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// Why a row ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model ended its answer, or a stop string or token was reached.
+    Stop,
+    /// The token or character limit, or the context window, was reached.
+    Length,
+}
+
+impl FinishReason {
+    /// The word that OpenAI's dialect has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// What a request consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens read.
+    pub prompt_tokens: u32,
+    /// Of these, found in the cache.
+    pub cached_tokens: u32,
+    /// Tokens written, over all rows.
+    pub completion_tokens: u32,
+}
+
+/// Where a step puts its events.
+#[derive(Debug, Default)]
+pub struct Events(Vec<(RequestId, Event)>);
+
+impl Events {
+    /// Adds an event of a request.
+    pub fn push(&mut self, id: RequestId, event: Event) {
+        self.0.push((id, event));
+    }
+
+    /// Takes all events, oldest first.
+    pub fn drain(&mut self) -> impl Iterator<Item = (RequestId, Event)> + '_ {
+        self.0.drain(..)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A request's events added up: the whole answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Collected {
+    /// One entry per row, in row order.
+    pub rows: Vec<RowOutput>,
+    /// Set once the terminal event was seen.
+    pub usage: Usage,
+}
+
+/// One row of an answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowOutput {
+    /// The text.
+    pub text: String,
+    /// The tokens it was made of.
+    pub tokens: Vec<Token>,
+    /// Why it ended; `None` while it has not.
+    pub finish: Option<FinishReason>,
+}
+
+impl Collected {
+    /// Adds an event. `true` when it was the last one.
+    ///
+    /// # Errors
+    /// The request's own error.
+    pub fn add(&mut self, event: Event) -> Result<bool, RequestError> {
+        match event {
+            Event::Text(delta) => {
+                let row = delta.row as usize;
+                if self.rows.len() <= row {
+                    self.rows.resize_with(row + 1, RowOutput::default);
+                }
+                if let Some(out) = self.rows.get_mut(row) {
+                    out.text.push_str(&delta.text);
+                    out.tokens.extend(delta.tokens);
+                    out.finish = delta.finish.or(out.finish);
+                }
+                Ok(false)
+            }
+            Event::Done(usage) => {
+                self.usage = usage;
+                Ok(true)
+            }
+            Event::Failed(error) => Err(error),
+            Event::Started { .. } | Event::Progress { .. } => Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(row: u32, text: &str) -> Event {
+        Event::Text(TextDelta {
+            row,
+            text: text.into(),
+            ..TextDelta::default()
+        })
+    }
+
+    #[test]
+    fn deltas_of_one_row_merge_and_others_do_not() {
+        let mut held = text(0, "a");
+        assert_eq!(held.absorb(text(0, "b")), Ok(()));
+        assert_eq!(held, text(0, "ab"));
+        assert_eq!(held.absorb(text(1, "c")), Err(text(1, "c")));
+        let done = Event::Done(Usage::default());
+        assert_eq!(held.absorb(done.clone()), Err(done));
+    }
+
+    #[test]
+    fn merged_or_not_the_answer_is_the_same() {
+        let mut merged = text(0, "a");
+        merged.absorb(text(0, "b")).unwrap();
+        let (mut one, mut two) = (Collected::default(), Collected::default());
+        one.add(merged).unwrap();
+        two.add(text(0, "a")).unwrap();
+        two.add(text(0, "b")).unwrap();
+        assert_eq!(one, two);
+    }
+}

@@ -1,0 +1,21 @@
+//! What a pipeline is, for everybody above and below it: inputs, events, errors and the step machine's trait.
+//! Apart from the modalities and from the engine so that the two sides meet here and nowhere else; knows no tensor and no HTTP.
+
+pub mod error;
+pub mod event;
+pub mod input;
+pub mod pipeline;
+pub mod random;
+
+#[cfg(feature = "testing")]
+pub mod contract;
+#[cfg(feature = "testing")]
+pub mod mock;
+
+pub use error::{ErrorKind, LoadError, RequestError, StepError};
+pub use event::{Collected, Event, Events, FinishReason, RowOutput, TextDelta, Token, Usage};
+pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
+pub use pipeline::{
+    Activity, Admission, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare,
+    Prepared, RequestId, Step, Ticket,
+};

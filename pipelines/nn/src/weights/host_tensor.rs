@@ -1,0 +1,296 @@
+//! One tensor as it lies in the checkpoint: a name, a dtype, a shape and a range of bytes that somebody keeps alive.
+//! Apart from where it came from (`directory`, `embedded`) and from how numbers are converted (`convert`).
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use memmap2::Mmap;
+
+use super::convert;
+use crate::error::{NnError, Result};
+
+/// Checkpoints are little-endian, and bytes are handed to candle as they are.
+#[cfg(target_endian = "big")]
+compile_error!("weights are read in place, which needs a little-endian machine");
+
+/// What keeps a tensor's bytes alive.
+#[derive(Clone)]
+pub(super) enum Backing {
+    /// A file mapped read-only.
+    Mapped(Arc<Mmap>),
+    /// Bytes compiled into the binary.
+    Static(&'static [u8]),
+    /// Bytes in memory: converted, or arrived over a network.
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Backing {
+    /// All the bytes, of which a tensor is a range.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// One tensor as it lies in the checkpoint, on the host: dtype, shape and bytes (of a mapped file, static or owned).
+/// Cheap to clone: the bytes are shared.
+#[derive(Clone)]
+pub struct HostTensor {
+    name: Arc<str>,
+    dtype: DType,
+    shape: Arc<[usize]>,
+    backing: Backing,
+    /// Inside `backing`; exactly as long as shape × dtype says. Both are checked by every constructor.
+    range: Range<usize>,
+}
+
+impl HostTensor {
+    /// A tensor over a range of shared bytes.
+    ///
+    /// # Errors
+    /// [`NnError::TensorBytes`] when the range is not inside the backing or not what shape and dtype need.
+    pub(super) fn over(
+        name: impl Into<Arc<str>>,
+        dtype: DType,
+        shape: impl Into<Arc<[usize]>>,
+        backing: Backing,
+        range: Range<usize>,
+    ) -> Result<Self> {
+        let (name, shape) = (name.into(), shape.into());
+        let found = backing.bytes().get(range.clone()).map_or(0, <[u8]>::len);
+        if byte_len(dtype, &shape) != Some(found) {
+            return Err(NnError::TensorBytes {
+                name: name.to_string(),
+                dtype: dtype.as_str().to_owned(),
+                shape: shape.to_vec(),
+                found,
+            });
+        }
+        Ok(Self {
+            name,
+            dtype,
+            shape,
+            backing,
+            range,
+        })
+    }
+
+    /// A tensor over bytes of its own, little-endian and row-major.
+    ///
+    /// # Errors
+    /// [`NnError::TensorBytes`] when `bytes` is not as long as shape and dtype say.
+    pub fn from_bytes(
+        name: impl Into<String>,
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+    ) -> Result<Self> {
+        let range = 0..bytes.len();
+        let backing = Backing::Owned(Arc::new(bytes));
+        Self::over(name.into(), dtype, shape, backing, range)
+    }
+
+    /// The name in the checkpoint, as in `model.layers.0.self_attn.q_proj.weight`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The dtype of [`bytes`](Self::bytes).
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape, row-major; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many numbers it holds.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The bytes, little-endian and row-major. They may be unaligned for the dtype: a checkpoint promises nothing.
+    pub fn bytes(&self) -> &[u8] {
+        // The constructors have checked the range; an empty slice is unreachable and better than a panic.
+        self.backing.bytes().get(self.range.clone()).unwrap_or(&[])
+    }
+
+    /// Whether the bytes are a mapped file's: the first touch of a page may read from the disk.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.backing, Backing::Mapped(_))
+    }
+
+    /// A tensor on `device` in `dtype`. Equal dtypes are copied as they are, whatever they are; others are converted
+    /// among f32, f16 and bf16, on the CPU by all threads and elsewhere by the device.
+    ///
+    /// # Errors
+    /// [`NnError::DType`] for a conversion from or to anything else, [`NnError::Candle`] when the device is out of memory.
+    pub fn to_tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
+        let shape = &*self.shape;
+        if self.dtype == dtype {
+            return Ok(Tensor::from_raw_buffer(
+                self.bytes(),
+                dtype,
+                shape,
+                device,
+            )?);
+        }
+        self.expect_float(self.dtype)?;
+        self.expect_float(dtype)?;
+        if !device.is_cpu() {
+            let stored = Tensor::from_raw_buffer(self.bytes(), self.dtype, shape, device)?;
+            return Ok(stored.to_dtype(dtype)?);
+        }
+        // Typed vectors, so that candle takes them over without another copy.
+        let elements = self.elements();
+        let tensor = match dtype {
+            DType::F16 => {
+                let mut numbers: Vec<f16> = bytemuck::zeroed_vec(elements);
+                self.convert_into(dtype, bytemuck::cast_slice_mut(&mut numbers))?;
+                Tensor::from_vec(numbers, shape, device)?
+            }
+            DType::BF16 => {
+                let mut numbers: Vec<bf16> = bytemuck::zeroed_vec(elements);
+                self.convert_into(dtype, bytemuck::cast_slice_mut(&mut numbers))?;
+                Tensor::from_vec(numbers, shape, device)?
+            }
+            _ => {
+                let mut numbers: Vec<f32> = bytemuck::zeroed_vec(elements);
+                self.convert_into(dtype, bytemuck::cast_slice_mut(&mut numbers))?;
+                Tensor::from_vec(numbers, shape, device)?
+            }
+        };
+        Ok(tensor)
+    }
+
+    /// Itself when it has this dtype already, else a converted copy in memory, made by all threads. Rounds to nearest, ties to
+    /// even, as candle and torch do.
+    ///
+    /// # Errors
+    /// [`NnError::DType`] when either dtype is none of f32, f16 and bf16.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        if self.dtype == dtype {
+            return Ok(self.clone());
+        }
+        let mut bytes: Vec<u8> = bytemuck::zeroed_vec(self.elements() * dtype.size_in_bytes());
+        self.convert_into(dtype, &mut bytes)?;
+        let range = 0..bytes.len();
+        Self::over(
+            self.name.clone(),
+            dtype,
+            self.shape.clone(),
+            Backing::Owned(Arc::new(bytes)),
+            range,
+        )
+    }
+
+    /// The numbers as f32, for what is small and kept wide: norms, biases, positions.
+    ///
+    /// # Errors
+    /// [`NnError::DType`] when it is none of f32, f16 and bf16.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        self.expect_float(self.dtype)?;
+        let mut numbers: Vec<f32> = bytemuck::zeroed_vec(self.elements());
+        self.convert_into(DType::F32, bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok(numbers)
+    }
+
+    /// `len` rows along dimension 0, from row `start`; shares the bytes.
+    ///
+    /// # Errors
+    /// [`NnError::Rows`] when there are not that many, or the tensor is a scalar.
+    pub fn rows(&self, start: usize, len: usize) -> Result<Self> {
+        let have = self.shape.first().copied().unwrap_or(0);
+        let end = start.checked_add(len).filter(|end| *end <= have);
+        let (Some(end), false) = (end, self.shape.is_empty()) else {
+            return Err(NnError::Rows {
+                name: self.name.to_string(),
+                start,
+                len,
+                have,
+            });
+        };
+        // A tensor with no rows has no bytes, and then both ends are 0.
+        let row_bytes = self.range.len().checked_div(have).unwrap_or(0);
+        let mut shape = self.shape.to_vec();
+        if let Some(first) = shape.first_mut() {
+            *first = len;
+        }
+        let range = self.range.start + start * row_bytes..self.range.start + end * row_bytes;
+        Self::over(
+            self.name.clone(),
+            self.dtype,
+            shape,
+            self.backing.clone(),
+            range,
+        )
+    }
+
+    /// Says that the shape is what the model's configuration asks for.
+    ///
+    /// # Errors
+    /// [`NnError::Shape`] with both shapes.
+    pub fn expect_shape(&self, expected: &[usize]) -> Result<()> {
+        if *self.shape == *expected {
+            return Ok(());
+        }
+        Err(NnError::Shape {
+            name: self.name.to_string(),
+            found: self.shape.to_vec(),
+            expected: expected.to_vec(),
+        })
+    }
+
+    fn expect_float(&self, dtype: DType) -> Result<()> {
+        match dtype {
+            DType::F32 | DType::F16 | DType::BF16 => Ok(()),
+            other => Err(NnError::DType {
+                name: self.name.to_string(),
+                found: other.as_str().to_owned(),
+            }),
+        }
+    }
+
+    fn convert_into(&self, dtype: DType, out: &mut [u8]) -> Result<()> {
+        self.expect_float(self.dtype)?;
+        self.expect_float(dtype)?;
+        convert::floats(self.bytes(), self.dtype, out, dtype);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HostTensor {
+    /// Name, dtype and shape, without the numbers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "HostTensor({} {:?} {:?}, {})",
+            self.name,
+            self.dtype,
+            self.shape,
+            match self.backing {
+                Backing::Mapped(_) => "mapped",
+                Backing::Static(_) => "static",
+                Backing::Owned(_) => "owned",
+            }
+        )
+    }
+}
+
+/// shape × dtype in bytes, or nothing when it does not fit a `usize` or the dtype has no whole bytes.
+fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
+    let element = dtype.size_in_bytes();
+    if element == 0 {
+        return None;
+    }
+    shape
+        .iter()
+        .try_fold(element, |bytes, dimension| bytes.checked_mul(*dimension))
+}

@@ -1,0 +1,4 @@
+//! The worker: everything that is not tensor work. `main.rs` only parses and dispatches; tests and benches use this library.
+
+pub mod api;
+pub mod engine;
