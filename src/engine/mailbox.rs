@@ -1,0 +1,189 @@
+//! What lies between the engine's thread and one reader: bounded, never blocking the engine. Text that waits is merged,
+//! progress is replaced, and when too much lies here the engine is told that the reader is behind.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chandler_core::{ErrorKind, Event, RequestError};
+use tokio::sync::Notify;
+
+/// Bytes that may wait for a reader before its request is parked.
+const HIGH_WATER: usize = 256 * 1024;
+/// Bytes below which a parked request goes on.
+const LOW_WATER: usize = 64 * 1024;
+
+/// How a posted event fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It waits for the reader.
+    Taken,
+    /// It waits, and so much else does that the request should pause.
+    Stalled,
+    /// Nobody will read it.
+    Gone,
+}
+
+/// The letters of one request.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Events with their weights in bytes; a merged event has the sum.
+    waiting: VecDeque<(Event, usize)>,
+    weight: usize,
+    gone: bool,
+    /// The terminal event has been posted.
+    sealed: bool,
+}
+
+impl Mailbox {
+    /// A panic while the lock is held leaves the letters whole, so a poisoned lock is used as it is.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event. Never blocks on the reader.
+    pub(super) fn post(&self, event: Event) -> Delivery {
+        let mut state = self.lock();
+        if state.gone {
+            return Delivery::Gone;
+        }
+        debug_assert!(!state.sealed, "an event after the terminal one");
+        state.sealed |= event.is_terminal();
+        let weight = event.weight();
+        state.weight += weight;
+        let unmerged = match state.waiting.back_mut() {
+            Some((held, held_weight)) => match held.absorb(event) {
+                Ok(()) => {
+                    *held_weight += weight;
+                    None
+                }
+                Err(event) => Some(event),
+            },
+            None => Some(event),
+        };
+        if let Some(event) = unmerged {
+            state.waiting.push_back((event, weight));
+        }
+        let stalled = state.weight > HIGH_WATER && !state.sealed;
+        drop(state);
+        self.arrived.notify_one();
+        if stalled {
+            Delivery::Stalled
+        } else {
+            Delivery::Taken
+        }
+    }
+
+    /// The next event; `None` after the terminal one. The flag says that a parked request may go on.
+    pub(super) async fn take(&self) -> (Option<Event>, bool) {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let mut state = self.lock();
+                if let Some((event, weight)) = state.waiting.pop_front() {
+                    let before = state.weight;
+                    state.weight -= weight;
+                    let eased = before > LOW_WATER && state.weight <= LOW_WATER;
+                    return (Some(event), eased);
+                }
+                if state.sealed {
+                    return (None, false);
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Whether a parked request may go on.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().weight <= LOW_WATER
+    }
+
+    /// The reader has left; what waits is dropped. `true` when the request had not ended yet.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.lock();
+        state.gone = true;
+        state.waiting.clear();
+        state.weight = 0;
+        !state.sealed
+    }
+}
+
+/// The engine's end of a mailbox. Dropped without a terminal event, it posts one: no reader waits for ever.
+#[derive(Debug)]
+pub(super) struct Outbox(Arc<Mailbox>);
+
+impl Outbox {
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self(mailbox)
+    }
+
+    pub(super) fn post(&self, event: Event) -> Delivery {
+        self.0.post(event)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let open = {
+            let state = self.0.lock();
+            !state.sealed && !state.gone
+        };
+        if open {
+            let error = RequestError::new(ErrorKind::NotReady, "the worker is stopping");
+            self.0.post(Event::Failed(error.with_retry_after(1)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chandler_core::{TextDelta, Usage};
+
+    use super::*;
+
+    fn text(n: usize) -> Event {
+        Event::Text(TextDelta {
+            text: "x".repeat(n),
+            ..TextDelta::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn waiting_text_is_merged_and_nothing_is_lost() {
+        let mailbox = Mailbox::default();
+        for _ in 0..1000 {
+            assert_eq!(mailbox.post(text(3)), Delivery::Taken);
+        }
+        mailbox.post(Event::Done(Usage::default()));
+        assert_eq!(mailbox.take().await.0, Some(text(3000)));
+        assert_eq!(mailbox.take().await.0, Some(Event::Done(Usage::default())));
+        assert_eq!(mailbox.take().await.0, None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_stays_away_stalls_the_request_and_eases_it_on_return() {
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.post(text(HIGH_WATER)), Delivery::Stalled);
+        assert!(!mailbox.has_room());
+        let (event, eased) = mailbox.take().await;
+        assert!(event.is_some() && eased && mailbox.has_room());
+    }
+
+    #[test]
+    fn a_closed_mailbox_holds_nothing() {
+        let mailbox = Mailbox::default();
+        mailbox.post(text(10));
+        assert!(mailbox.close());
+        assert_eq!(mailbox.post(text(10)), Delivery::Gone);
+    }
+}

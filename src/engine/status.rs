@@ -1,0 +1,69 @@
+//! What state a worker is in, from the first instant to the last: one enum, so that no two flags can disagree.
+
+use std::fmt;
+
+/// The state of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Not ready yet.
+    Loading(Loading),
+    /// A request would be served.
+    Ready,
+    /// Finishing what runs; nothing new is taken.
+    Draining,
+    /// Ended as asked.
+    Stopped,
+    /// Ended by a failure that concerns every request: the model did not load or the device is gone.
+    Failed(String),
+}
+
+/// How far loading is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loading {
+    /// What is being done.
+    pub stage: Stage,
+    /// Bytes of weights that are in memory.
+    pub done_bytes: u64,
+    /// Bytes of weights in all; 0 while unknown.
+    pub total_bytes: u64,
+}
+
+/// The stages of a cold start, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The thread has started.
+    Starting,
+    /// Weights are coming into memory.
+    ReadingWeights,
+    /// Layers are being put together.
+    BuildingModel,
+    /// The first pass runs.
+    WarmingUp,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::ReadingWeights => "reading weights",
+            Self::BuildingModel => "building the model",
+            Self::WarmingUp => "warming up",
+        })
+    }
+}
+
+impl Loading {
+    /// The first instant.
+    pub const STARTING: Self = Self {
+        stage: Stage::Starting,
+        done_bytes: 0,
+        total_bytes: 0,
+    };
+}
+
+impl Status {
+    /// Whether a request could be served, now or after waiting.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed(_))
+    }
+}

@@ -1,0 +1,531 @@
+//! The engine's thread: it owns the pipeline, and loops over receive, admit, step, deliver. Nothing here waits for a client.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use chandler_core::{
+    Activity, Admission, ErrorKind, Event, Events, LoadError, Pipeline, Prepare, Prepared,
+    RequestError, RequestId, Step, StepError, Ticket,
+};
+use tokio::sync::watch;
+
+use super::handle::{EngineOptions, LoadProgress, Place, Signal};
+use super::mailbox::{Delivery, Outbox};
+use super::recovery::{Recovery, Verdict};
+use super::stats::{Stats, Timeline};
+use super::status::{Stage, Status};
+
+/// What the handle sends.
+pub(super) enum Command<T> {
+    Submit(Box<Job<T>>),
+    Signal(Signal),
+    Drain,
+}
+
+/// A request on its way to the batch, or back from it.
+pub(super) struct Job<T> {
+    pub(super) ticket: Ticket,
+    pub(super) prepared: T,
+    pub(super) outbox: Outbox,
+    pub(super) timeline: Timeline,
+    /// Its place in the queue, until it is first admitted.
+    pub(super) place: Option<Place>,
+    /// Failed batches it was part of.
+    pub(super) strikes: u8,
+}
+
+/// What a request leaves here while the pipeline holds it.
+struct Running {
+    ticket: Ticket,
+    outbox: Outbox,
+    timeline: Timeline,
+    strikes: u8,
+}
+
+/// A request whose reader is behind.
+struct Parked<T> {
+    job: Job<T>,
+    since: Instant,
+}
+
+/// What the thread is given besides the model.
+pub(super) struct Surroundings {
+    pub(super) options: EngineOptions,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) stats: Arc<Stats>,
+}
+
+/// Loads, warms up, serves, ends. An error is one that ends the engine.
+pub(super) fn live<P: Pipeline>(
+    load: impl FnOnce(&LoadProgress<'_>) -> Result<P, LoadError>,
+    progress: &LoadProgress<'_>,
+    open: impl FnOnce(Arc<dyn Prepare<Prepared = P::Prepared>>),
+    commands: Receiver<Command<P::Prepared>>,
+    around: Surroundings,
+) -> Result<(), String> {
+    let started = Instant::now();
+    let mut pipeline = load(progress).map_err(|error| error.to_string())?;
+    progress.stage(Stage::WarmingUp);
+    warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
+    open(pipeline.preparer());
+    around.stats.holds(pipeline.footprint());
+    around.stats.occupied(pipeline.occupancy());
+    let loading = around.status.send_if_modified(|status| {
+        let loading = matches!(status, Status::Loading(_));
+        if loading {
+            *status = Status::Ready;
+        }
+        loading
+    });
+    debug_assert!(loading, "nobody else ends the loading state");
+    tracing::info!(
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "model loaded"
+    );
+    let mut worker = Worker {
+        pipeline,
+        commands,
+        around,
+        queue: VecDeque::new(),
+        running: BTreeMap::new(),
+        parked: Vec::new(),
+        recovery: Recovery::default(),
+        draining: None,
+        orphaned: false,
+    };
+    worker.serve()
+}
+
+/// Runs the model's own sample request, so that the first user does not pay for first times.
+fn warm_up<P: Pipeline>(pipeline: &mut P) -> Result<(), String> {
+    let preparer = pipeline.preparer();
+    let prepared = preparer
+        .prepare(preparer.warm_up())
+        .map_err(|e| e.to_string())?;
+    if let Admission::Refused(error) = pipeline.admit(Ticket::new(u64::MAX), prepared) {
+        return Err(error.to_string());
+    }
+    let mut events = Events::default();
+    while pipeline
+        .step(&mut events)
+        .map_err(|e| e.to_string())?
+        .activity
+        == Activity::Worked
+    {
+        for (_, event) in events.drain() {
+            if let Event::Failed(error) = event {
+                return Err(error.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Worker<P: Pipeline> {
+    pipeline: P,
+    commands: Receiver<Command<P::Prepared>>,
+    around: Surroundings,
+    queue: VecDeque<Job<P::Prepared>>,
+    running: BTreeMap<RequestId, Running>,
+    parked: Vec<Parked<P::Prepared>>,
+    recovery: Recovery<P::Prepared>,
+    /// When the drain's grace ends.
+    draining: Option<Instant>,
+    /// Every handle is gone.
+    orphaned: bool,
+}
+
+impl<P: Pipeline> Worker<P> {
+    fn serve(&mut self) -> Result<(), String> {
+        let mut waiting = false;
+        loop {
+            self.receive(waiting);
+            self.expire_parked();
+            self.resume_parked();
+            if self.is_over() {
+                return Ok(());
+            }
+            self.admit();
+            waiting = match self.step() {
+                Ok(step) => step.activity != Activity::Worked,
+                Err(StepError::Fatal(message)) => return Err(self.give_up(&message)),
+                Err(error) => {
+                    self.recover(error)?;
+                    false
+                }
+            };
+            self.around.stats.occupied(self.pipeline.occupancy());
+        }
+    }
+
+    /// Takes what was sent; blocks only when there is nothing to do.
+    fn receive(&mut self, waiting: bool) {
+        let busy = !self.queue.is_empty() && self.running.is_empty() || self.recovery.is_active();
+        if waiting && !busy {
+            let alarm = match (self.parked.is_empty(), self.draining) {
+                (true, None) => Duration::from_secs(3600),
+                _ => Duration::from_millis(50),
+            };
+            match self.commands.recv_timeout(alarm) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.orphan(),
+            }
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.orphan(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command<P::Prepared>) {
+        match command {
+            Command::Submit(job) => self.queue.push_back(*job),
+            Command::Signal(Signal::Cancel(id)) => self.forget(id),
+            Command::Signal(Signal::CaughtUp) => {}
+            Command::Drain => {
+                let grace = self.around.options.drain_grace;
+                self.draining.get_or_insert_with(|| Instant::now() + grace);
+            }
+        }
+    }
+
+    fn orphan(&mut self) {
+        self.orphaned = true;
+        self.draining.get_or_insert_with(Instant::now);
+    }
+
+    /// The caller has left: wherever the request is, it goes.
+    fn forget(&mut self, id: RequestId) {
+        let timeline = if let Some(running) = self.running.remove(&id) {
+            self.pipeline.cancel(id);
+            if self.running.is_empty() {
+                self.recovery.trial_over();
+            }
+            Some(running.timeline)
+        } else {
+            self.take_waiting(|job| job.ticket.id == id)
+                .pop()
+                .map(|job| job.timeline)
+        };
+        if let Some(timeline) = timeline {
+            self.around.stats.cancelled(timeline.elapsed());
+        }
+    }
+
+    /// Takes jobs out of every place where they wait.
+    fn take_waiting(&mut self, gone: impl Fn(&Job<P::Prepared>) -> bool) -> Vec<Job<P::Prepared>> {
+        let mut taken = self.recovery.take_where(&gone);
+        let (out, keep): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(&gone);
+        self.queue = keep.into();
+        taken.extend(out);
+        let (out, keep): (Vec<_>, Vec<_>) = self.parked.drain(..).partition(|p| gone(&p.job));
+        self.parked = keep;
+        taken.extend(out.into_iter().map(|p| p.job));
+        taken
+    }
+
+    /// Whether a drain has ended, by finishing or by its grace.
+    fn is_over(&mut self) -> bool {
+        let Some(deadline) = self.draining else {
+            return false;
+        };
+        let held = self.queue.len() + self.running.len() + self.parked.len() + self.recovery.held();
+        if held > 0 && Instant::now() < deadline {
+            return false;
+        }
+        if held > 0 && !self.orphaned {
+            tracing::warn!(
+                requests = held,
+                "the grace has ended; what still runs is answered with an error"
+            );
+        }
+        let error =
+            RequestError::new(ErrorKind::NotReady, "the worker is stopping").with_retry_after(1);
+        self.fail_everything(&error);
+        true
+    }
+
+    fn fail_everything(&mut self, error: &RequestError) {
+        for (id, running) in std::mem::take(&mut self.running) {
+            self.pipeline.cancel(id);
+            self.post_failure(&running.outbox, &running.timeline, error.clone());
+        }
+        for job in self.take_waiting(|_| true) {
+            self.post_failure(&job.outbox, &job.timeline, error.clone());
+        }
+    }
+
+    fn give_up(&mut self, message: &str) -> String {
+        let error = RequestError::internal(format!("the device is lost: {message}"));
+        self.fail_everything(&error);
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Submit(job) = command {
+                self.post_failure(&job.outbox, &job.timeline, error.clone());
+            }
+        }
+        format!("the device is lost: {message}")
+    }
+
+    fn post_failure(&self, outbox: &Outbox, timeline: &Timeline, error: RequestError) {
+        self.around.stats.failed(timeline.elapsed());
+        // Why ignored: nobody reads, nobody is told.
+        let _ = outbox.post(Event::Failed(error));
+    }
+
+    /// Fills the batch: suspects alone, everyone else in order of arrival.
+    fn admit(&mut self) {
+        if self.recovery.is_active() {
+            if self.running.is_empty()
+                && let Some(job) = self.recovery.next_suspect()
+                && let Some(back) = self.offer(job)
+            {
+                self.recovery.put_back(back);
+            }
+            return;
+        }
+        for job in self.recovery.rejoining().into_iter().rev() {
+            self.queue.push_front(job);
+        }
+        while let Some(job) = self.queue.pop_front() {
+            let running = self.pipeline.occupancy().rows;
+            if !self.recovery.allows(running, job.prepared.cost().rows) {
+                self.queue.push_front(job);
+                return;
+            }
+            if let Some(back) = self.offer(job) {
+                self.queue.push_front(back);
+                return;
+            }
+        }
+    }
+
+    /// Offers a job to the pipeline; it comes back when there is no room.
+    fn offer(&mut self, job: Job<P::Prepared>) -> Option<Job<P::Prepared>> {
+        let Job {
+            ticket,
+            prepared,
+            outbox,
+            mut timeline,
+            place,
+            strikes,
+        } = job;
+        match self.pipeline.admit(ticket.clone(), prepared) {
+            Admission::Taken => {
+                timeline.admitted();
+                drop(place);
+                self.running.insert(
+                    ticket.id,
+                    Running {
+                        ticket,
+                        outbox,
+                        timeline,
+                        strikes,
+                    },
+                );
+                None
+            }
+            Admission::Full(prepared) if self.running.is_empty() => {
+                drop(prepared);
+                let message = "the request does not fit this worker even when it runs alone";
+                self.post_failure(
+                    &outbox,
+                    &timeline,
+                    RequestError::new(ErrorKind::OutOfMemory, message),
+                );
+                self.recovery.trial_over();
+                None
+            }
+            Admission::Full(prepared) => Some(Job {
+                ticket,
+                prepared,
+                outbox,
+                timeline,
+                place,
+                strikes,
+            }),
+            Admission::Refused(error) => {
+                self.post_failure(&outbox, &timeline, error);
+                self.recovery.trial_over();
+                None
+            }
+        }
+    }
+
+    /// One step of the pipeline, its events delivered. A panic in it is a failed batch.
+    fn step(&mut self) -> Result<Step, StepError> {
+        let mut events = Events::default();
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.pipeline.step(&mut events)));
+        let step = match stepped {
+            Ok(result) => result?,
+            Err(panic) => return Err(StepError::Batch(panic_message(panic.as_ref()))),
+        };
+        if step.activity == Activity::Worked {
+            self.around.stats.stepped(step);
+        }
+        let mut stalled = Vec::new();
+        for (id, event) in events.drain() {
+            if self.deliver(id, event) == Some(Delivery::Stalled) {
+                stalled.push(id);
+            }
+        }
+        for id in stalled {
+            self.park(id);
+        }
+        if step.activity == Activity::Worked {
+            self.judge();
+        }
+        Ok(step)
+    }
+
+    fn deliver(&mut self, id: RequestId, event: Event) -> Option<Delivery> {
+        let running = self.running.get_mut(&id)?;
+        if matches!(event, Event::Text(_)) {
+            running.timeline.text_arrived();
+        }
+        let ending = match &event {
+            Event::Done(usage) => Some(Ok(*usage)),
+            Event::Failed(_) => Some(Err(())),
+            _ => None,
+        };
+        let delivery = running.outbox.post(event);
+        if let Some(ending) = ending {
+            let took = running.timeline.elapsed();
+            match ending {
+                Ok(usage) => self.around.stats.completed(usage, took),
+                Err(()) => self.around.stats.failed(took),
+            }
+            self.running.remove(&id);
+            if self.running.is_empty() {
+                self.recovery.trial_over();
+            }
+        }
+        Some(delivery)
+    }
+
+    /// After a good step: is the suspect that runs alone believed?
+    fn judge(&mut self) {
+        let strikes = self.running.values().map(|r| r.strikes).max().unwrap_or(0);
+        if self.recovery.stepped(strikes) == Verdict::Release
+            && let Some(id) = self.running.keys().next().copied()
+            && let Some(job) = self.take_out(id)
+        {
+            self.recovery.clear(job);
+        }
+    }
+
+    /// Takes a running request out of the pipeline, to go on later where it stands.
+    fn take_out(&mut self, id: RequestId) -> Option<Job<P::Prepared>> {
+        let Running {
+            ticket,
+            outbox,
+            timeline,
+            strikes,
+        } = self.running.remove(&id)?;
+        let Some(prepared) = self.pipeline.suspend(id) else {
+            let lost = RequestError::internal("the request was lost between two steps");
+            self.post_failure(&outbox, &timeline, lost);
+            return None;
+        };
+        Some(Job {
+            ticket,
+            prepared,
+            outbox,
+            timeline,
+            place: None,
+            strikes,
+        })
+    }
+
+    /// The batch failed. Alone, the request gets the error; in company, all are tried alone.
+    fn recover(&mut self, error: StepError) -> Result<(), String> {
+        let members: Vec<RequestId> = self.running.keys().copied().collect();
+        let rows = self.pipeline.occupancy().rows;
+        tracing::warn!(%error, requests = members.len(), rows, "a batch failed");
+        let mut jobs: Vec<_> = members
+            .into_iter()
+            .filter_map(|id| self.take_out(id))
+            .collect();
+        let reset = catch_unwind(AssertUnwindSafe(|| self.pipeline.reset()));
+        if let Some(message) = match reset {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic_message(panic.as_ref())),
+        } {
+            self.recovery.suspect(jobs);
+            return Err(self.give_up(&message));
+        }
+        if matches!(error, StepError::OutOfMemory(_)) {
+            self.recovery.out_of_memory(rows);
+        }
+        if jobs.len() > 1 {
+            jobs.iter().for_each(|_| self.around.stats.retried());
+            self.recovery.suspect(jobs);
+        } else if let Some(job) = jobs.pop() {
+            self.post_failure(&job.outbox, &job.timeline, error.into_request_error());
+            self.recovery.trial_over();
+        }
+        Ok(())
+    }
+
+    /// Pauses a request whose reader is behind.
+    fn park(&mut self, id: RequestId) {
+        if let Some(job) = self.take_out(id) {
+            self.parked.push(Parked {
+                job,
+                since: Instant::now(),
+            });
+            if self.running.is_empty() {
+                self.recovery.trial_over();
+            }
+        }
+    }
+
+    fn resume_parked(&mut self) {
+        let (ready, keep): (Vec<_>, Vec<_>) = self
+            .parked
+            .drain(..)
+            .partition(|parked| parked.job.outbox.has_room());
+        self.parked = keep;
+        for parked in ready {
+            self.queue.push_front(parked.job);
+        }
+    }
+
+    /// Ends requests whose reader stayed away too long.
+    fn expire_parked(&mut self) {
+        let stall = self.around.options.stall;
+        let (late, keep): (Vec<_>, Vec<_>) = self
+            .parked
+            .drain(..)
+            .partition(|parked| parked.since.elapsed() >= stall);
+        self.parked = keep;
+        for Parked { job, .. } in late {
+            self.around.stats.cancelled(job.timeline.elapsed());
+            let message = format!("the answer was not read for {} s", stall.as_secs());
+            let _ = job.outbox.post(Event::Failed(RequestError::new(
+                ErrorKind::Timeout,
+                message,
+            )));
+        }
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let said = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!(
+        "a panic: {}",
+        said.as_deref().unwrap_or("without a message")
+    )
+}
