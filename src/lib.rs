@@ -1,4 +1,9 @@
 //! The worker: everything that is not tensor work. `main.rs` only parses and dispatches; tests and benches use this library.
 
 pub mod api;
+pub mod catalog;
+pub mod cli;
+pub mod config;
 pub mod engine;
+mod nearest;
+pub mod weights;

@@ -1,70 +1,7 @@
-"""Kinds of question that have an answer: each joins a table of facts to the wordings that ask for it."""
-
-import dataclasses
-import random
+"""The categories of question that have an answer: each joins a table of facts to the wordings that ask for it."""
 
 import facts
-from wordings import NOUN_FRAMES, QUESTION_FRAMES, Split, choose, parts
-
-EMBEDDED_FRAMES = parts("""
-tell me {e}.
-do you know {e}?
-can you tell me {e}?
-could you say {e}?
-i want to know {e}.
-i wonder {e}.
-please tell me {e}.
----
-i am trying to find out {e}.
-would you happen to know {e}?
-""")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fact:
-    """One thing the model knows, as sentences: what is asked for, and the answer."""
-    category: str
-    subject: str
-    asked: str  # how a question spells the subject (an alias, perhaps)
-    value: str
-    answer: str
-    topic: str  # what "What did I ask about?" is answered with
-    json: str | None = None
-
-
-class Category:
-    """Wordings with `{x}` for the subject, training and held out, and the sentence that answers them."""
-
-    def __init__(self, name, rows, answer, topic, nouns="", questions="", embedded="", json=None, aliases=None):
-        self.name, self.rows, self.answer, self.topic, self.json = name, rows, answer, topic, json
-        self.nouns, self.questions, self.embedded = parts(nouns), parts(questions), parts(embedded)
-        self.aliases = aliases or {}
-
-    def fact(self, row, rng: random.Random | None = None) -> Fact:
-        x, y = row
-        asked = x
-        if rng and x in self.aliases and rng.random() < 0.4:
-            asked = rng.choice(self.aliases[x])
-        # The name of a thing stands without its article in JSON.
-        bare = x.removeprefix("the ")
-        fill = lambda template: template.format(x=x, y=y, bare=bare)
-        answer = fill(self.answer)
-        return Fact(self.name, x, asked, y, answer[0].upper() + answer[1:], fill(self.topic),
-                    self.json and fill(self.json))
-
-    def core(self, rng: random.Random, fact: Fact, frame_split=Split.TRAIN, core_split=Split.TRAIN) -> str:
-        """A bare wording. A held-out frame and a held-out core may be asked for apart or together."""
-        pools = [("noun", self.nouns), ("question", self.questions), ("embedded", self.embedded)]
-        pools = [(kind, lists) for kind, lists in pools if lists[core_split.value]]
-        weights = [{"noun": 5, "question": 4, "embedded": 1}[kind] for kind, _ in pools]
-        kind, lists = rng.choices(pools, weights)[0]
-        inner = choose(rng, lists, core_split).format(x=fact.asked)
-        if kind == "noun":
-            return choose(rng, NOUN_FRAMES, frame_split).format(np=inner)
-        if kind == "embedded":
-            return choose(rng, EMBEDDED_FRAMES, frame_split).format(e=inner)
-        return choose(rng, QUESTION_FRAMES, frame_split).format(q=inner)
-
+from category import Category
 
 CAPITAL = Category(
     "capital", [(country, capital) for country, capital, _ in facts.COUNTRIES],
@@ -84,7 +21,6 @@ capital of {x}
 {x} capital
 the capital for {x}
 the capital of the country {x}
-the capital, of {x},
 ---
 the country {x}'s capital
 the name of the capital city of {x}
@@ -366,7 +302,7 @@ what planet comes {x}
 """)
 
 UNIT = Category(
-    "unit", [(f"{unit} in {whole}", f"{number} {unit}|{whole}") for unit, whole, number in facts.UNITS],
+    "unit", [(f"{unit} in {whole}", f"{number} {unit} in {whole}") for unit, whole, number in facts.UNITS],
     "There are {y}.", "the number of {x}",
     nouns="""
 the number of {x}
@@ -387,7 +323,14 @@ how many {a} make {b}
 {b} is how many {a}
 how many {a} can be found in {b}
 how many {a} would {b} have
-""", embedded="how many {a} {b} has\nhow many {a} are in {b}\n---\nhow many {a} there are in {b}")
+""", embedded="how many {a} {b} has\nhow many {a} are in {b}\n---\nhow many {a} there are in {b}",
+    pieces=lambda subject: dict(zip("ab", subject.split(" in "))))
+
+
+
+def _day_or_month(subject: str) -> dict[str, str]:
+    return {"w": "day" if subject in facts.DAYS else "month"}
+
 
 AFTER = Category(
     "after", [(a, b) for names in (facts.DAYS, facts.MONTHS) for a, b in zip(names, names[1:] + names[:1])],
@@ -414,7 +357,7 @@ which {w} is next after {x}
 ---
 what {w} follows {x}
 which {w} comes next after {x}
-""")
+""", pieces=_day_or_month)
 
 BEFORE = Category(
     "before", [(b, a) for names in (facts.DAYS, facts.MONTHS) for a, b in zip(names, names[1:] + names[:1])],
@@ -438,7 +381,7 @@ what is before {x}
 ---
 what {w} comes right before {x}
 which {w} comes just before {x}
-""")
+""", pieces=_day_or_month)
 
 YOUNG = Category(
     "young", facts.YOUNG, "A baby {x} is called {y}.", "the name of a baby {x}",
@@ -464,32 +407,6 @@ baby {x} name
 what do we call a baby {x}
 what do you call a young {x}
 """, embedded="what a baby {x} is called\n---\nwhat a young {x} is called")
-
-
-class _Split(Category):
-    """Units, days and months: the subject is in pieces in some wordings."""
-
-    def core(self, rng, fact, frame_split=Split.TRAIN, core_split=Split.TRAIN):
-        if self.name == "unit":
-            a, _, b = fact.subject.partition(" in ")
-            pieces = {"{a}": a, "{b}": b}
-        else:
-            pieces = {"{w}": "day" if fact.subject in facts.DAYS else "month"}
-        fill = lambda lists: tuple([self._put(line, pieces) for line in half] for half in lists)
-        plain = Category(self.name, [], "", "")
-        plain.nouns, plain.questions, plain.embedded = map(fill, (self.nouns, self.questions, self.embedded))
-        return plain.core(rng, fact, frame_split, core_split)
-
-    @staticmethod
-    def _put(line, pieces):
-        for name, value in pieces.items():
-            line = line.replace(name, value)
-        return line
-
-
-for _category in (UNIT, AFTER, BEFORE):
-    _category.__class__ = _Split
-UNIT.rows = [(x, f"{y.split('|')[0]} in {y.split('|')[1]}") for x, y in UNIT.rows]
 
 
 def single_categories() -> list[Category]:

@@ -232,6 +232,13 @@ i am curious.
 just the answer.
 again
 today
+normally
+for a quiz.
+for a {noun}.
+for my {noun}
+for a {noun} game.
+to show my {noun}.
+because my {noun} asked.
 ---
 cheers.
 , if you would.

@@ -1,1 +1,26 @@
-//! The HTTP front door.
+//! The HTTP front door: translates protocols into the engine's inputs and its events into answers, and knows no model.
+//! This file puts the routes and layers together; each dialect is a file of its own.
+
+mod auth;
+mod error;
+mod generate;
+mod health;
+mod json;
+mod limits;
+pub mod metrics;
+mod observe;
+mod openai;
+mod openapi;
+mod predict;
+#[cfg(test)]
+mod properties;
+mod routes;
+mod serve;
+mod settings;
+mod sse;
+mod state;
+
+pub use auth::ApiKeys;
+pub use routes::router;
+pub use serve::serve;
+pub use settings::ApiSettings;

@@ -3,21 +3,18 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chandler_core::{
-    Collected, ErrorKind, Event, Input, LoadError, ModelInfo, Pipeline, Prepare, Prepared,
-    RequestError, RequestId, Ticket,
-};
+use chandler_core::{ErrorKind, Input, LoadError, ModelInfo, Pipeline, RequestError};
 use tokio::sync::watch;
 
-use super::mailbox::{Mailbox, Outbox};
-use super::stats::{Counters, Stats, Timeline};
-use super::status::{Loading, Stage, Status};
-use super::worker::{self, Command, Job};
+use super::gate::{Door, Place, Subscription};
+use super::stats::{Counters, Stats};
+use super::status::{Loading, Status};
+use super::thread::{self, LoadProgress, Loaded};
+use super::worker::panic_message;
 
 /// How an engine behaves under load.
 #[derive(Debug, Clone)]
@@ -54,54 +51,7 @@ pub(super) struct Shared {
     pub(super) options: EngineOptions,
     pub(super) status: watch::Sender<Status>,
     pub(super) stats: Arc<Stats>,
-    door: OnceLock<Arc<dyn Door>>,
-    stop: Box<dyn Fn() + Send + Sync>,
-}
-
-/// The generic part behind the erased handle.
-trait Door: Send + Sync {
-    fn info(&self) -> ModelInfo;
-    fn vocabulary(&self) -> Vec<String>;
-    fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError>;
-    /// Prepares all, then queues all. Blocking: called off the async threads.
-    fn enqueue(
-        &self,
-        inputs: Vec<Input>,
-        places: Vec<Place>,
-    ) -> Result<Vec<Subscription>, (usize, RequestError)>;
-}
-
-/// What a reader tells the engine's thread.
-pub(super) enum Signal {
-    /// It has left.
-    Cancel(RequestId),
-    /// It has caught up.
-    CaughtUp,
-}
-
-type Signals = Arc<dyn Fn(Signal) + Send + Sync>;
-
-/// Reports how far loading is.
-pub struct LoadProgress<'a>(&'a watch::Sender<Status>);
-
-impl LoadProgress<'_> {
-    /// A new stage has begun.
-    pub fn stage(&self, stage: Stage) {
-        self.0.send_modify(|status| {
-            if let Status::Loading(loading) = status {
-                loading.stage = stage;
-            }
-        });
-    }
-
-    /// Bytes of weights in memory, of all.
-    pub fn bytes(&self, done: u64, total: u64) {
-        self.0.send_modify(|status| {
-            if let Status::Loading(loading) = status {
-                (loading.done_bytes, loading.total_bytes) = (done, total);
-            }
-        });
-    }
+    pub(super) door: OnceLock<Arc<dyn Door>>,
 }
 
 impl Engine {
@@ -110,67 +60,21 @@ impl Engine {
         options: EngineOptions,
         load: impl FnOnce(&LoadProgress<'_>) -> Result<P, LoadError> + Send + 'static,
     ) -> Engine {
-        let (sender, receiver) = std::sync::mpsc::channel::<Command<P::Prepared>>();
-        let stopper = sender.clone();
+        Self::launch(options, |progress| load(progress).map(Loaded::new))
+    }
+
+    /// As [`Engine::start`], for a loader that finds out what kind of model it is.
+    pub fn launch(
+        options: EngineOptions,
+        load: impl FnOnce(&LoadProgress<'_>) -> Result<Loaded, LoadError> + Send + 'static,
+    ) -> Engine {
         let shared = Arc::new(Shared {
             options,
             status: watch::Sender::new(Status::Loading(Loading::STARTING)),
             stats: Arc::default(),
             door: OnceLock::new(),
-            // Why ignored: a thread that has ended needs no telling.
-            stop: Box::new(move || drop(stopper.send(Command::Drain))),
         });
-        let (status, stats) = (shared.status.clone(), shared.stats.clone());
-        let options = shared.options.clone();
-        let weak = Arc::downgrade(&shared);
-        let open = move |preparer: Arc<dyn Prepare<Prepared = P::Prepared>>| {
-            if let Some(shared) = weak.upgrade() {
-                let signaller = sender.clone();
-                let door = Gate {
-                    preparer,
-                    sender,
-                    // Why ignored: a thread that has ended needs no signal.
-                    signals: Arc::new(move |signal| drop(signaller.send(Command::Signal(signal)))),
-                    stats: shared.stats.clone(),
-                    next: AtomicU64::new(0),
-                };
-                // Why ignored: this closure runs once.
-                let _ = shared.door.set(Arc::new(door));
-            }
-        };
-        let main = move || {
-            let progress = LoadProgress(&status);
-            let ended = catch_unwind(AssertUnwindSafe(|| {
-                worker::live(
-                    load,
-                    &progress,
-                    open,
-                    receiver,
-                    worker::Surroundings {
-                        options,
-                        status: status.clone(),
-                        stats,
-                    },
-                )
-            }));
-            let last = match ended {
-                Ok(Ok(())) => Status::Stopped,
-                Ok(Err(message)) => Status::Failed(message),
-                Err(panic) => Status::Failed(worker::panic_message(panic.as_ref())),
-            };
-            if let Status::Failed(message) = &last {
-                tracing::error!(error = %message, "the engine has ended");
-            }
-            status.send_replace(last);
-        };
-        let spawned = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(main);
-        if let Err(error) = spawned {
-            shared.status.send_replace(Status::Failed(format!(
-                "the engine's thread did not start: {error}"
-            )));
-        }
+        thread::spawn(&shared, load);
         Engine { shared }
     }
 
@@ -237,7 +141,7 @@ impl Engine {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err((
                 0,
-                RequestError::internal(worker::panic_message(panic.as_ref())),
+                RequestError::internal(panic_message(panic.as_ref())),
             )),
             Err(join) => Err((
                 0,
@@ -249,13 +153,15 @@ impl Engine {
     /// Takes nothing new; what is here is finished within the grace. Returns at once.
     pub fn drain(&self) {
         self.shared.status.send_if_modified(|status| {
-            let ready = matches!(status, Status::Ready);
-            if ready {
+            let open = matches!(status, Status::Ready | Status::Loading(_));
+            if open {
                 *status = Status::Draining;
             }
-            ready
+            open
         });
-        (self.shared.stop)();
+        if let Some(door) = self.shared.door.get() {
+            door.drain();
+        }
     }
 
     /// Resolves when the engine's thread has ended.
@@ -303,7 +209,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-fn not_ready(status: &Status) -> RequestError {
+pub(super) fn not_ready(status: &Status) -> RequestError {
     let (message, retry_after) = match status {
         Status::Loading(loading) => (
             format!("the model is still loading: {}", loading.stage),
@@ -319,120 +225,3 @@ fn not_ready(status: &Status) -> RequestError {
     }
 }
 
-/// A place in the queue, given back on drop.
-pub(super) struct Place(Arc<Stats>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-struct Gate<T> {
-    preparer: Arc<dyn Prepare<Prepared = T>>,
-    sender: Sender<Command<T>>,
-    stats: Arc<Stats>,
-    signals: Signals,
-    next: AtomicU64,
-}
-
-impl<T: Prepared> Door for Gate<T> {
-    fn info(&self) -> ModelInfo {
-        self.preparer.info()
-    }
-
-    fn vocabulary(&self) -> Vec<String> {
-        self.preparer.vocabulary()
-    }
-
-    fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
-        self.preparer.tokenize(text)
-    }
-
-    fn enqueue(
-        &self,
-        inputs: Vec<Input>,
-        places: Vec<Place>,
-    ) -> Result<Vec<Subscription>, (usize, RequestError)> {
-        let mut prepared = Vec::with_capacity(inputs.len());
-        for (index, input) in inputs.into_iter().enumerate() {
-            prepared.push(self.preparer.prepare(input).map_err(|e| {
-                self.stats.failed(Duration::ZERO);
-                (index, e)
-            })?);
-        }
-        let mut subscriptions = Vec::with_capacity(prepared.len());
-        for (prepared, place) in prepared.into_iter().zip(places) {
-            let ticket = Ticket::new(self.next.fetch_add(1, Ordering::Relaxed));
-            let mailbox = Arc::new(Mailbox::default());
-            subscriptions.push(Subscription {
-                ticket: ticket.clone(),
-                mailbox: mailbox.clone(),
-                signals: self.signals.clone(),
-            });
-            let job = Job {
-                ticket,
-                prepared,
-                outbox: Outbox::new(mailbox),
-                timeline: Timeline::start(),
-                place: Some(place),
-                strikes: 0,
-            };
-            self.sender
-                .send(Command::Submit(Box::new(job)))
-                .map_err(|_| (0, not_ready(&Status::Stopped)))?;
-        }
-        Ok(subscriptions)
-    }
-}
-
-/// The reader's end of a request. Dropping it cancels the request within one step.
-pub struct Subscription {
-    ticket: Ticket,
-    mailbox: Arc<Mailbox>,
-    signals: Signals,
-}
-
-impl Subscription {
-    /// The next event; `None` after the terminal one. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        let (event, eased) = self.mailbox.take().await;
-        if eased {
-            (self.signals)(Signal::CaughtUp);
-        }
-        event
-    }
-
-    /// The whole answer.
-    ///
-    /// # Errors
-    /// The request's own error.
-    pub async fn collect(mut self) -> Result<Collected, RequestError> {
-        let mut collected = Collected::default();
-        while let Some(event) = self.next().await {
-            if collected.add(event)? {
-                return Ok(collected);
-            }
-        }
-        Err(RequestError::internal(
-            "the answer ended without its last event",
-        ))
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if self.mailbox.close() {
-            self.ticket.cancelled.raise();
-            (self.signals)(Signal::Cancel(self.ticket.id));
-        }
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
-            .field("id", &self.ticket.id)
-            .finish_non_exhaustive()
-    }
-}

@@ -1,4 +1,5 @@
-//! The engine's thread: it owns the pipeline, and loops over receive, admit, step, deliver. Nothing here waits for a client.
+//! The loop of the engine's thread: it owns the pipeline, and goes round receive, admit, step, deliver.
+//! Nothing here waits for a client.
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,16 +9,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use chandler_core::{
-    Activity, Admission, ErrorKind, Event, Events, LoadError, Pipeline, Prepare, Prepared,
+    Activity, Admission, ErrorKind, Event, Events, Pipeline, Prepared,
     RequestError, RequestId, Step, StepError, Ticket,
 };
-use tokio::sync::watch;
-
-use super::handle::{EngineOptions, LoadProgress, Place, Signal};
+use super::gate::{Place, Signal};
+use super::handle::EngineOptions;
 use super::mailbox::{Delivery, Outbox};
 use super::recovery::{Recovery, Verdict};
 use super::stats::{Stats, Timeline};
-use super::status::{Stage, Status};
 
 /// What the handle sends.
 pub(super) enum Command<T> {
@@ -55,77 +54,11 @@ struct Parked<T> {
 /// What the thread is given besides the model.
 pub(super) struct Surroundings {
     pub(super) options: EngineOptions,
-    pub(super) status: watch::Sender<Status>,
     pub(super) stats: Arc<Stats>,
 }
 
-/// Loads, warms up, serves, ends. An error is one that ends the engine.
-pub(super) fn live<P: Pipeline>(
-    load: impl FnOnce(&LoadProgress<'_>) -> Result<P, LoadError>,
-    progress: &LoadProgress<'_>,
-    open: impl FnOnce(Arc<dyn Prepare<Prepared = P::Prepared>>),
-    commands: Receiver<Command<P::Prepared>>,
-    around: Surroundings,
-) -> Result<(), String> {
-    let started = Instant::now();
-    let mut pipeline = load(progress).map_err(|error| error.to_string())?;
-    progress.stage(Stage::WarmingUp);
-    warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
-    open(pipeline.preparer());
-    around.stats.holds(pipeline.footprint());
-    around.stats.occupied(pipeline.occupancy());
-    let loading = around.status.send_if_modified(|status| {
-        let loading = matches!(status, Status::Loading(_));
-        if loading {
-            *status = Status::Ready;
-        }
-        loading
-    });
-    debug_assert!(loading, "nobody else ends the loading state");
-    tracing::info!(
-        elapsed_ms = started.elapsed().as_millis() as u64,
-        "model loaded"
-    );
-    let mut worker = Worker {
-        pipeline,
-        commands,
-        around,
-        queue: VecDeque::new(),
-        running: BTreeMap::new(),
-        parked: Vec::new(),
-        recovery: Recovery::default(),
-        draining: None,
-        orphaned: false,
-    };
-    worker.serve()
-}
-
-/// Runs the model's own sample request, so that the first user does not pay for first times.
-fn warm_up<P: Pipeline>(pipeline: &mut P) -> Result<(), String> {
-    let preparer = pipeline.preparer();
-    let prepared = preparer
-        .prepare(preparer.warm_up())
-        .map_err(|e| e.to_string())?;
-    if let Admission::Refused(error) = pipeline.admit(Ticket::new(u64::MAX), prepared) {
-        return Err(error.to_string());
-    }
-    let mut events = Events::default();
-    while pipeline
-        .step(&mut events)
-        .map_err(|e| e.to_string())?
-        .activity
-        == Activity::Worked
-    {
-        for (_, event) in events.drain() {
-            if let Event::Failed(error) = event {
-                return Err(error.to_string());
-            }
-        }
-    }
-    Ok(())
-}
-
-struct Worker<P: Pipeline> {
+/// The loop and all that it looks after.
+pub(super) struct Worker<P: Pipeline> {
     pipeline: P,
     commands: Receiver<Command<P::Prepared>>,
     around: Surroundings,
@@ -140,7 +73,22 @@ struct Worker<P: Pipeline> {
 }
 
 impl<P: Pipeline> Worker<P> {
-    fn serve(&mut self) -> Result<(), String> {
+    pub(super) fn new(pipeline: P, commands: Receiver<Command<P::Prepared>>, around: Surroundings) -> Self {
+        Self {
+            pipeline,
+            commands,
+            around,
+            queue: VecDeque::new(),
+            running: BTreeMap::new(),
+            parked: Vec::new(),
+            recovery: Recovery::default(),
+            draining: None,
+            orphaned: false,
+        }
+    }
+
+    /// Serves until a drain is over. An error is one that ends the engine.
+    pub(super) fn serve(&mut self) -> Result<(), String> {
         let mut waiting = false;
         loop {
             self.receive(waiting);

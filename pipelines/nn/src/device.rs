@@ -1,1 +1,429 @@
-//! Device and dtype.
+//! Which device computes and in which dtype: parsed from what the user wrote, decided for `auto`, and described for logs.
+//! Apart from the weights, whose stored dtype is only one of the reasons for the dtype that is computed in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device, DeviceLocation};
+use serde::Serialize;
+
+use crate::error::{NnError, Result};
+
+/// The device that the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The first CUDA device when this build has CUDA and there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device, and an error when it cannot be had.
+    Cuda {
+        /// Its number among those visible, from 0.
+        ordinal: usize,
+    },
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`NnError::Device`] when a CUDA device was asked for, and this build has no CUDA or the device cannot be opened.
+    pub fn open(&self) -> Result<Device> {
+        match *self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda { ordinal } => open_cuda(ordinal),
+            Self::Auto if cfg!(feature = "cuda") => Ok(open_cuda(0).unwrap_or_else(|error| {
+                tracing::info!(%error, "no CUDA device, computing on the CPU");
+                Device::Cpu
+            })),
+            Self::Auto => Ok(Device::Cpu),
+        }
+    }
+}
+
+fn open_cuda(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        return Err(NnError::Device(
+            "this build has no CUDA support: build with --features cuda, or use --device cpu"
+                .to_owned(),
+        ));
+    }
+    // Not `cuda_if_available`, which in a build with CUDA fails on a machine without, and elsewhere hides the reason.
+    Device::new_cuda(ordinal).map_err(|error| {
+        NnError::Device(format!(
+            "CUDA device {ordinal} cannot be opened ({error}): see whether `nvidia-smi` lists it, or use --device cpu"
+        ))
+    })
+}
+
+impl FromStr for DeviceChoice {
+    type Err = NnError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Err(NnError::Device(format!(
+                "device `{text}` {why}: use auto, cpu, cuda or cuda:N"
+            )))
+        };
+        let lower = text.trim().to_ascii_lowercase();
+        match lower.as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda { ordinal: 0 }),
+            "metal" | "mps" => wrong("is not supported"),
+            other => match other.strip_prefix("cuda:") {
+                // Digits only: `parse` would take `+1` too.
+                Some(ordinal) if ordinal.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    ordinal.parse().map_or_else(
+                        |_| wrong("has no device number"),
+                        |ordinal| Ok(Self::Cuda { ordinal }),
+                    )
+                }
+                Some(_) => wrong("has no device number"),
+                None => wrong("is not known"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda { ordinal } => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// The dtype that the user asked to compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DTypeChoice {
+    /// What suits the device and the checkpoint.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits, up to 65504.
+    F16,
+    /// 16 bits with the range of f32.
+    Bf16,
+}
+
+impl DTypeChoice {
+    /// The dtype to compute in, for weights stored as `stored`: f32, f16 or bf16.
+    pub fn resolve(self, stored: DType, device: &Device) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+            Self::Auto if device.is_cuda() => auto_on_cuda(stored, compute_capability(device)),
+            // Weights stay as they are stored and are widened on the fly, so that f32 costs no memory; and the same tokens alone
+            // or in any company are only promised in f32.
+            Self::Auto => DType::F32,
+        }
+    }
+}
+
+/// Compute capability 8 (Ampere) is the first with bf16 in its tensor cores; before it candle has no bf16 kernels at all.
+/// There f32 weights are computed in bf16 as well: half the memory and many times the speed, and with the range of f32
+/// nothing overflows, which f16 would not promise (its largest number is 65504). A checkpoint in f16 is known to fit f16.
+fn auto_on_cuda(stored: DType, compute_capability: Option<(i32, i32)>) -> DType {
+    let has_bf16 = compute_capability.is_some_and(|(major, _)| major >= 8);
+    match stored {
+        DType::F16 => DType::F16,
+        _ if has_bf16 => DType::BF16,
+        _ => DType::F32,
+    }
+}
+
+impl FromStr for DTypeChoice {
+    type Err = NnError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "f32" | "float32" | "float" => Ok(Self::F32),
+            "f16" | "float16" | "fp16" | "half" => Ok(Self::F16),
+            "bf16" | "bfloat16" => Ok(Self::Bf16),
+            _ => Err(NnError::Device(format!(
+                "dtype `{text}` is not known: use auto, f32 (float32), f16 (float16, half) or bf16 (bfloat16)"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for DTypeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// What a device is, for logs, health and benchmarks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// `cpu`, `cuda:N` or `metal:N`.
+    pub kind: String,
+    /// The processor's or the card's name.
+    pub name: String,
+    /// Threads that compute; of the CPU only.
+    pub threads: Option<usize>,
+    /// The widest vector instructions found, as in `avx512-vnni`; of the CPU only.
+    pub simd: Option<&'static str>,
+    /// The card's memory in bytes, used or not, where it could be asked.
+    pub memory_bytes: Option<u64>,
+    /// The card's compute capability (major, minor), where it could be asked.
+    pub compute_capability: Option<(i32, i32)>,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.kind, self.name)?;
+        if let Some(threads) = self.threads {
+            write!(f, ", {threads} threads")?;
+        }
+        if let Some(simd) = self.simd {
+            write!(f, ", {simd}")?;
+        }
+        if let Some(bytes) = self.memory_bytes {
+            write!(f, ", {} MiB", bytes >> 20)?;
+        }
+        if let Some((major, minor)) = self.compute_capability {
+            write!(f, ", compute capability {major}.{minor}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Asks the system what a device is. Never fails: what cannot be found out is left out.
+pub fn describe(device: &Device) -> DeviceInfo {
+    match device.location() {
+        DeviceLocation::Cpu => DeviceInfo {
+            kind: "cpu".to_owned(),
+            name: cpu_name(),
+            threads: Some(rayon::current_num_threads()),
+            simd: Some(simd()),
+            memory_bytes: None,
+            compute_capability: None,
+        },
+        DeviceLocation::Cuda { gpu_id } => DeviceInfo {
+            kind: format!("cuda:{gpu_id}"),
+            name: cuda_name(device).unwrap_or_else(|| format!("CUDA device {gpu_id}")),
+            threads: None,
+            simd: None,
+            memory_bytes: cuda_memory_bytes(device),
+            compute_capability: compute_capability(device),
+        },
+        DeviceLocation::Metal { gpu_id } => DeviceInfo {
+            kind: format!("metal:{gpu_id}"),
+            name: format!("Metal device {gpu_id}"),
+            threads: None,
+            simd: None,
+            memory_bytes: None,
+            compute_capability: None,
+        },
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_context(
+    device: &Device,
+) -> Option<std::sync::Arc<candle_core::cuda::cudarc::driver::CudaContext>> {
+    let device = device.as_cuda_device().ok()?;
+    Some(device.cuda_stream().context().clone())
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_name(device: &Device) -> Option<String> {
+    cuda_context(device)?.name().ok()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_memory_bytes(device: &Device) -> Option<u64> {
+    let bytes = cuda_context(device)?.total_mem().ok()?;
+    u64::try_from(bytes).ok()
+}
+
+#[cfg(feature = "cuda")]
+fn compute_capability(device: &Device) -> Option<(i32, i32)> {
+    cuda_context(device)?.compute_capability().ok()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_name(_: &Device) -> Option<String> {
+    None
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_memory_bytes(_: &Device) -> Option<u64> {
+    None
+}
+
+#[cfg(not(feature = "cuda"))]
+fn compute_capability(_: &Device) -> Option<(i32, i32)> {
+    None
+}
+
+fn cpu_name() -> String {
+    std::fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| model_name(&text))
+        .unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
+}
+
+/// The first processor's name in the text of /proc/cpuinfo; ARM kernels do not give one.
+fn model_name(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
+    let (_, name) = line.split_once(':')?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The widest vector instructions that the machine has, of those that the kernels make a difference between.
+#[cfg(target_arch = "x86_64")]
+fn simd() -> &'static str {
+    if is_x86_feature_detected!("avx512f") {
+        if is_x86_feature_detected!("avx512bf16") {
+            "avx512-bf16"
+        } else if is_x86_feature_detected!("avx512vnni") {
+            "avx512-vnni"
+        } else {
+            "avx512"
+        }
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        "avx2-fma"
+    } else if is_x86_feature_detected!("avx") {
+        "avx"
+    } else {
+        "sse2"
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn simd() -> &'static str {
+    if std::arch::is_aarch64_feature_detected!("bf16") {
+        "neon-bf16"
+    } else if std::arch::is_aarch64_feature_detected!("dotprod") {
+        "neon-dotprod"
+    } else {
+        "neon"
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn simd() -> &'static str {
+    "none found"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_parsed_as_it_is_shown() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("CUDA", DeviceChoice::Cuda { ordinal: 0 }),
+            ("cuda:3", DeviceChoice::Cuda { ordinal: 3 }),
+        ] {
+            let parsed: DeviceChoice = text.parse().unwrap();
+            assert_eq!(parsed, choice);
+            assert_eq!(parsed.to_string().parse::<DeviceChoice>().unwrap(), choice);
+        }
+    }
+
+    #[test]
+    fn a_wrong_device_is_told_what_is_accepted() {
+        for text in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:x",
+            "cuda:+1",
+            "cuda:-1",
+            "cuda:99999999999999999999",
+        ] {
+            let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.contains("use auto, cpu, cuda or cuda:N"), "{error}");
+        }
+        let error = "metal".parse::<DeviceChoice>().unwrap_err().to_string();
+        assert!(error.contains("`metal` is not supported"), "{error}");
+    }
+
+    #[test]
+    fn the_cpu_always_opens() {
+        assert!(DeviceChoice::Cpu.open().unwrap().is_cpu());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn without_cuda_auto_is_the_cpu_and_cuda_says_what_to_do() {
+        assert!(DeviceChoice::Auto.open().unwrap().is_cpu());
+        let error = DeviceChoice::Cuda { ordinal: 0 }.open().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this build has no CUDA support: build with --features cuda, or use --device cpu"
+        );
+    }
+
+    #[test]
+    fn a_dtype_is_parsed_with_its_synonyms() {
+        for (text, choice) in [
+            ("auto", DTypeChoice::Auto),
+            ("float32", DTypeChoice::F32),
+            ("f32", DTypeChoice::F32),
+            ("half", DTypeChoice::F16),
+            ("float16", DTypeChoice::F16),
+            ("F16", DTypeChoice::F16),
+            ("bfloat16", DTypeChoice::Bf16),
+            ("bf16", DTypeChoice::Bf16),
+        ] {
+            let parsed: DTypeChoice = text.parse().unwrap();
+            assert_eq!(parsed, choice);
+            assert_eq!(parsed.to_string().parse::<DTypeChoice>().unwrap(), choice);
+        }
+        let error = "int8".parse::<DTypeChoice>().unwrap_err().to_string();
+        assert!(error.contains("use auto, f32"), "{error}");
+    }
+
+    #[test]
+    fn the_dtype_follows_the_device_unless_it_was_asked_for() {
+        for stored in [DType::F32, DType::F16, DType::BF16] {
+            let resolve = |choice: DTypeChoice| choice.resolve(stored, &Device::Cpu);
+            assert_eq!(resolve(DTypeChoice::Auto), DType::F32);
+            assert_eq!(resolve(DTypeChoice::F16), DType::F16);
+            assert_eq!(resolve(DTypeChoice::Bf16), DType::BF16);
+        }
+        assert_eq!(auto_on_cuda(DType::BF16, Some((9, 0))), DType::BF16);
+        assert_eq!(auto_on_cuda(DType::F32, Some((8, 0))), DType::BF16);
+        assert_eq!(auto_on_cuda(DType::F16, Some((8, 9))), DType::F16);
+        assert_eq!(auto_on_cuda(DType::F16, Some((7, 5))), DType::F16);
+        assert_eq!(auto_on_cuda(DType::BF16, Some((7, 5))), DType::F32);
+        assert_eq!(auto_on_cuda(DType::BF16, None), DType::F32);
+    }
+
+    #[test]
+    fn the_cpu_is_described() {
+        let info = describe(&Device::Cpu);
+        assert_eq!(info.kind, "cpu");
+        assert!(!info.name.is_empty());
+        assert!(info.threads.is_some_and(|threads| threads > 0));
+        assert!(info.to_string().starts_with("cpu ("), "{info}");
+    }
+
+    #[test]
+    fn a_processor_is_named_as_the_kernel_names_it() {
+        let text = "processor\t: 0\nmodel\t\t: 143\nmodel name\t: Intel(R) Xeon(R)\n";
+        assert_eq!(model_name(text).unwrap(), "Intel(R) Xeon(R)");
+        assert_eq!(model_name("processor\t: 0\nBogoMIPS\t: 50.00\n"), None);
+    }
+}

@@ -14,6 +14,14 @@ pub enum NnError {
         /// What is wrong with it, and what would do.
         reason: String,
     },
+    /// A file of a snapshot, other than weights, that cannot be read.
+    #[error("{}: {reason}", file.display())]
+    SnapshotFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and what would do.
+        reason: String,
+    },
     /// A tensor that the model needs is not in the checkpoint.
     #[error("tensor `{name}` is missing from the checkpoint{hint}")]
     MissingTensor {
@@ -67,6 +75,20 @@ pub enum NnError {
     /// The device that was asked for cannot be had.
     #[error("{0}")]
     Device(String),
+    /// A layer was given what it cannot take: a shape, a dtype, a number out of range.
+    #[error("{what}: {reason}")]
+    Input {
+        /// The layer, or the tensor.
+        what: &'static str,
+        /// What it was given, and what it takes.
+        reason: String,
+    },
+    /// The host has no memory left for a buffer.
+    #[error("no memory for a buffer of {bytes} bytes")]
+    HostMemory {
+        /// The size that was asked for.
+        bytes: usize,
+    },
     /// The cache has fewer blocks than are needed.
     #[error("the key-value cache has {free} free blocks and {needed} are needed")]
     CacheFull {

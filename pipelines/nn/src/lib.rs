@@ -1,6 +1,22 @@
 //! What the pipelines share below the model: device and dtype choice, weight reading, and the layers with their kernels.
 //! Apart from the modalities so that none of them copies another's attention; knows no HTTP, no async and no environment.
 
+pub mod activation;
+pub mod attention;
 pub mod device;
+pub mod embedding;
 pub mod error;
+mod host;
+mod kernels;
+pub mod kv_cache;
+pub mod linear;
+pub mod norm;
+pub mod rope;
 pub mod weights;
+
+pub use kernels::Isa;
+
+/// The instruction set that the CPU kernels use on this machine.
+pub fn isa() -> Isa {
+    Isa::detect()
+}

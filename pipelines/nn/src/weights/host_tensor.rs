@@ -135,12 +135,7 @@ impl HostTensor {
     pub fn to_tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
         let shape = &*self.shape;
         if self.dtype == dtype {
-            return Ok(Tensor::from_raw_buffer(
-                self.bytes(),
-                dtype,
-                shape,
-                device,
-            )?);
+            return Ok(Tensor::from_raw_buffer(self.bytes(), dtype, shape, device)?);
         }
         self.expect_float(self.dtype)?;
         self.expect_float(dtype)?;

@@ -2,6 +2,21 @@
 //! Apart from the layers, which take a [`HostTensor`] and decide themselves in which form they keep it.
 
 mod convert;
+mod directory;
+mod embedded;
+mod file;
 mod host_tensor;
+mod index;
+pub mod safetensors;
+mod snapshot;
+mod source;
+mod text;
 
+pub use directory::SnapshotDir;
+pub use embedded::StaticSource;
 pub use host_tensor::HostTensor;
+pub use snapshot::{MAX_FILE_BYTES, Snapshot};
+pub use source::TensorSource;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Speed of the language model in this process: prefill and decode at batch 1 and 8, and the roof they are under.
+//! `side_by_side.py` runs it beside `transformers` on the same weights; alone: `cargo bench --bench generation -- MODEL_DIR`.
+//! Without a model it runs once on a tiny one that it is given by CI, or does nothing: a smoke run, never a figure.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
+
+use std::time::Instant;
+
+use chandler_core::{Admission, Event, Events, Input, Limits, Pipeline, Prompt, Sampling, TextInput, Ticket};
+use chandler_nn::device::{DTypeChoice, DeviceChoice};
+use chandler_nn::weights::Snapshot;
+use chandler_text::{BatchLimits, TextOptions, TextPipeline};
+use rayon::prelude::*;
+
+const PREFILL: usize = 512;
+const DECODE: u32 = 48;
+const RUNS: usize = 5;
+
+fn main() {
+    // `cargo bench` adds --bench; cargo test --benches adds nothing.
+    let Some(model) = std::env::args().skip(1).find(|a| !a.starts_with("--")) else {
+        println!("usage: cargo bench --bench generation -- MODEL_DIR");
+        return;
+    };
+    let started = Instant::now();
+    let mut pipeline = TextPipeline::load(&Snapshot::dir(&model).unwrap(), options(), &|_| {}).unwrap();
+    let load = started.elapsed().as_secs_f64();
+    let window = pipeline.preparer().info().context_length;
+    let vocab = pipeline.preparer().info().vocab_size as u32;
+    let prefill_tokens = PREFILL.min(window / 2);
+    let decode_tokens = DECODE.min((window / 4) as u32);
+
+    generate(&mut pipeline, 1, prompt(16, 0, vocab), 4);
+    let prefill = median(RUNS, || prefill_tokens as f64 / generate(&mut pipeline, 1, prompt(prefill_tokens, 1, vocab), 1).0);
+    let one = median(RUNS, || generate(&mut pipeline, 1, prompt(32, 2, vocab), decode_tokens).1);
+    let eight = median(RUNS, || generate(&mut pipeline, 8, prompt(32, 3, vocab), decode_tokens).1);
+    let peak = peak_bytes();
+    let weights = pipeline.footprint().host_bytes;
+    drop(pipeline);
+    let result = serde_json::json!({
+        "load_seconds": load, "prefill_tokens": prefill_tokens, "prefill_tokens_per_second": prefill,
+        "decode_tokens_per_second_batch_1": one, "decode_tokens_per_second_batch_8": eight,
+        "peak_bytes": peak, "footprint_bytes": weights, "read_bytes_per_second": read_roof(),
+    });
+    println!("{result}");
+}
+
+fn options() -> TextOptions {
+    TextOptions {
+        device: DeviceChoice::Cpu,
+        dtype: DTypeChoice::F32,
+        max_model_len: None,
+        limits: BatchLimits {
+            max_rows: 32,
+            prefill_chunk: 512,
+        },
+        cache_bytes: None,
+        clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+    }
+}
+
+fn prompt(len: usize, salt: u32, vocab: u32) -> Vec<u32> {
+    (0..len as u32).map(|i| (300 + i * 7919 + salt * 104_729) % vocab).collect()
+}
+
+/// Runs `rows` requests: seconds until every row has its first token, and tokens per second after that.
+fn generate(pipeline: &mut TextPipeline, rows: u64, prompt: Vec<u32>, tokens: u32) -> (f64, f64) {
+    let preparer = pipeline.preparer();
+    for id in 0..rows {
+        let input = TextInput {
+            prompt: Prompt::Tokens(prompt.clone()),
+            sampling: Sampling {
+                temperature: Some(0.0),
+                ..Sampling::default()
+            },
+            limits: Limits {
+                max_tokens: Some(tokens),
+                ignore_eos: true,
+                ..Limits::default()
+            },
+            ..TextInput::default()
+        };
+        let prepared = preparer.prepare(Input::Text(input)).unwrap();
+        assert!(matches!(pipeline.admit(Ticket::new(id), prepared), Admission::Taken));
+    }
+    let started = Instant::now();
+    let (mut first, mut begun, mut ended, mut decoded) = (0.0, 0, 0, 0u64);
+    let mut events = Events::default();
+    while ended < rows {
+        let was_begun = begun == rows;
+        pipeline.step(&mut events).unwrap();
+        for (_, event) in events.drain() {
+            match event {
+                Event::Text(_) if was_begun => decoded += 1,
+                Event::Text(_) => begun += 1,
+                Event::Done(_) => ended += 1,
+                _ => {}
+            }
+        }
+        if !was_begun && begun >= rows {
+            begun = rows;
+            first = started.elapsed().as_secs_f64();
+        }
+    }
+    (first, decoded as f64 / (started.elapsed().as_secs_f64() - first))
+}
+
+fn median(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
+    let mut all: Vec<f64> = (0..runs).map(|_| run()).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// The most memory this process has had, in bytes.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Bytes per second that all threads together read from memory, the best of several sums over a gigabyte.
+fn read_roof() -> f64 {
+    let words = vec![1u64; (1 << 30) / 8];
+    let pass = || {
+        let started = Instant::now();
+        let sum: u64 = words
+            .par_chunks(1 << 16)
+            .map(|chunk| chunk.iter().copied().fold(0, u64::wrapping_add))
+            .reduce(|| 0, u64::wrapping_add);
+        assert_eq!(sum, words.len() as u64);
+        (1u64 << 30) as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..10).map(|_| pass()).fold(0.0, f64::max)
+}

@@ -1,0 +1,109 @@
+//! The activations of feed-forward layers, alone and gated.
+
+use crate::error::{NnError, Result};
+use crate::host::with_f32;
+use crate::kernels::Isa;
+use crate::kernels::elementwise::{Curve, activate};
+use candle_core::{DType, Device, Tensor};
+use std::str::FromStr;
+
+/// An activation, by the names that config.json uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x·sigmoid(x)
+    Silu,
+    /// x·Φ(x), with the error function.
+    Gelu,
+    /// The tanh approximation of [`Gelu`](Self::Gelu).
+    GeluTanh,
+}
+
+impl FromStr for Activation {
+    type Err = NnError;
+
+    /// The names of transformers' `ACT2FN`.
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "silu" | "swish" => Ok(Self::Silu),
+            "gelu" => Ok(Self::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
+            other => Err(NnError::Input {
+                what: "activation",
+                reason: format!(
+                    "`{other}`; silu, swish, gelu, gelu_new, gelu_fast and gelu_pytorch_tanh are known"
+                ),
+            }),
+        }
+    }
+}
+
+impl Activation {
+    /// The activation of every number of `x`, of any shape.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when `x` is on the CPU and not f32.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        match self.curve().filter(|_| x.device().is_cpu()) {
+            Some(curve) => on_host(curve, x, None),
+            None => self.plain(x),
+        }
+    }
+
+    /// activation(gate) · up, of one shape.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when the shapes differ, or the tensors are on the CPU and not f32.
+    pub fn gated(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        if gate.dims() != up.dims() {
+            return Err(NnError::Input {
+                what: "activation",
+                reason: format!("gate of shape {:?} and up of {:?}", gate.dims(), up.dims()),
+            });
+        }
+        match self.curve().filter(|_| gate.device().is_cpu()) {
+            Some(curve) => on_host(curve, gate, Some(up)),
+            None => Ok((self.plain(gate)? * up)?),
+        }
+    }
+
+    fn curve(self) -> Option<Curve> {
+        match self {
+            Self::Silu => Some(Curve::Silu),
+            Self::GeluTanh => Some(Curve::GeluTanh),
+            Self::Gelu => None,
+        }
+    }
+
+    /// In candle operations.
+    fn plain(self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() && x.dtype() != DType::F32 {
+            return with_f32(x, "activation", |_| Ok(x.clone()));
+        }
+        Ok(match self {
+            Self::Silu => x.silu()?,
+            Self::Gelu => x.gelu_erf()?,
+            Self::GeluTanh => x.gelu()?,
+        })
+    }
+}
+
+/// silu(gate) · up: the gate of Llama's feed-forward layer.
+///
+/// # Errors
+/// As for [`Activation::gated`].
+pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    Activation::Silu.gated(gate, up)
+}
+
+fn on_host(curve: Curve, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
+    let run = |gate: &[f32], up: Option<&[f32]>| {
+        let mut out = vec![0.0; gate.len()];
+        activate(Isa::detect(), curve, gate, up, &mut out);
+        Ok(out)
+    };
+    let out = with_f32(gate, "activation", |numbers| match up {
+        Some(up) => with_f32(up, "activation", |up| run(numbers, Some(up))),
+        None => run(numbers, None),
+    })?;
+    Ok(Tensor::from_vec(out, gate.shape(), &Device::Cpu)?)
+}

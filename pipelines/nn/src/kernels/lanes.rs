@@ -1,0 +1,149 @@
+//! What a kernel may ask of an instruction set: a vector of f32 lanes, and loads that widen the stored dtypes into it.
+//! Apart from the implementations so that kernels read as one text and the intrinsics stay in three small files.
+
+use crate::error::{NnError, Result};
+use crate::weights::HostTensor;
+use candle_core::DType;
+
+/// A vector of f32 lanes.
+///
+/// Every method is unsafe for the same reason: the machine must have the instruction set (that is checked once, where a
+/// kernel is dispatched), and a pointer must be good for `WIDTH` elements. No pointer needs to be aligned.
+pub(crate) trait Lanes: Copy + 'static {
+    /// The register.
+    type Vector: Copy;
+    /// Lanes in a register.
+    const WIDTH: usize;
+    /// Rows of the weight matrix in a tile, 8 or 4: as many accumulators as the register file has room for.
+    const TILE_ROWS: usize;
+
+    unsafe fn splat(value: f32) -> Self::Vector;
+    unsafe fn load(from: *const f32) -> Self::Vector;
+    unsafe fn load_f16(from: *const u8) -> Self::Vector;
+    unsafe fn load_bf16(from: *const u8) -> Self::Vector;
+    unsafe fn store(to: *mut f32, v: Self::Vector);
+
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn div(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a·b + c, rounded once where the instruction set can.
+    unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// To the nearest whole number, halves to even.
+    unsafe fn round(v: Self::Vector) -> Self::Vector;
+    /// 2^v for whole v in -126..=127.
+    unsafe fn power_of_two(v: Self::Vector) -> Self::Vector;
+    /// v where `test >= floor`, zero elsewhere.
+    unsafe fn zero_below(v: Self::Vector, test: Self::Vector, floor: f32) -> Self::Vector;
+
+    /// Asks for the cache line at `address` ahead of time; harmless where there is none.
+    #[inline(always)]
+    fn prefetch(_address: *const u8) {}
+
+    /// The sum of the lanes, halving: lane i with lane i + WIDTH/2, and so on down.
+    unsafe fn sum(v: Self::Vector) -> f32;
+    /// The largest lane.
+    unsafe fn max_lane(v: Self::Vector) -> f32;
+
+    /// `sum` of each of R vectors; an implementation may interleave them but keeps the order of `sum`.
+    #[inline(always)]
+    unsafe fn sum_each<const R: usize>(v: [Self::Vector; R]) -> [f32; R] {
+        // SAFETY: the caller's promise.
+        std::array::from_fn(|r| unsafe { Self::sum(v[r]) })
+    }
+}
+
+/// How a weight element is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredAs {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl StoredAs {
+    /// How a tensor's elements are stored.
+    ///
+    /// # Errors
+    /// [`NnError::DType`] for what the kernels do not read.
+    pub(crate) fn of_tensor(tensor: &HostTensor) -> Result<Self> {
+        match tensor.dtype() {
+            DType::F32 => Ok(Self::F32),
+            DType::F16 => Ok(Self::F16),
+            DType::BF16 => Ok(Self::Bf16),
+            other => Err(NnError::DType {
+                name: tensor.name().to_owned(),
+                found: other.as_str().to_owned(),
+            }),
+        }
+    }
+
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// [`StoredAs`] as a type, for kernels that are compiled once per dtype.
+pub(crate) trait Stored: Copy + 'static {
+    /// Bytes of an element.
+    const BYTES: usize;
+
+    /// Loads and widens `L::WIDTH` elements.
+    ///
+    /// # Safety
+    /// As for [`Lanes`].
+    unsafe fn load<L: Lanes>(from: *const u8) -> L::Vector;
+
+    /// Loads and widens `count < L::WIDTH` elements; the other lanes are zero.
+    ///
+    /// # Safety
+    /// As for [`Lanes`], with `from` good for `count` elements.
+    #[inline(always)]
+    unsafe fn load_partial<L: Lanes>(from: *const u8, count: usize) -> L::Vector {
+        let mut padded = [0u8; 64];
+        // SAFETY: `count` elements of at most 4 bytes, fewer than the 16 lanes of the widest vector, fit 64 bytes.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), count * Self::BYTES);
+            Self::load::<L>(padded.as_ptr())
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct F32;
+#[derive(Clone, Copy)]
+pub(crate) struct F16;
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16;
+
+impl Stored for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u8) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { L::load(from.cast()) }
+    }
+}
+
+impl Stored for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u8) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_f16(from) }
+    }
+}
+
+impl Stored for Bf16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u8) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bf16(from) }
+    }
+}

@@ -1,0 +1,120 @@
+//! The CPU kernels behind the layers: f32 arithmetic over weights that stay in the dtype they are stored in.
+//! Apart because this is the crate's only `unsafe` arithmetic, and because a kernel is written once, over `Lanes`, and
+//! compiled once per instruction set; which copy runs is found at run time, so that one binary serves every x86-64.
+
+pub(crate) mod attention;
+pub(crate) mod buffer;
+pub(crate) mod elementwise;
+pub(crate) mod lanes;
+pub(crate) mod matmul;
+pub(crate) mod parallel;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+use lanes::Lanes;
+use std::sync::OnceLock;
+
+/// An instruction set that the kernels are compiled for, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain Rust, eight lanes at a time: what the compiler makes of it.
+    Portable,
+    /// AVX2 with FMA and F16C (Haswell, Zen and later).
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL (Skylake-X, Zen 4 and later).
+    Avx512,
+}
+
+impl Isa {
+    /// The best instruction set of this machine, looked up once.
+    pub fn detect() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            if Self::Avx512.is_available() {
+                Self::Avx512
+            } else if Self::Avx2.is_available() {
+                Self::Avx2
+            } else {
+                Self::Portable
+            }
+        })
+    }
+
+    /// Whether this machine can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Every instruction set that this machine can run, for tests that compare them.
+    #[cfg(test)]
+    pub(crate) fn all_available() -> Vec<Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512]
+            .into_iter()
+            .filter(|isa| isa.is_available())
+            .collect()
+    }
+}
+
+/// A kernel written over [`Lanes`].
+pub(crate) trait Kernel {
+    /// The work. Implementations are `#[inline(always)]`, so that they are compiled with the caller's target features.
+    ///
+    /// # Safety
+    /// The machine has the instruction set of `L`, and the kernel's own pointers are good for what it reads and writes.
+    unsafe fn run<L: Lanes>(self);
+}
+
+/// Runs the copy of a kernel that was compiled for `isa`; one that this machine lacks falls back to plain Rust.
+///
+/// # Safety
+/// The kernel's own pointers are good for what it reads and writes.
+pub(crate) unsafe fn dispatch<K: Kernel>(isa: Isa, kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        unsafe fn with_avx512<K: Kernel>(kernel: K) {
+            // SAFETY: the features are enabled here; the pointers are the caller's promise.
+            unsafe { kernel.run::<avx512::Avx512>() }
+        }
+        #[target_feature(enable = "avx2,fma,f16c")]
+        unsafe fn with_avx2<K: Kernel>(kernel: K) {
+            // SAFETY: the features are enabled here; the pointers are the caller's promise.
+            unsafe { kernel.run::<avx2::Avx2>() }
+        }
+        match isa {
+            // SAFETY: `is_available` has just seen the features; the pointers are the caller's promise.
+            Isa::Avx512 if isa.is_available() => return unsafe { with_avx512(kernel) },
+            // SAFETY: as above.
+            Isa::Avx2 if isa.is_available() => return unsafe { with_avx2(kernel) },
+            _ => {}
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
+    // SAFETY: plain Rust needs no features; the pointers are the caller's promise.
+    unsafe { kernel.run::<portable::Portable>() }
+}

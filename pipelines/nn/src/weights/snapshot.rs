@@ -1,0 +1,199 @@
+//! A snapshot: one revision of one model's files, in a directory or compiled in; its small files and its weights.
+//! Apart from the weights because config.json and tokenizer.json are read whole, and by others.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::directory::{INDEX_FILE, SINGLE_FILE};
+use super::{SnapshotDir, StaticSource, TensorSource};
+use crate::error::{NnError, Result};
+
+/// The longest small file that is read, in bytes. The longest in use is a tokenizer.json of about 35 MB.
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// One revision of one model's files. Its `Display` names it for logs and errors.
+#[derive(Debug, Clone)]
+pub struct Snapshot(Place);
+
+#[derive(Clone)]
+enum Place {
+    Dir(PathBuf),
+    Embedded {
+        name: String,
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl Snapshot {
+    /// The snapshot in a directory.
+    ///
+    /// # Errors
+    /// [`NnError::SnapshotFile`] when there is no such directory.
+    pub fn dir(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self(Place::Dir(path))),
+            Ok(_) => Err(refuse(
+                &path,
+                "it is a file, and a snapshot is the directory that holds config.json and the weights",
+            )),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(refuse(&path, "there is no such directory"))
+            }
+            Err(source) => Err(NnError::Io { file: path, source }),
+        }
+    }
+
+    /// A snapshot compiled into the binary: names as in the directory, and contents.
+    pub fn embedded(
+        name: impl Into<String>,
+        files: &'static [(&'static str, &'static [u8])],
+    ) -> Self {
+        Self(Place::Embedded {
+            name: name.into(),
+            files,
+        })
+    }
+
+    /// The contents of one of the small files (`config.json`, `tokenizer.json`, `1_Pooling/config.json`), or nothing when it is not
+    /// there.
+    ///
+    /// # Errors
+    /// [`NnError::SnapshotFile`] for a name that leads out of the snapshot, for a file over [`MAX_FILE_BYTES`], and for what is not
+    /// a file; [`NnError::Io`] when reading fails.
+    pub fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        let relative = Path::new(file);
+        let inside = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if file.is_empty() || !inside || file.contains('\0') {
+            return Err(refuse(
+                relative,
+                "it is not a path inside the snapshot, such as `config.json` or `1_Pooling/config.json`",
+            ));
+        }
+        match &self.0 {
+            Place::Dir(dir) => read_small_file(&dir.join(relative)),
+            Place::Embedded { name, files } => match find(files, file) {
+                Some(bytes) if bytes.len() as u64 > MAX_FILE_BYTES => {
+                    Err(too_large(&Path::new(name).join(file), bytes.len() as u64))
+                }
+                found => Ok(found.map(<[u8]>::to_vec)),
+            },
+        }
+    }
+
+    /// The weights, with all headers checked and nothing more read.
+    ///
+    /// # Errors
+    /// As [`SnapshotDir::open`] and [`StaticSource::new`].
+    pub fn weights(&self) -> Result<Arc<dyn TensorSource>> {
+        match &self.0 {
+            Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open(dir)?)),
+            Place::Embedded { name, files } => match find(files, SINGLE_FILE) {
+                Some(bytes) => Ok(Arc::new(StaticSource::new(
+                    format!("{name}/{SINGLE_FILE}"),
+                    bytes,
+                )?)),
+                None => Err(NnError::WeightFile {
+                    file: PathBuf::from(name),
+                    reason: if find(files, INDEX_FILE).is_some() {
+                        format!("weights that are compiled in are one {SINGLE_FILE}, not shards")
+                    } else {
+                        format!("there are no weights in it: looked for {SINGLE_FILE}")
+                    },
+                }),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Dir(dir) => dir.display().fmt(f),
+            Place::Embedded { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    /// Names, without contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
+            Self::Embedded { name, files } => {
+                let files: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+                f.debug_tuple("Embedded").field(name).field(&files).finish()
+            }
+        }
+    }
+}
+
+/// A whole file of at most [`MAX_FILE_BYTES`], or nothing when it is not there. A link to nothing is an error: in a cache made
+/// of links it means a download that did not finish.
+pub(super) fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>> {
+    let io = |source| NnError::Io {
+        file: path.to_owned(),
+        source,
+    };
+    match path.symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(io(error)),
+    }
+    // Asked before opening, because opening a named pipe would wait for somebody to write into it.
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(refuse(
+                path,
+                "it is a link to a file that is not there: download it again",
+            ));
+        }
+        Err(error) => return Err(io(error)),
+    };
+    if !metadata.is_file() {
+        return Err(refuse(path, "it is not a file"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(too_large(path, metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(io)?;
+    // Once more while reading, because the file may grow meanwhile.
+    let mut file = file.take(MAX_FILE_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large(path, bytes.len() as u64));
+    }
+    Ok(Some(bytes))
+}
+
+fn find(files: &[(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {
+    files
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, bytes)| *bytes)
+}
+
+fn too_large(path: &Path, bytes: u64) -> NnError {
+    refuse(
+        path,
+        &format!(
+            "it has {bytes} bytes, and at most {MAX_FILE_BYTES} are read of a file that is not weights"
+        ),
+    )
+}
+
+fn refuse(path: &Path, reason: &str) -> NnError {
+    NnError::SnapshotFile {
+        file: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

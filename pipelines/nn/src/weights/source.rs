@@ -1,0 +1,32 @@
+//! The trait by which models are loaded: tensors by name, from wherever they are.
+//! Apart from the directory and the embedded file that implement it, because a download will too.
+
+use super::HostTensor;
+use crate::error::Result;
+
+/// Where a model's tensors come from. Loading asks for them in any order and from several threads.
+pub trait TensorSource: Send + Sync {
+    /// The tensor of that name. May block until its bytes have arrived.
+    ///
+    /// # Errors
+    /// [`NnError::MissingTensor`](crate::error::NnError::MissingTensor) with near names as a hint,
+    /// [`NnError::DType`](crate::error::NnError::DType) for a dtype that is not read, and
+    /// [`NnError::WeightFile`](crate::error::NnError::WeightFile) for a tensor without numbers.
+    fn tensor(&self, name: &str) -> Result<HostTensor>;
+
+    /// Whether there is a tensor of that name; never blocks.
+    fn contains(&self, name: &str) -> bool;
+
+    /// All names, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// All tensors' bytes together, as stored.
+    fn total_bytes(&self) -> u64;
+
+    /// Brings all tensors' bytes into memory, and calls `progress(done, total)` in bytes as it goes: first with 0 done, last with
+    /// all, never fewer than before, and from any thread.
+    ///
+    /// # Errors
+    /// [`NnError::Io`](crate::error::NnError::Io) when reading fails.
+    fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()>;
+}

@@ -1,0 +1,380 @@
+//! The layers through their public face: the kernels' path against the plain one, against transformers, and at odd sizes.
+
+use candle_core::{DType, Device, Tensor};
+use chandler_nn::activation::{Activation, silu_mul};
+use chandler_nn::embedding::Embedding;
+use chandler_nn::error::NnError;
+use chandler_nn::linear::Linear;
+use chandler_nn::norm::RmsNorm;
+use chandler_nn::rope::{Rope, RopeConfig, RopeScaling};
+use chandler_nn::weights::HostTensor;
+
+const CPU: Device = Device::Cpu;
+
+/// Numbers in -1..1, the same on every machine.
+pub fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn host(shape: &[usize], seed: u64) -> HostTensor {
+    let bytes = noise(shape.iter().product(), seed)
+        .into_iter()
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    HostTensor::from_bytes("w", DType::F32, shape.to_vec(), bytes).unwrap()
+}
+
+fn tensor(shape: &[usize], seed: u64) -> Tensor {
+    Tensor::from_vec(noise(shape.iter().product(), seed), shape, &CPU).unwrap()
+}
+
+fn numbers(x: &Tensor) -> Vec<f32> {
+    x.to_dtype(DType::F32)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+/// max|a − b| / max|b|
+fn error(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let largest = |x: &[f32]| x.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let (a, b) = (numbers(a), numbers(b));
+    let difference: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+    largest(&difference) / largest(&b).max(f32::MIN_POSITIVE)
+}
+
+fn is_input<T>(result: Result<T, NnError>) -> bool {
+    matches!(result, Err(NnError::Input { .. } | NnError::Shape { .. }))
+}
+
+#[test]
+fn a_linear_layer_is_the_plain_one_whatever_its_weight_is_stored_as() {
+    for (rows, inputs, outputs) in [(1, 48, 515), (7, 101, 48), (33, 48, 101)] {
+        let x = tensor(&[rows, inputs], 1);
+        for stored in [DType::F32, DType::F16, DType::BF16] {
+            let weight = host(&[outputs, inputs], 2).to_dtype(stored).unwrap();
+            let bias = host(&[outputs], 3).to_dtype(stored).unwrap();
+            let plain =
+                Linear::plain(weight.clone(), Some(bias.clone()), &CPU, DType::F32).unwrap();
+            let layer = Linear::new(weight, Some(bias), &CPU, DType::F32).unwrap();
+            assert_eq!(
+                layer.bytes(),
+                outputs * (inputs * stored.size_in_bytes() + 4)
+            );
+            let expected = plain.forward(&x).unwrap();
+            assert!(error(&layer.forward(&x).unwrap(), &expected) < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn a_weight_is_converted_only_to_a_half_dtype_that_was_asked_for() {
+    let bytes = |stored: DType, asked: DType| {
+        let weight = host(&[8, 16], 4).to_dtype(stored).unwrap();
+        Linear::new(weight, None, &CPU, asked).unwrap().bytes()
+    };
+    assert_eq!(bytes(DType::F32, DType::F32), 512);
+    assert_eq!(bytes(DType::F32, DType::BF16), 256);
+    assert_eq!(bytes(DType::BF16, DType::F32), 256);
+    assert_eq!(bytes(DType::F16, DType::F16), 256);
+}
+
+#[test]
+fn layers_of_one_input_run_together() {
+    let layers: Vec<Linear> = [48, 20, 20]
+        .into_iter()
+        .map(|out| Linear::new(host(&[out, 48], out as u64), None, &CPU, DType::F32).unwrap())
+        .collect();
+    let x = tensor(&[5, 48], 5);
+    let together = Linear::forward_many(&layers.iter().collect::<Vec<_>>(), &x).unwrap();
+    for (layer, y) in layers.iter().zip(together) {
+        assert_eq!(numbers(&layer.forward(&x).unwrap()), numbers(&y));
+    }
+}
+
+#[test]
+fn a_linear_layer_takes_views_and_no_rows() {
+    let layer = Linear::new(host(&[12, 20], 6), None, &CPU, DType::F32).unwrap();
+    let x = tensor(&[20, 6], 7);
+    let turned = layer.forward(&x.t().unwrap()).unwrap();
+    let copied = layer
+        .forward(&x.t().unwrap().contiguous().unwrap())
+        .unwrap();
+    assert_eq!(numbers(&turned), numbers(&copied));
+    let part = x
+        .t()
+        .unwrap()
+        .contiguous()
+        .unwrap()
+        .narrow(0, 2, 3)
+        .unwrap();
+    assert_eq!(
+        numbers(&layer.forward(&part).unwrap()),
+        numbers(&copied)[24..60]
+    );
+    let none = tensor(&[0, 20], 8);
+    assert_eq!(layer.forward(&none).unwrap().dims(), [0, 12]);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let linear = |weight, bias| Linear::new(weight, bias, &CPU, DType::F32);
+    assert!(is_input(linear(host(&[12], 1), None)));
+    assert!(is_input(linear(host(&[0, 12], 1), None)));
+    assert!(is_input(linear(host(&[12, 20], 1), Some(host(&[20], 1)))));
+    let layer = linear(host(&[12, 20], 1), None).unwrap();
+    assert!(is_input(layer.forward(&tensor(&[3, 21], 1))));
+    assert!(is_input(layer.forward(&tensor(&[20], 1))));
+    assert!(is_input(
+        layer.forward(&tensor(&[3, 20], 1).to_dtype(DType::F16).unwrap())
+    ));
+    let integers = HostTensor::from_bytes("w", DType::U8, vec![4, 4], vec![0; 16]).unwrap();
+    assert!(matches!(linear(integers, None), Err(NnError::DType { .. })));
+
+    let table = Embedding::new(host(&[515, 48], 1), &CPU, DType::F32).unwrap();
+    assert!(is_input(table.forward(&[3, 515])));
+    let norm = RmsNorm::new(host(&[48], 1), 1e-5, &CPU, DType::F32).unwrap();
+    assert!(is_input(norm.forward(&tensor(&[2, 47], 1))));
+    assert!(is_input(
+        norm.forward_residual(&tensor(&[2, 48], 1), &tensor(&[48], 1))
+    ));
+    assert!(is_input(silu_mul(
+        &tensor(&[2, 48], 1),
+        &tensor(&[48, 2], 1)
+    )));
+    assert!("relu6".parse::<Activation>().is_err());
+    let rope = |head_dim, rotary_dim| {
+        let config = RopeConfig {
+            rotary_dim,
+            ..RopeConfig::new(head_dim, 1e4)
+        };
+        Rope::new(&config, &CPU)
+    };
+    assert!(is_input(rope(20, 21)) && is_input(rope(20, 22)) && is_input(rope(0, 0)));
+    assert!(is_input(
+        rope(20, 20).unwrap().apply(&tensor(&[2, 3, 20], 1), &[1])
+    ));
+    assert!(is_input(Rope::new(&RopeConfig::new(20, f64::NAN), &CPU)));
+}
+
+#[test]
+fn an_embedding_gives_its_rows_and_ties_its_head() {
+    for stored in [DType::F32, DType::BF16] {
+        let table = host(&[515, 48], 9).to_dtype(stored).unwrap();
+        let plain = Embedding::plain(table.clone(), &CPU, DType::F32).unwrap();
+        let layer = Embedding::new(table, &CPU, DType::F32).unwrap();
+        let ids = [514, 0, 7, 7];
+        let rows = layer.forward(&ids).unwrap();
+        assert_eq!(numbers(&rows), numbers(&plain.forward(&ids).unwrap()));
+        for none in [layer.forward(&[]), plain.forward(&[])] {
+            assert_eq!(none.unwrap().dims(), [0, 48]);
+        }
+        let logits = layer.tied_head().unwrap().forward(&rows).unwrap();
+        let expected = plain.tied_head().unwrap().forward(&rows).unwrap();
+        assert!(error(&logits, &expected) < 1e-6);
+    }
+}
+
+#[test]
+fn norms_are_the_plain_ones() {
+    let weight = host(&[101], 10);
+    let plain = RmsNorm::plain(weight.clone(), 1e-6, &CPU, DType::F32).unwrap();
+    let norm = RmsNorm::new(weight.clone(), 1e-6, &CPU, DType::F32).unwrap();
+    let (x, residual) = (tensor(&[3, 4, 101], 11), tensor(&[3, 4, 101], 12));
+    assert!(error(&norm.forward(&x).unwrap(), &plain.forward(&x).unwrap()) < 1e-6);
+    let (sum, normed) = norm.forward_residual(&x, &residual).unwrap();
+    let (plain_sum, plain_normed) = plain.forward_residual(&x, &residual).unwrap();
+    assert_eq!(numbers(&sum), numbers(&plain_sum));
+    assert!(error(&normed, &plain_normed) < 1e-6);
+    let offset = RmsNorm::with_unit_offset(weight, 1e-6, &CPU, DType::F32).unwrap();
+    let difference = (offset.forward(&x).unwrap() - norm.forward(&x).unwrap()).unwrap();
+    let ones = HostTensor::from_bytes("one", DType::F32, vec![101], 1f32.to_le_bytes().repeat(101));
+    let unit = RmsNorm::new(ones.unwrap(), 1e-6, &CPU, DType::F32).unwrap();
+    assert!(error(&difference, &unit.forward(&x).unwrap()) < 1e-6);
+}
+
+#[test]
+fn activations_are_candles() {
+    let x = (tensor(&[7, 101], 13) * 20.0).unwrap();
+    let up = tensor(&[7, 101], 14);
+    let cases = [
+        ("silu", x.silu().unwrap()),
+        ("gelu", x.gelu_erf().unwrap()),
+        ("gelu_pytorch_tanh", x.gelu().unwrap()),
+    ];
+    for (name, expected) in cases {
+        let activation: Activation = name.parse().unwrap();
+        assert!(
+            error(&activation.forward(&x).unwrap(), &expected) < 1e-6,
+            "{name}"
+        );
+        let gated = activation.gated(&x, &up).unwrap();
+        assert!(error(&gated, &(expected * &up).unwrap()) < 1e-6, "{name}");
+    }
+}
+
+fn golden() -> serde_json::Value {
+    serde_json::from_str(include_str!("fixtures/rope.json")).unwrap()
+}
+
+fn list(value: &serde_json::Value) -> Vec<f32> {
+    let numbers = value.as_array().unwrap();
+    numbers.iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+fn rope(head_dim: usize, theta: f64, scaling: RopeScaling) -> Rope {
+    let config = RopeConfig {
+        scaling,
+        ..RopeConfig::new(head_dim, theta)
+    };
+    Rope::new(&config, &CPU).unwrap()
+}
+
+/// The cosines and sines of a rotation, read off its effect on 1 and 0.
+fn angles(rope: &Rope, positions: &[u32], head_dim: usize) -> (Vec<f32>, Vec<f32>) {
+    let half = head_dim / 2;
+    let unit: Vec<f32> = (0..positions.len() * head_dim)
+        .map(|i| if i % head_dim < half { 1.0 } else { 0.0 })
+        .collect();
+    let unit = Tensor::from_vec(unit, (positions.len(), 1, head_dim), &CPU).unwrap();
+    let turned = rope.apply(&unit, positions).unwrap();
+    let part = |from| numbers(&turned.narrow(2, from, half).unwrap());
+    (part(0), part(half))
+}
+
+#[test]
+fn frequencies_and_angles_are_transformers() {
+    let golden = golden();
+    let yarn = |factor, original_max_position| RopeScaling::Yarn {
+        factor,
+        original_max_position,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        attention_factor: None,
+        mscale: None,
+        mscale_all_dim: None,
+        truncate: true,
+    };
+    let cases = [
+        ("default", rope(20, 1e4, RopeScaling::None)),
+        ("theta500k", rope(16, 5e5, RopeScaling::None)),
+        ("linear", rope(16, 1e4, RopeScaling::Linear { factor: 2.5 })),
+        (
+            "dynamic",
+            rope(
+                16,
+                1e4,
+                RopeScaling::Dynamic {
+                    factor: 2.0,
+                    original_max_position: 64,
+                },
+            ),
+        ),
+        (
+            "llama3",
+            rope(
+                64,
+                5e5,
+                RopeScaling::Llama3 {
+                    factor: 8.0,
+                    low_freq_factor: 1.0,
+                    high_freq_factor: 4.0,
+                    original_max_position: 8192,
+                },
+            ),
+        ),
+        ("yarn", rope(32, 1e4, yarn(4.0, 2048))),
+        (
+            "yarn_mscale",
+            rope(
+                32,
+                1e6,
+                RopeScaling::Yarn {
+                    factor: 40.0,
+                    original_max_position: 4096,
+                    beta_fast: 16.0,
+                    beta_slow: 2.0,
+                    attention_factor: None,
+                    mscale: Some(1.0),
+                    mscale_all_dim: Some(0.7),
+                    truncate: false,
+                },
+            ),
+        ),
+    ];
+    for (name, rope) in cases {
+        let golden = &golden[name];
+        let expected = list(&golden["inv_freq"]);
+        let head_dim = 2 * expected.len();
+        // torch's vectorised pow may be one unit in the last place off.
+        for (ours, theirs) in rope.inverse_frequencies().iter().zip(&expected) {
+            let off = ours.to_bits().abs_diff(theirs.to_bits());
+            assert!(off <= 1, "{name}: {ours} and {theirs}");
+        }
+        let scaling = golden["scaling"].as_f64().unwrap() as f32;
+        assert!((rope.attention_scaling() - scaling).abs() < 1e-6, "{name}");
+        let close = |positions: &[u32], cos: &str, sin: &str, tolerance: f32| {
+            let (ours_cos, ours_sin) = angles(&rope, positions, head_dim);
+            for (ours, theirs) in [
+                (ours_cos, list(&golden[cos])),
+                (ours_sin, list(&golden[sin])),
+            ] {
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    assert!(
+                        (ours - theirs).abs() < tolerance,
+                        "{name} {positions:?}: {ours} {theirs}"
+                    );
+                }
+            }
+        };
+        let positions: Vec<u32> = list(&golden["positions"])
+            .iter()
+            .map(|p| *p as u32)
+            .collect();
+        close(&positions, "cos", "sin", 1e-5);
+        if name != "dynamic" {
+            // One unit of a frequency near 1 is 0.006 here.
+            close(&[100_003], "cos_100003", "sin_100003", 1e-2);
+        }
+    }
+}
+
+#[test]
+fn rotations_are_transformers_on_both_paths() {
+    let golden = &golden()["rotated"];
+    let shape = (4, 3, 20);
+    let x = Tensor::from_vec(list(&golden["x"]), shape, &CPU).unwrap();
+    let y = Tensor::from_vec(list(&golden["y"]), shape, &CPU).unwrap();
+    let rope = rope(20, 1e4, RopeScaling::None);
+    let positions = [0, 1, 7, 63];
+    assert!(error(&rope.apply(&x, &positions).unwrap(), &y) < 1e-6);
+    let plain = rope.plain_rotation(&positions).unwrap();
+    assert!(error(&plain.apply(&x).unwrap(), &y) < 1e-6);
+}
+
+#[test]
+fn a_partial_rotation_leaves_the_rest_of_a_head() {
+    let config = RopeConfig {
+        rotary_dim: 8,
+        ..RopeConfig::new(20, 1e4)
+    };
+    let rope = Rope::new(&config, &CPU).unwrap();
+    let x = tensor(&[3, 5, 20], 15);
+    let (ours, plain) = (
+        rope.rotation(&[5, 0, 9]).unwrap().apply(&x).unwrap(),
+        rope.plain_rotation(&[5, 0, 9]).unwrap().apply(&x).unwrap(),
+    );
+    assert!(error(&ours, &plain) < 1e-6);
+    let rest = |t: &Tensor| numbers(&t.narrow(2, 8, 12).unwrap());
+    assert_eq!(rest(&ours), rest(&x));
+}

@@ -1,0 +1,213 @@
+//! From a snapshot to a pipeline: read the small files, check them against each other, bring the weights in, size the cache.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use chandler_core::{ModelInfo, Task};
+use chandler_nn::device::{DTypeChoice, DeviceChoice};
+use chandler_nn::kv_cache::{CacheShape, KvCache};
+use chandler_nn::weights::{Snapshot, TensorSource};
+
+use crate::chat::{ChatTemplate, Clock};
+use crate::config::{DecoderConfig, GenerationConfig};
+use crate::decoder::Decoder;
+use crate::error::{Result, TextError};
+use crate::pipeline::{BatchLimits, TextPipeline, empty_batch};
+use crate::prepare::TextPreparer;
+use crate::tokenizer::Tokenizer;
+
+/// Tokens of a cache block. 16 divides the kernels' key blocks; larger ones waste more at every sequence's end.
+pub const BLOCK_SIZE: usize = 16;
+/// What the cache takes when nobody says: room for a few thousand tokens of a small model on a laptop, untouched until used.
+const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
+
+/// How a model is to be run.
+pub struct TextOptions {
+    /// Where.
+    pub device: DeviceChoice,
+    /// In which numeric type.
+    pub dtype: DTypeChoice,
+    /// A context window shorter than the model's.
+    pub max_model_len: Option<usize>,
+    /// Rows and prompt tokens per step.
+    pub limits: BatchLimits,
+    /// Bytes of key-value cache; 2 GiB when not given.
+    pub cache_bytes: Option<u64>,
+    /// What templates are told when they ask for the date.
+    pub clock: Clock,
+}
+
+/// What loading tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadStep {
+    /// Bytes of weights that are in memory, of all.
+    Weights {
+        /// In memory.
+        done: u64,
+        /// All.
+        total: u64,
+    },
+    /// Layers are being put together.
+    Building,
+}
+
+impl TextPipeline {
+    /// Loads a language model.
+    ///
+    /// # Errors
+    /// Names the file and field, tensor or device at fault.
+    pub fn load(snapshot: &Snapshot, options: TextOptions, progress: &(dyn Fn(LoadStep) + Sync)) -> Result<Self> {
+        let device = options.device.open()?;
+        let config = DecoderConfig::from_snapshot(snapshot)?;
+        let generation = GenerationConfig::from_snapshot(snapshot)?;
+        let weights = snapshot.weights()?;
+        let stored = weights.tensor("model.embed_tokens.weight")?.dtype();
+        let dtype = options.dtype.resolve(stored, &device);
+        // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
+        let (files, built) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| text_files(snapshot, options.clock));
+            let built = build(&config, weights.as_ref(), &device, dtype, progress);
+            (files.join(), built)
+        });
+        let (tokenizer, template) =
+            files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
+        let decoder = built?;
+        check_vocabulary(&tokenizer, &config)?;
+        let window = window(&config, options.max_model_len)?;
+        let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
+        let shape = cache_shape(&config, &options.limits, window, options.cache_bytes, cache_dtype)?;
+        let info = ModelInfo {
+            task: Task::TextGeneration,
+            architecture: config.architecture.clone(),
+            context_length: window,
+            vocab_size: config.vocab_size,
+            parameters: parameters(weights.as_ref()),
+            device: describe(&device),
+            dtype: dtype.as_str().to_owned(),
+            chat: template.is_some(),
+        };
+        let preparer = TextPreparer {
+            end_tokens: end_tokens(&generation, &config, &tokenizer),
+            tokenizer: Arc::new(tokenizer),
+            template,
+            generation,
+            info,
+            block_size: shape.block_size,
+            cache_tokens: shape.blocks * shape.block_size,
+        };
+        Ok(Self {
+            cache: KvCache::new(shape, &device, cache_dtype)?,
+            cache_dtype,
+            weight_bytes: decoder.bytes(&config) as u64,
+            decoder,
+            device,
+            limits: options.limits,
+            preparer: Arc::new(preparer),
+            batch: empty_batch(shape, options.limits)?,
+            passes: 0,
+        })
+    }
+}
+
+fn text_files(snapshot: &Snapshot, clock: Clock) -> Result<(Tokenizer, Option<ChatTemplate>)> {
+    let tokenizer = Tokenizer::from_snapshot(snapshot)?;
+    let template = ChatTemplate::from_snapshot(snapshot, &tokenizer, clock)?;
+    Ok((tokenizer, template))
+}
+
+fn build(
+    config: &DecoderConfig,
+    weights: &dyn TensorSource,
+    device: &candle_core::Device,
+    dtype: DType,
+    progress: &(dyn Fn(LoadStep) + Sync),
+) -> Result<Decoder> {
+    weights.prefetch(&|done, total| progress(LoadStep::Weights { done, total }))?;
+    progress(LoadStep::Building);
+    Decoder::load(config, weights, device, dtype)
+}
+
+fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<()> {
+    let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
+    if tokens > rows {
+        return Err(TextError::config(
+            "config.json: vocab_size",
+            format!("{rows}, and tokenizer.json has {tokens} tokens; the two are not of one model"),
+        ));
+    }
+    Ok(())
+}
+
+fn window(config: &DecoderConfig, asked: Option<usize>) -> Result<usize> {
+    let most = config.max_position;
+    match asked {
+        None => Ok(most),
+        Some(len) if (2..=most).contains(&len) => Ok(len),
+        Some(len) => Err(TextError::config(
+            "max_model_len",
+            format!("{len} is not between 2 and {most}, the context that config.json states"),
+        )),
+    }
+}
+
+/// As many blocks as the budget holds, and no more than the batch can ever use.
+fn cache_shape(
+    config: &DecoderConfig,
+    limits: &BatchLimits,
+    window: usize,
+    budget: Option<u64>,
+    dtype: DType,
+) -> Result<CacheShape> {
+    let one = CacheShape {
+        layers: config.layers,
+        blocks: 1,
+        block_size: BLOCK_SIZE,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+    };
+    let affordable = budget.unwrap_or(DEFAULT_CACHE_BYTES) / one.bytes(dtype).max(1) as u64;
+    // Why two more: a request's last block may be partly empty, and a fork copies one.
+    let usable = (window.div_ceil(BLOCK_SIZE) + 2).saturating_mul(limits.max_rows);
+    let blocks = usable.min(usize::try_from(affordable).unwrap_or(usize::MAX));
+    if blocks < 4 {
+        return Err(TextError::config(
+            "kv_cache_memory",
+            format!(
+                "{} bytes hold {affordable} blocks of {BLOCK_SIZE} tokens, {} bytes each; at least 4 are needed",
+                budget.unwrap_or(DEFAULT_CACHE_BYTES),
+                one.bytes(dtype)
+            ),
+        ));
+    }
+    Ok(CacheShape { blocks, ..one })
+}
+
+fn end_tokens(generation: &GenerationConfig, config: &DecoderConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ends = if generation.eos.is_empty() {
+        config.eos.clone()
+    } else {
+        generation.eos.clone()
+    };
+    // Why also the tokenizer's: chat fine-tunes whose generation_config.json is the base model's end turns with it.
+    ends.extend(tokenizer.eos_id());
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+fn parameters(weights: &dyn TensorSource) -> u64 {
+    weights
+        .names()
+        .iter()
+        .filter_map(|name| weights.tensor(name).ok())
+        .map(|tensor| tensor.elements() as u64)
+        .sum()
+}
+
+fn describe(device: &candle_core::Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}

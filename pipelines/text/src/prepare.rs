@@ -1,0 +1,282 @@
+//! From an input to what the batch takes: chat template, tokens, and every setting decided and checked. Runs off the
+//! engine's thread.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use chandler_core::{
+    Cost, Input, Limits, Message, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling,
+    TextInput,
+};
+
+use crate::chat::ChatTemplate;
+use crate::config::GenerationConfig;
+use crate::row::{Plan, Row};
+use crate::sampling::Sampler;
+use crate::tokenizer::Tokenizer;
+
+/// Rows that one request may have.
+pub const MOST_ROWS: u32 = 128;
+/// Stop strings that one request may have.
+const MOST_STOPS: usize = 64;
+
+/// A request that is ready for the batch, or was taken out of it.
+#[derive(Debug)]
+pub struct TextPrepared {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) rows: Vec<Row>,
+    /// The first event, and the echo, have been sent.
+    pub(crate) started: bool,
+    pub(crate) block_size: usize,
+}
+
+impl Prepared for TextPrepared {
+    fn cost(&self) -> Cost {
+        let longest = self.plan.prompt.len() + self.plan.max_tokens as usize;
+        Cost {
+            rows: self.rows.len(),
+            blocks: longest.div_ceil(self.block_size) * self.rows.len(),
+            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512,
+        }
+    }
+}
+
+/// Prepares requests of one loaded model.
+pub struct TextPreparer {
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) generation: GenerationConfig,
+    /// Tokens that end an answer.
+    pub(crate) end_tokens: Vec<u32>,
+    pub(crate) info: ModelInfo,
+    pub(crate) block_size: usize,
+    /// Tokens that the whole key-value cache holds.
+    pub(crate) cache_tokens: usize,
+}
+
+impl Prepare for TextPreparer {
+    type Prepared = TextPrepared;
+
+    fn prepare(&self, input: Input) -> Result<TextPrepared, RequestError> {
+        let Input::Text(input) = input else {
+            return Err(RequestError::unsupported("input", "this model takes text"));
+        };
+        input.sampling.validate()?;
+        self.check_counts(&input)?;
+        let prompt = self.prompt(&input.prompt)?;
+        let max_tokens = self.room(prompt.len(), &input)?;
+        let echo = if input.echo { Some(self.text_of(&prompt)?) } else { None };
+        let plan = Arc::new(Plan {
+            sampler: self.sampler(input.sampling.clone()),
+            seed: input.sampling.seed.unwrap_or_else(fresh_seed),
+            rows: input.n.max(1),
+            max_tokens,
+            min_tokens: input.limits.min_tokens,
+            stop: input.limits.stop,
+            max_chars: input.limits.max_chars,
+            end_tokens: self.end_tokens(input.limits.ignore_eos, input.limits.stop_token_ids),
+            logprobs: input.logprobs.map(|k| k as usize),
+            echo,
+            skip_special: true,
+            prompt,
+        });
+        let rows = (0..plan.rows)
+            .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer))
+            .collect::<Result<_, _>>()?;
+        Ok(TextPrepared {
+            plan,
+            rows,
+            started: false,
+            block_size: self.block_size,
+        })
+    }
+
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn warm_up(&self) -> Input {
+        Input::Text(TextInput {
+            prompt: Prompt::Tokens(vec![0]),
+            limits: Limits {
+                max_tokens: Some(2.min(self.info.context_length.saturating_sub(1) as u32)),
+                ignore_eos: true,
+                ..Limits::default()
+            },
+            ..TextInput::default()
+        })
+    }
+
+    fn vocabulary(&self) -> Vec<String> {
+        (0..self.tokenizer.vocab_size() as u32)
+            .map(|id| String::from_utf8_lossy(&self.tokenizer.token_bytes(id)).into_owned())
+            .collect()
+    }
+
+    fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
+        self.encode(text, false)
+    }
+}
+
+impl TextPreparer {
+    fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {
+        if input.n > MOST_ROWS {
+            let message = format!("n is {}; at most {MOST_ROWS} answers can be asked for", input.n);
+            return Err(RequestError::field("n", message));
+        }
+        if input.limits.stop.len() > MOST_STOPS {
+            let message = format!("stop has {} entries; at most {MOST_STOPS} are taken", input.limits.stop.len());
+            return Err(RequestError::field("stop", message));
+        }
+        if input.limits.stop.iter().any(String::is_empty) {
+            return Err(RequestError::field("stop", "stop has an empty string; give text or leave it out"));
+        }
+        let vocab = self.info.vocab_size;
+        if let Some(id) = input.sampling.logit_bias.keys().find(|id| **id as usize >= vocab) {
+            let message = format!("logit_bias names token {id}; the vocabulary has {vocab} tokens");
+            return Err(RequestError::field("logit_bias", message));
+        }
+        Ok(())
+    }
+
+    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        let ids = match prompt {
+            Prompt::Tokens(ids) => {
+                let vocab = self.info.vocab_size;
+                if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+                    let message = format!("prompt has token {id}; the vocabulary has {vocab} tokens");
+                    return Err(RequestError::field("prompt", message));
+                }
+                ids.clone()
+            }
+            Prompt::Text(text) => self.encode(text, true)?,
+            Prompt::Chat(chat) => {
+                if chat.messages.is_empty() {
+                    return Err(RequestError::field("messages", "messages is empty; give at least one"));
+                }
+                let template = self.template.as_ref().ok_or_else(|| {
+                    RequestError::unsupported("messages", "this model has no chat template; send a prompt to /v1/completions")
+                })?;
+                let text = template.render(chat)?;
+                self.encode(&text, false)?
+            }
+        };
+        if ids.is_empty() {
+            return Err(RequestError::field("prompt", "the prompt has no tokens; give at least one"));
+        }
+        Ok(ids)
+    }
+
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, RequestError> {
+        // Why first: a text of megabytes would take long to tokenise and cannot fit. No token is longer than 1 KiB.
+        let most = self.info.context_length.saturating_mul(1024).max(1 << 16);
+        if text.len() > most {
+            return Err(self.too_long(&format!("at least {}", text.len() / 1024)));
+        }
+        let ids = self
+            .tokenizer
+            .encode(text, special)
+            .map_err(|error| RequestError::field("prompt", format!("the prompt could not be tokenised: {error}")))?;
+        let vocab = self.info.vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab) {
+            Some(id) => Err(RequestError::internal(format!(
+                "the tokenizer gave token {id} and the model has {vocab}"
+            ))),
+            None => Ok(ids),
+        }
+    }
+
+    fn text_of(&self, ids: &[u32]) -> Result<String, RequestError> {
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| RequestError::field("prompt", format!("the prompt could not be decoded: {error}")))
+    }
+
+    /// Tokens that each answer may have: what is asked for, or what the context window and the cache leave.
+    fn room(&self, prompt: usize, input: &TextInput) -> Result<u32, RequestError> {
+        let limits = &input.limits;
+        let window = self.info.context_length;
+        if limits.max_tokens == Some(0) && !input.echo {
+            return Err(RequestError::field("max_tokens", "max_tokens is 0; it must be at least 1"));
+        }
+        let wanted = limits.max_tokens.map(|n| n as usize);
+        if prompt + wanted.unwrap_or(1).min(1) > window {
+            return Err(self.too_long(&prompt.to_string()));
+        }
+        if let Some(wanted) = wanted
+            && prompt + wanted > window
+        {
+            let message = format!(
+                "the prompt has {prompt} tokens and max_tokens is {wanted}, together {}; the context window holds {window}",
+                prompt + wanted
+            );
+            return Err(RequestError::field("max_tokens", message).with_code("context_length_exceeded"));
+        }
+        let rows = input.n.max(1) as usize;
+        let cached = (self.cache_tokens / rows).saturating_sub(self.block_size);
+        if prompt + wanted.unwrap_or(1) > cached {
+            let message = format!(
+                "{rows} answers of up to {} tokens with their prompt do not fit the key-value cache, which holds {} tokens; \
+                 ask for fewer or shorter ones",
+                prompt + wanted.unwrap_or(1),
+                self.cache_tokens
+            );
+            return Err(RequestError::field(if rows > 1 { "n" } else { "max_tokens" }, message));
+        }
+        let max_tokens = wanted.unwrap_or(window.min(cached) - prompt);
+        if limits.min_tokens as usize > max_tokens {
+            let message = format!("min_tokens is {}; it must be at most max_tokens, {max_tokens}", limits.min_tokens);
+            return Err(RequestError::field("min_tokens", message));
+        }
+        Ok(max_tokens as u32)
+    }
+
+    fn too_long(&self, tokens: &str) -> RequestError {
+        RequestError::field(
+            "prompt",
+            format!(
+                "the prompt has {tokens} tokens; the context window holds {}, the answer included",
+                self.info.context_length
+            ),
+        )
+        .with_code("context_length_exceeded")
+    }
+
+    /// The request's settings over the model's own over the field's usual ones.
+    fn sampler(&self, asked: Sampling) -> Sampler {
+        let made = &self.generation;
+        let greedy = made.do_sample == Some(false);
+        let usual = if greedy { 0.0 } else { made.temperature.unwrap_or(1.0) };
+        let temperature = asked.temperature.unwrap_or(usual) as f32;
+        Sampler {
+            // Why: below this, dividing logits leaves f32's range; the draw is the most likely token anyway.
+            temperature: if temperature < 1e-4 { 0.0 } else { temperature },
+            top_k: asked.top_k.or(made.top_k).unwrap_or(0) as usize,
+            top_p: asked.top_p.or(made.top_p).unwrap_or(1.0),
+            min_p: asked.min_p.or(made.min_p).unwrap_or(0.0),
+            repetition_penalty: asked.repetition_penalty.or(made.repetition_penalty).unwrap_or(1.0) as f32,
+            presence_penalty: asked.presence_penalty.unwrap_or(0.0) as f32,
+            frequency_penalty: asked.frequency_penalty.unwrap_or(0.0) as f32,
+            logit_bias: asked.logit_bias,
+        }
+    }
+
+    fn end_tokens(&self, ignore_eos: bool, asked: Vec<u32>) -> Vec<u32> {
+        let mut ends = asked;
+        if !ignore_eos {
+            ends.extend(&self.end_tokens);
+        }
+        ends
+    }
+}
+
+/// A seed that no other request has: the standard library's hasher keys come from the system's randomness.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// A chat of one user's turn, for callers that only have a question.
+pub fn single_turn(question: &str) -> Vec<Message> {
+    vec![Message::text("user", question)]
+}

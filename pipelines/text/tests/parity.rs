@@ -1,0 +1,233 @@
+//! The decoder against `transformers`: logits of prefill and of step-by-step decode, alone, in company, and with the
+//! prompt cut into chunks. The expected values are in `fixtures/`, and `make_fixtures.py` made them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use chandler_nn::attention::Span;
+use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
+use chandler_nn::weights::Snapshot;
+use chandler_text::config::DecoderConfig;
+use chandler_text::decoder::{Decoder, Pass};
+use serde_json::Value;
+
+/// max|a−b| / max|b|, as design.md defines it.
+const TOLERANCE: f32 = 1e-4;
+
+pub const FIXTURES: [&str; 6] = [
+    "llama2-f32",
+    "llama3-bf16-sharded",
+    "llama-linear-f16",
+    "llama-dynamic-f32",
+    "llama-yarn-f32",
+    "qwen2-f32",
+];
+
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// One prompt and what `transformers` answered.
+#[derive(Clone)]
+pub struct Expected {
+    pub name: String,
+    pub ids: Vec<u32>,
+    pub greedy: Vec<u32>,
+    /// Which decode steps' logits are recorded, and those logits.
+    steps: Vec<usize>,
+    logits: Vec<Vec<f32>>,
+}
+
+pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
+    let json: Value = serde_json::from_slice(&std::fs::read(fixture(name).join("expected.json")).unwrap()).unwrap();
+    let arrays = candle_core::safetensors::load(fixture(name).join("expected.safetensors"), &Device::Cpu).unwrap();
+    let numbers = |v: &Value| -> Vec<u32> { v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect() };
+    let prompts = json["prompts"].as_array().unwrap().iter().map(|p| {
+        let name = p["name"].as_str().unwrap().to_owned();
+        Expected {
+            ids: numbers(&p["ids"]),
+            greedy: numbers(&p["greedy"]),
+            steps: numbers(&p["steps"]).into_iter().map(|s| s as usize).collect(),
+            logits: arrays[&format!("logits.{name}")].to_vec2().unwrap(),
+            name,
+        }
+    });
+    // Past the trained length, transformers' dynamic scaling depends on how a prompt was cut: it has no one answer to hold.
+    let prompts = prompts.filter(|p| !(name == "llama-dynamic-f32" && p.ids.len() > 64)).collect();
+    (prompts, arrays)
+}
+
+struct Model {
+    config: DecoderConfig,
+    decoder: Decoder,
+    cache: KvCache,
+    pool: BlockPool,
+}
+
+/// A sequence that is being decoded.
+struct Sequence {
+    table: BlockTable,
+    tokens: Vec<u32>,
+}
+
+impl Model {
+    fn load(name: &str) -> Self {
+        let snapshot = Snapshot::dir(fixture(name)).unwrap();
+        let config = DecoderConfig::from_snapshot(&snapshot).unwrap();
+        let weights = snapshot.weights().unwrap();
+        let decoder = Decoder::load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
+        let shape = CacheShape {
+            layers: config.layers,
+            blocks: 100,
+            block_size: 16,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+        };
+        Self {
+            cache: KvCache::new(shape, &Device::Cpu, DType::F32).unwrap(),
+            pool: BlockPool::new(shape.blocks, shape.block_size).unwrap(),
+            config,
+            decoder,
+        }
+    }
+
+    /// Takes the next `take` tokens of each sequence through the model; logits of all rows.
+    fn pass(&mut self, sequences: &mut [Sequence], take: &[usize]) -> Vec<Vec<f32>> {
+        let (mut tokens, mut positions, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ranges = Vec::new();
+        for (sequence, take) in sequences.iter_mut().zip(take) {
+            let start = sequence.table.len();
+            ranges.push(tokens.len()..tokens.len() + take);
+            tokens.extend(&sequence.tokens[start..start + take]);
+            positions.extend((start..start + take).map(|p| p as u32));
+            slots.extend(self.pool.append(&mut sequence.table, *take).unwrap().slots);
+        }
+        let spans: Vec<Span<'_>> = sequences
+            .iter()
+            .zip(&ranges)
+            .map(|(sequence, rows)| Span {
+                rows: rows.clone(),
+                context: sequence.table.len(),
+                blocks: sequence.table.blocks(),
+            })
+            .collect();
+        let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
+        let pass = Pass {
+            tokens: &tokens,
+            positions: &positions,
+            slots: &slots,
+            spans: &spans,
+            wanted: &wanted,
+        };
+        let logits = self.decoder.forward(&pass, &mut self.cache).unwrap().unwrap();
+        logits.to_vec2().unwrap()
+    }
+
+    fn sequence(prompt: &[u32]) -> Sequence {
+        Sequence {
+            table: BlockTable::new(),
+            tokens: prompt.to_vec(),
+        }
+    }
+}
+
+fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let largest = expected.iter().map(|b| b.abs()).fold(0.0, f32::max);
+    difference / largest
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32
+}
+
+fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
+    if let Some(at) = prompt.steps.iter().position(|s| *s == step) {
+        let error = relative_error(logits, &prompt.logits[at]);
+        assert!(error < TOLERANCE, "{model} {} step {step}: logits differ by {error:e}", prompt.name);
+    }
+    assert_eq!(argmax(logits), prompt.greedy[step], "{model} {} step {step}: the token differs", prompt.name);
+}
+
+#[test]
+fn prefill_and_decode_agree_with_transformers_alone() {
+    for name in FIXTURES {
+        for prompt in expected(name).0 {
+            let mut model = Model::load(name);
+            let mut sequence = [Model::sequence(&prompt.ids)];
+            let mut logits = model.pass(&mut sequence, &[prompt.ids.len()]).pop().unwrap();
+            for step in 0..prompt.greedy.len() {
+                check_step(name, &prompt, step, &logits);
+                sequence[0].tokens.push(prompt.greedy[step]);
+                logits = model.pass(&mut sequence, &[1]).pop().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn prefill_and_decode_agree_with_transformers_in_a_batch_of_mixed_lengths() {
+    for name in FIXTURES {
+        let (prompts, _) = expected(name);
+        let mut model = Model::load(name);
+        let mut sequences: Vec<Sequence> = prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
+        let mut take: Vec<usize> = prompts.iter().map(|p| p.ids.len()).collect();
+        for step in 0..32 {
+            let logits = model.pass(&mut sequences, &take);
+            let mut end = 0;
+            for (prompt, (sequence, take)) in prompts.iter().zip(sequences.iter_mut().zip(&mut take)) {
+                end += *take;
+                check_step(name, prompt, step, &logits[end - 1]);
+                sequence.tokens.push(prompt.greedy[step]);
+                *take = 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_position_of_a_prompt_agrees_however_it_is_cut() {
+    for name in FIXTURES {
+        let (prompts, arrays) = expected(name);
+        let prompt = prompts.iter().find(|p| p.name == "p23").unwrap();
+        let whole: Vec<Vec<f32>> = arrays["prefill.p23"].to_vec2().unwrap();
+        for chunk in [1, 5, 16, 23] {
+            let mut model = Model::load(name);
+            let mut sequence = [Model::sequence(&prompt.ids)];
+            let mut found = Vec::new();
+            while found.len() < prompt.ids.len() {
+                let take = chunk.min(prompt.ids.len() - found.len());
+                found.extend(model.pass(&mut sequence, &[take]));
+            }
+            for (position, (found, expected)) in found.iter().zip(&whole).enumerate() {
+                let error = relative_error(found, expected);
+                assert!(error < TOLERANCE, "{name} position {position}, chunks of {chunk}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_old_spelling_of_a_config_is_the_same_model() {
+    for name in FIXTURES {
+        let (prompts, _) = expected(name);
+        let prompt = prompts.iter().find(|p| p.name == "p7").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(fixture(name)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        std::fs::copy(fixture(name).join("config.v4.json"), dir.path().join("config.json")).unwrap();
+        let snapshot = Snapshot::dir(dir.path()).unwrap();
+        let mut model = Model::load(name);
+        let old = DecoderConfig::from_snapshot(&snapshot).unwrap();
+        assert_eq!(format!("{:?}", old.rope), format!("{:?}", model.config.rope), "{name}");
+        let weights = snapshot.weights().unwrap();
+        model.decoder = Decoder::load(&old, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
+        let mut sequence = [Model::sequence(&prompt.ids)];
+        let logits = model.pass(&mut sequence, &[prompt.ids.len()]).pop().unwrap();
+        check_step(name, prompt, 0, &logits);
+    }
+}

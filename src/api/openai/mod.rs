@@ -1,0 +1,105 @@
+//! OpenAI's routes. The request of each is read here into the engine's input; what they share is in `sampling` and `types`.
+
+pub(super) mod chat;
+pub(super) mod completions;
+mod logprobs;
+mod messages;
+pub(super) mod models;
+pub(super) mod sampling;
+mod types;
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use chandler_core::RequestError;
+use serde_json::Value;
+
+use super::error::Dialect;
+use super::json::{self, Fields};
+use super::limits::read_body;
+use super::observe::RequestId;
+use super::sse::Terms;
+use super::state::{Api, unix_seconds};
+use types::Envelope;
+pub(super) use types::UsageBody;
+
+/// `POST /v1/chat/completions`
+pub(super) async fn post_chat(
+    State(api): State<Api>,
+    Extension(id): Extension<RequestId>,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let value = body_of(&api, body).await?;
+        chat::answer(&api, id, &value).await
+    };
+    or_error(answer.await)
+}
+
+/// `POST /v1/completions`
+pub(super) async fn post_completions(
+    State(api): State<Api>,
+    Extension(id): Extension<RequestId>,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let value = body_of(&api, body).await?;
+        completions::answer(&api, id, &value).await
+    };
+    or_error(answer.await)
+}
+
+async fn body_of(api: &Api, body: Body) -> Result<Value, RequestError> {
+    json::parse(&read_body(body, api.settings.body_limit).await?)
+}
+
+pub(super) fn or_error(answer: Result<Response, RequestError>) -> Response {
+    answer.unwrap_or_else(|error| Dialect::OpenAi.error(error).into_response())
+}
+
+/// The model check of every request that may name one.
+fn check_model(api: &Api, fields: &Fields<'_>) -> Result<(), RequestError> {
+    api.serves(fields.string("model")?)
+}
+
+/// Whether to stream, and whether usage is to come with it.
+fn streaming(fields: &Fields<'_>) -> Result<(bool, bool), RequestError> {
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let Some(options) = fields.object("stream_options")? else {
+        return Ok((stream, false));
+    };
+    let name = fields.name("stream_options");
+    if !stream {
+        let message =
+            format!("{name} is given without stream; it has a meaning only when stream is true");
+        return Err(RequestError::field(name, message));
+    }
+    let usage = Fields::within(name, options).boolean("include_usage")?;
+    Ok((stream, usage.unwrap_or(false)))
+}
+
+fn envelope(api: &Api, id: &RequestId, prefix: &str, object: &'static str) -> Envelope {
+    Envelope {
+        id: format!("{prefix}-{}", id.0),
+        object,
+        created: unix_seconds(),
+        model: api.settings.model_id.clone(),
+        system_fingerprint: format!("chandler-{}", api.settings.version),
+    }
+}
+
+pub(super) fn terms(api: &Api, id: RequestId) -> Terms {
+    Terms {
+        id,
+        deadline: api.deadline(),
+        allowed: api.settings.request_timeout,
+    }
+}
+
+/// An error of preparing, in this dialect's field names.
+fn renamed(mut error: RequestError, from: &str, to: String) -> RequestError {
+    if error.field.as_deref() == Some(from) {
+        error.field = Some(to);
+    }
+    error
+}

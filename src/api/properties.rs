@@ -1,0 +1,221 @@
+//! Whatever a body holds, every parser gives a request or an error that names something, and never panics.
+
+use chandler_core::{RequestError, TextInput};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::generate::{characters, context};
+use super::json::{Fields, object, parse};
+use super::openai::{chat, completions};
+use super::predict::instance;
+
+/// Every field that some dialect reads, and one that none does.
+const KEYS: [&str; 48] = [
+    "model",
+    "messages",
+    "role",
+    "content",
+    "type",
+    "text",
+    "refusal",
+    "tool_calls",
+    "function",
+    "arguments",
+    "name",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "functions",
+    "function_call",
+    "audio",
+    "modalities",
+    "stream",
+    "stream_options",
+    "include_usage",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "seed",
+    "n",
+    "stop",
+    "stop_token_ids",
+    "min_tokens",
+    "ignore_eos",
+    "max_tokens",
+    "max_completion_tokens",
+    "logprobs",
+    "top_logprobs",
+    "prompt",
+    "suffix",
+    "best_of",
+    "echo",
+    "instances",
+    "parameters",
+    "context",
+    "num_chars",
+    "unknown",
+];
+
+fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<i64>().prop_map(|n| json!(n)),
+        any::<u64>().prop_map(|n| json!(n)),
+        any::<f64>().prop_map(|n| json!(n)),
+        (-3i32..40).prop_map(|n| json!(n)),
+        (-3i32..40).prop_map(|n| json!(f64::from(n) / 2.0)),
+        Just(json!(1e12)),
+    ]
+}
+
+fn leaf() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        number(),
+        ".{0,8}".prop_map(Value::String),
+        prop::sample::select(vec![
+            "user",
+            "assistant",
+            "tool",
+            "text",
+            "auto",
+            "none",
+            "function",
+            ""
+        ])
+        .prop_map(|s| json!(s)),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(4, 48, 6, |inner| {
+        let key = prop_oneof![
+            prop::sample::select(KEYS.to_vec()).prop_map(str::to_owned),
+            "[0-9a-z]{0,4}"
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            prop::collection::vec((key, inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// A request that is right, with some of its fields replaced.
+fn nearly_right() -> impl Strategy<Value = Value> {
+    let right = prop_oneof![
+        Just(json!({"messages": [{"role": "user", "content": "a"}]})),
+        Just(
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "n": 2.0})
+        ),
+        Just(json!({"prompt": ["a", "b"], "max_tokens": 4})),
+        Just(json!({"prompt": [[1, 2], [3]], "echo": true})),
+        Just(json!({"max_tokens": 5, "context": [1, "a"]})),
+        Just(json!({"num_chars": 5})),
+    ];
+    let changes = prop::collection::vec((prop::sample::select(KEYS.to_vec()), anything()), 0..4);
+    (right, changes).prop_map(|(mut right, changes)| {
+        for (key, value) in changes {
+            right[key] = value;
+        }
+        right
+    })
+}
+
+fn names_something<T>(read: Result<T, RequestError>) -> Result<Option<T>, TestCaseError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            prop_assert!(!error.message.is_empty());
+            if let Some(field) = &error.field {
+                prop_assert!(
+                    error.message.contains(field.as_str()),
+                    "{}: {field}",
+                    error.message
+                );
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What a parser lets through, no one checks again.
+fn is_sound(input: &TextInput) -> Result<(), TestCaseError> {
+    prop_assert!(input.sampling.validate().is_ok());
+    prop_assert!((1..=16).contains(&input.n));
+    prop_assert!(input.limits.stop.iter().all(|stop| !stop.is_empty()));
+    prop_assert!(
+        input
+            .limits
+            .max_tokens
+            .is_none_or(|most| most <= i32::MAX as u32)
+    );
+    Ok(())
+}
+
+fn read_all(body: &Value) -> Result<(), TestCaseError> {
+    names_something(context::read(body))?;
+    names_something(characters::read(body))?;
+    if let Some(one) =
+        names_something(instance(0, body, body.as_object(), Some("text-generation")))?
+    {
+        is_sound(&one.input)?;
+    }
+    let Some(map) = names_something(object(body))? else {
+        return Ok(());
+    };
+    for fields in [
+        Fields::new(map),
+        Fields::new(&Map::new())
+            .or("parameters", Some(map))
+            .with_spellings(),
+    ] {
+        if let Some(request) = names_something(chat::parse(&fields))? {
+            is_sound(&request.input)?;
+        }
+        for input in names_something(completions::parse(&fields))?
+            .into_iter()
+            .flat_map(|r| r.inputs)
+        {
+            is_sound(&input)?;
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_json_is_read_or_refused(body in anything()) {
+        read_all(&body)?;
+    }
+
+    #[test]
+    fn any_request_with_wrong_fields_is_read_or_refused(body in nearly_right()) {
+        read_all(&body)?;
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(value) = names_something(parse(&bytes))? {
+            read_all(&value)?;
+        }
+    }
+
+    #[test]
+    fn a_cut_or_changed_body_is_read_or_refused(body in nearly_right(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = body.to_string().into_bytes();
+        let at = at.index(bytes.len());
+        names_something(parse(&bytes[..at]))?;
+        bytes[at] = byte;
+        if let Some(value) = names_something(parse(&bytes))? {
+            read_all(&value)?;
+        }
+    }
+}

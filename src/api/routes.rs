@@ -1,0 +1,148 @@
+//! Which path leads where, and through which layers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use chandler_core::{ErrorKind, RequestError};
+use tower::ServiceExt;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::error::Dialect;
+use super::openai::models;
+use super::settings::ApiSettings;
+use super::state::{Api, Shared};
+use super::{auth, generate, health, limits, metrics, observe, openai, openapi, predict};
+use crate::engine::Engine;
+
+/// All routes of the worker, behind keys, limits and timeouts.
+pub fn router(settings: ApiSettings, engine: Engine) -> Router {
+    let renaming = Renaming::new(&settings);
+    let cors = cors(&settings.cors_origins);
+    let api: Api = Arc::new(Shared::new(settings, engine));
+    // The layers that are added last run first.
+    let mut router = Router::new()
+        .route("/isalive", get(health::isalive))
+        .route("/livez", get(health::livez))
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics::scrape))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::page))
+        .route("/predict", post(predict::post))
+        .route("/generate", post(generate::post))
+        .route("/vocab", get(generate::vocab))
+        .route("/v1/chat/completions", post(openai::post_chat))
+        .route("/v1/completions", post(openai::post_completions))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::retrieve))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), limits::announced))
+        .layer(from_fn_with_state(api.clone(), limits::time))
+        .layer(from_fn_with_state(api.clone(), limits::rate))
+        .layer(from_fn_with_state(api.clone(), auth::guard));
+    if let Some(cors) = cors {
+        router = router.layer(cors);
+    }
+    let router = router.layer(from_fn(observe::observe)).with_state(api);
+    if renaming.is_empty() {
+        return router;
+    }
+    // Why around the router: a path must be renamed before it is matched.
+    let renamed = router.map_request(move |request: Request| renaming.rename(request));
+    Router::new().fallback_service(renamed)
+}
+
+async fn no_route(method: Method, uri: Uri) -> Response {
+    let message = format!(
+        "there is no {method} {} here; /openapi.json lists the routes",
+        uri.path()
+    );
+    let error = RequestError::new(ErrorKind::NotFound, message).with_code("unknown_url");
+    Dialect::of_path(uri.path()).error(error).into_response()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let message = format!(
+        "{} does not take {method}; /openapi.json lists what it takes",
+        uri.path()
+    );
+    let error = RequestError::new(ErrorKind::BadInput, message).with_code("method_not_allowed");
+    let status = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    Dialect::of_path(uri.path())
+        .error_with(status, error)
+        .into_response()
+}
+
+/// The paths that Vertex names, led to our own. Either may be one of ours already, and may hold any character.
+#[derive(Clone)]
+struct Renaming {
+    health: Option<String>,
+    predict: Option<String>,
+}
+
+impl Renaming {
+    fn new(settings: &ApiSettings) -> Self {
+        // Our /health is 200 exactly when /isalive is, and says more.
+        let foreign = |route: &Option<String>, own: &[&str]| {
+            let route = route
+                .as_deref()
+                .map(str::trim)
+                .filter(|route| !route.is_empty())?;
+            let route = format!("/{}", route.trim_start_matches('/'));
+            (!own.contains(&route.as_str())).then_some(route)
+        };
+        Self {
+            health: foreign(&settings.health_route, &["/isalive", "/health"]),
+            predict: foreign(&settings.predict_route, &["/predict"]),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.health.is_none() && self.predict.is_none()
+    }
+
+    fn rename(&self, mut request: Request) -> Request {
+        let path = request.uri().path().replace("%3A", ":").replace("%3a", ":");
+        let is = |route: &Option<String>| route.as_deref() == Some(path.as_str());
+        let ours = match *request.method() {
+            Method::GET | Method::HEAD if is(&self.health) => "/isalive",
+            Method::POST if is(&self.predict) => "/predict",
+            _ => return request,
+        };
+        *request.uri_mut() = Uri::from_static(ours);
+        request
+    }
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        let parsed = origins.iter().filter_map(|origin| {
+            HeaderValue::from_str(origin)
+                .inspect_err(|_| {
+                    tracing::warn!(
+                        origin,
+                        "this CORS origin cannot be a header and is left out"
+                    )
+                })
+                .ok()
+        });
+        AllowOrigin::list(parsed)
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        // Why a mirror: browsers' clients send headers of their own, and `*` does not cover Authorization.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER]);
+    Some(layer)
+}

@@ -1,0 +1,47 @@
+//! What the front door is told once, when the worker starts; nothing below reads flags or the environment.
+
+use std::time::Duration;
+
+use super::auth::ApiKeys;
+
+/// Settings of the HTTP front door.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// The name that `/v1/models` shows.
+    pub model_id: String,
+    /// Other names that requests may use for it; `default` always works.
+    pub aliases: Vec<String>,
+    /// Keys of which one must come with every request but health; none leaves the door open.
+    pub api_keys: ApiKeys,
+    /// Origins that browsers may call from; `*` is any, none sends no CORS headers.
+    pub cors_origins: Vec<String>,
+    /// Bytes that a JSON body may have.
+    pub body_limit: usize,
+    /// Requests per minute and key, or per peer address where there are no keys.
+    pub rate_limit: Option<u32>,
+    /// Time for a whole request, waiting and streaming included.
+    pub request_timeout: Duration,
+    /// A further path for `/isalive` (`AIP_HEALTH_ROUTE`); may be one of ours.
+    pub health_route: Option<String>,
+    /// A further path for `/predict` (`AIP_PREDICT_ROUTE`); may be one of ours.
+    pub predict_route: Option<String>,
+    /// What `/health` and `/openapi.json` say.
+    pub version: String,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            model_id: "default".into(),
+            aliases: Vec::new(),
+            api_keys: ApiKeys::default(),
+            cors_origins: Vec::new(),
+            body_limit: 4 << 20,
+            rate_limit: None,
+            request_timeout: Duration::from_secs(600),
+            health_route: None,
+            predict_route: None,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}

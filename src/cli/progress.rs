@@ -1,0 +1,91 @@
+//! How far loading is, for a person: a bar on a terminal, log lines elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::exit::{Exit, FAILED};
+use crate::engine::{Engine, Loading, Status};
+
+/// Between two log lines of one stage.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// Waits until the model is ready and shows how far it is.
+///
+/// # Errors
+/// Why the model did not load.
+pub async fn until_ready(engine: &Engine, bars: &MultiProgress) -> Result<Duration, Exit> {
+    let started = Instant::now();
+    let mut status = engine.watch();
+    let mut view = View::new(bars);
+    loop {
+        let now = status.borrow_and_update().clone();
+        match now {
+            Status::Loading(loading) => view.show(loading),
+            Status::Ready => break,
+            Status::Draining | Status::Stopped => {
+                return Err(Exit::new(FAILED, "stopped before the model was loaded"));
+            }
+            Status::Failed(reason) => {
+                return Err(Exit::new(
+                    FAILED,
+                    format!("the model did not load: {reason}"),
+                ));
+            }
+        }
+        if status.changed().await.is_err() {
+            return Err(Exit::new(FAILED, "the engine ended while loading"));
+        }
+    }
+    Ok(started.elapsed())
+}
+
+enum View {
+    Bar(ProgressBar),
+    Log { last: Option<Loading>, at: Instant },
+}
+
+impl View {
+    fn new(bars: &MultiProgress) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self::Log {
+                last: None,
+                at: Instant::now(),
+            };
+        }
+        let bar = bars.add(ProgressBar::new(0));
+        let style = "{msg:20} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self::Bar(bar)
+    }
+
+    fn show(&mut self, now: Loading) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_message(now.stage.to_string());
+                bar.set_length(now.total_bytes);
+                bar.set_position(now.done_bytes);
+            }
+            Self::Log { last, at } => {
+                let same_stage = last.is_some_and(|last| last.stage == now.stage);
+                if same_stage && at.elapsed() < LOG_EVERY {
+                    return;
+                }
+                (*last, *at) = (Some(now), Instant::now());
+                let (done_bytes, total_bytes) = (now.done_bytes, now.total_bytes);
+                tracing::info!(stage = %now.stage, done_bytes, total_bytes, "loading");
+            }
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

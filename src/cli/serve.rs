@@ -1,0 +1,315 @@
+//! `chandler serve`: the port first, the model behind it, and an orderly end.
+
+use std::io::{self, IsTerminal};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::MultiProgress;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::exit::{DEVICE_LOST, Exit, USAGE};
+use super::flags::{Everything, SettingFlags};
+use super::worker::{self, Worker};
+use super::{progress, telemetry, version};
+use crate::api::{self, ApiKeys, ApiSettings};
+use crate::config::{LogFormat, Settings};
+use crate::engine::{Engine, Status};
+
+/// Serve a model over HTTP.
+///
+/// The port is open at once and the model loads behind it: /isalive says 503 with the stage until a request would be
+/// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C nothing new is accepted, what
+/// runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process at once. Cloud Run
+/// kills 10 seconds after SIGTERM: use --drain-grace 8s there.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: SettingFlags<Everything>,
+}
+
+/// After a failure that ends the process: time for the answers that say so to reach their clients.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Serve {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let resolution = self.settings.resolve()?;
+        let settings = &resolution.settings;
+        let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
+        let bars = telemetry::start(settings, &resolution.warnings);
+        let worker = worker::start(&resolution)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let done = runtime.block_on(serve(settings, listener, worker, &bars));
+        // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
+    let address = settings.address();
+    let listener = TcpListener::bind(address).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another program has it: choose another with --port, or 0 for any free one"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need privileges: choose another with --port"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "; no interface of this machine has that address: see --host"
+            }
+            _ => "",
+        };
+        Exit::new(
+            USAGE,
+            format!("cannot listen on {address}: {error}{advice}"),
+        )
+    })?;
+    listener
+        .set_nonblocking(true)
+        .context("cannot set up the listener")?;
+    Ok(listener)
+}
+
+async fn serve(
+    settings: &Settings,
+    listener: TcpListener,
+    worker: Worker,
+    bars: &MultiProgress,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
+    let engine = worker.engine.clone();
+    let router = api::router(api_settings(settings, worker), engine.clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut server = tokio::spawn(api::serve(listener, router, async {
+        let _ = stopped.await; // a dropped sender means the same
+    }));
+    announcer.listening(bars);
+
+    let ended = tokio::select! {
+        name = signals.next() => Ended::Signal(name),
+        reason = failure(&engine, &announcer, bars) => Ended::Failure(reason),
+        result = &mut server => Ended::Server(result?),
+    };
+    match ended {
+        Ended::Signal(name) => {
+            tracing::info!(
+                signal = name,
+                grace_s = settings.drain_grace.as_secs_f64(),
+                "draining"
+            );
+            engine.drain();
+            drop(stop);
+            let drained = tokio::select! {
+                drained = finished(server, *settings.drain_grace) => drained,
+                second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
+            };
+            if drained {
+                tracing::info!("drained");
+            } else {
+                let running = engine.counters().running;
+                tracing::warn!(running, "the grace is over; what still ran was cut off");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Failure(exit) => {
+            drop(stop);
+            finished(server, LAST_WORDS).await;
+            Err(exit.into())
+        }
+        Ended::Server(result) => result
+            .map(|()| ExitCode::SUCCESS)
+            .context("the HTTP server ended"),
+    }
+}
+
+enum Ended {
+    Signal(&'static str),
+    Failure(Exit),
+    Server(io::Result<()>),
+}
+
+/// Whether the server came to its end in time.
+async fn finished(server: JoinHandle<io::Result<()>>, grace: Duration) -> bool {
+    tokio::time::timeout(grace, server).await.is_ok()
+}
+
+/// Resolves when the engine can serve nobody any more; tells about the model on the way.
+async fn failure(engine: &Engine, announcer: &Announcer, bars: &MultiProgress) -> Exit {
+    match progress::until_ready(engine, bars).await {
+        Ok(took) => announcer.ready(engine, took, bars),
+        Err(exit) => return exit,
+    }
+    let mut status = engine.watch();
+    loop {
+        if let Status::Failed(reason) = status.borrow_and_update().clone() {
+            return Exit::new(DEVICE_LOST, reason);
+        }
+        if status.changed().await.is_err() {
+            return Exit::new(DEVICE_LOST, "the engine ended");
+        }
+    }
+}
+
+fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
+    ApiSettings {
+        model_id: worker.id,
+        aliases: worker.aliases,
+        api_keys: ApiKeys::new(settings.api_keys.value.clone()),
+        cors_origins: settings
+            .cors_origins
+            .iter()
+            .map(|origin| origin.0.clone())
+            .collect(),
+        body_limit: usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX),
+        rate_limit: *settings.rate_limit,
+        request_timeout: *settings.request_timeout,
+        health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
+        predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
+        version: version::SHORT.to_owned(),
+    }
+}
+
+/// The two signals that ask a worker to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// 128 and the signal's number, as shells have it.
+fn signal_code(name: &str) -> u8 {
+    if name == "SIGTERM" { 143 } else { 130 }
+}
+
+/// Tells a person on a terminal, or a log elsewhere, where the worker is and how to try it.
+struct Announcer {
+    url: String,
+    model: String,
+    curl: String,
+    person: bool,
+}
+
+impl Announcer {
+    fn new(settings: &Settings, port: u16, model: &str) -> Self {
+        let host = match settings.host.0 {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+        };
+        let url = format!("http://{host}:{port}");
+        let key = if settings.api_keys.is_empty() {
+            ""
+        } else {
+            " -H \"Authorization: Bearer $API_KEY\""
+        };
+        let body = serde_json::json!({
+            "model": model,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        });
+        let curl = format!(
+            "curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
+        );
+        let text = *settings.log_format != LogFormat::Json;
+        Self {
+            url,
+            model: model.to_owned(),
+            curl,
+            person: text && io::stderr().is_terminal(),
+        }
+    }
+
+    fn listening(&self, bars: &MultiProgress) {
+        if self.person {
+            bars.suspend(|| eprintln!("chandler is listening on {}", self.url));
+        } else {
+            tracing::info!(url = self.url, model = self.model, "listening");
+        }
+    }
+
+    fn ready(&self, engine: &Engine, took: Duration, bars: &MultiProgress) {
+        let (device, dtype) = engine
+            .info()
+            .map(|info| (info.device, info.dtype))
+            .unwrap_or_default();
+        if self.person {
+            bars.suspend(|| {
+                eprintln!(
+                    "{} is ready after {took:.2?} on {device} in {dtype}. Try it:\n\n  {}\n",
+                    self.model, self.curl
+                );
+            });
+        } else {
+            let elapsed_ms = took.as_millis() as u64;
+            tracing::info!(
+                model = self.model,
+                device,
+                dtype,
+                elapsed_ms,
+                r#try = self.curl,
+                "model ready"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_a_usage_error_that_says_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut flags = SettingFlags::<Everything>::default();
+        flags.set("host", "127.0.0.1");
+        flags.set("port", &taken.local_addr().unwrap().port().to_string());
+        let error = bind(&flags.resolve().unwrap().settings).unwrap_err();
+        assert_eq!(error.downcast_ref::<Exit>().unwrap().code, USAGE);
+        assert!(
+            error.to_string().contains("choose another with --port"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_curl_line_asks_for_a_key_only_where_one_is_needed() {
+        let mut flags = SettingFlags::<Everything>::default();
+        flags.set("port", "1234");
+        let mut settings = flags.resolve().unwrap().settings;
+        let open = Announcer::new(&settings, 1234, "demo").curl;
+        assert!(
+            open.starts_with("curl http://localhost:1234/v1/chat/completions"),
+            "{open}"
+        );
+        assert!(!open.contains("Authorization"));
+        settings.api_keys.value = vec!["secret".into()];
+        let closed = Announcer::new(&settings, 1234, "demo").curl;
+        assert!(
+            closed.contains("Bearer $API_KEY") && !closed.contains("secret"),
+            "{closed}"
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! Settings and their precedence: flag > environment > file > catalog > default. Resolved once, here, into an immutable
+//! [`Settings`] that knows where each value came from; nothing below this point reads the environment.
+
+mod quantity;
+mod resolve;
+mod settings;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use quantity::ByteSize;
+pub use resolve::{Given, Resolution, resolve};
+pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
+pub use value::{Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Route, Value};
+
+/// Why the settings do not make sense.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value that will not do.
+    #[error("{place} is `{value}`: {wanted}")]
+    Invalid {
+        /// The flag, variable or key that gave it.
+        place: String,
+        /// What it said.
+        value: String,
+        /// What would do.
+        wanted: String,
+    },
+    /// A key that no setting has.
+    #[error("{place} has no setting `{key}`{hint}")]
+    UnknownKey {
+        /// The file or card.
+        place: String,
+        /// The key.
+        key: String,
+        /// The nearest known one, if any is near.
+        hint: String,
+    },
+    /// A file that cannot be used.
+    #[error("cannot read {}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Keys were asked for and none are there; serving without would open the worker to everybody.
+    #[error("{place} holds no API key: give at least one, or leave it out to serve without keys")]
+    NoKeys {
+        /// The variable or file.
+        place: String,
+    },
+    /// A catalog that cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
+    /// The table of settings is inconsistent, which its tests rule out.
+    #[error("the table of settings is inconsistent")]
+    Table,
+}

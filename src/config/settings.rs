@@ -1,0 +1,357 @@
+//! Every setting there is: one row each, holding its type, default, flag, variables and help. The flags, `Settings`,
+//! `config show` and the errors are all made from these rows, so that a setting is added in one place.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::ConfigError;
+use super::quantity::ByteSize;
+use super::value::{Device, Dtype, Host, LogFilter, LogFormat, Origin, Route, Value};
+
+/// A setting's value and where it came from.
+#[derive(Debug, Clone)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl<T> Deref for Setting<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Where a value came from, highest precedence first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A flag, as it is typed.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A key of the settings file.
+    File(String),
+    /// The model card of this id.
+    Catalog(String),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag --{flag}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(path) => write!(f, "file {path}"),
+            Self::Catalog(card) => write!(f, "catalog card {card}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A variable that gives a setting, perhaps only while another one is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// The variable that must be set too.
+    pub only_with: Option<&'static str>,
+}
+
+const fn var(name: &'static str) -> Variable {
+    Variable {
+        name,
+        only_with: None,
+    }
+}
+
+const fn var_with(name: &'static str, other: &'static str) -> Variable {
+    Variable {
+        name,
+        only_with: Some(other),
+    }
+}
+
+/// Which commands take a setting, and the heading it stands under in their help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// What is loaded, and onto what.
+    Model,
+    /// How much runs at once.
+    Batch,
+    /// The HTTP front door.
+    Server,
+    /// Log lines.
+    Logs,
+}
+
+impl Group {
+    /// The heading in the help.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Model => "Model",
+            Self::Batch => "Batching and memory",
+            Self::Server => "HTTP server",
+            Self::Logs => "Logs",
+        }
+    }
+}
+
+/// What there is to know about a setting besides its value.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// The key in the settings file.
+    pub key: &'static str,
+    /// The flag without its dashes; a secret has none, because command lines are seen by every process.
+    pub flag: Option<&'static str>,
+    /// What stands for the value in the help.
+    pub value_name: &'static str,
+    /// Variables, the one that wins first.
+    pub variables: &'static [Variable],
+    /// The default's text; empty where there is none.
+    pub default: &'static str,
+    /// What happens when nothing is given, where `default` is empty.
+    pub otherwise: &'static str,
+    /// Help, one line each.
+    pub help: &'static [&'static str],
+    /// Where it belongs.
+    pub group: Group,
+}
+
+/// One line of `config show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The key in the settings file.
+    pub key: &'static str,
+    /// The value; secrets masked.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+    /// What an empty value means.
+    pub otherwise: &'static str,
+}
+
+/// A value's text on its way to its type.
+pub(super) struct Found {
+    pub text: String,
+    pub source: Source,
+}
+
+pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Setting<T>, ConfigError> {
+    match T::parse(&found.text) {
+        Ok(value) => Ok(Setting {
+            value,
+            source: found.source,
+        }),
+        Err(wanted) => Err(ConfigError::Invalid {
+            place: match &found.source {
+                Source::Flag(flag) => format!("--{flag}"),
+                Source::Environment(name) => (*name).to_owned(),
+                Source::File(path) => format!("{} in {path}", spec.key),
+                Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
+                Source::Default => format!("the default of {}", spec.key),
+            },
+            value: if spec.flag.is_some() {
+                found.text
+            } else {
+                super::value::MASK.to_owned()
+            },
+            wanted,
+        }),
+    }
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $help:literal])+
+        $key:ident: $type:ty = $default:literal $(($otherwise:literal))?,
+        $group:ident, $flag:expr, $value_name:literal, [$($variable:expr),+];
+    )+) => {
+        /// Everything that can be set, resolved once at the start and never changed.
+        #[derive(Debug, Clone)]
+        pub struct Settings {
+            $($(#[doc = $help])+ pub $key: Setting<$type>,)+
+        }
+
+        /// The rows, in the order of the help.
+        pub const SPECS: &[Spec] = &[$(Spec {
+            key: stringify!($key),
+            flag: $flag,
+            value_name: $value_name,
+            variables: &[$($variable),+],
+            default: $default,
+            otherwise: concat!($($otherwise)?),
+            help: &[$($help),+],
+            group: Group::$group,
+        }),+];
+
+        impl Settings {
+            /// Asks `find` for every row's text and reads it.
+            pub(super) fn build(
+                mut find: impl FnMut(&'static Spec) -> Result<Found, ConfigError>,
+            ) -> Result<Self, ConfigError> {
+                let mut specs = SPECS.iter();
+                let mut next = || specs.next().ok_or(ConfigError::Table);
+                Ok(Self {
+                    $($key: { let spec = next()?; read::<$type>(spec, find(spec)?)? },)+
+                })
+            }
+
+            /// Every setting as `config show` prints it.
+            pub fn shown(&self) -> Vec<Shown> {
+                vec![$(Shown {
+                    key: stringify!($key),
+                    value: self.$key.value.show(),
+                    source: self.$key.source.clone(),
+                    otherwise: concat!($($otherwise)?),
+                }),+]
+            }
+        }
+    };
+}
+
+settings! {
+    /// The model to load: a name from `chandler models`, a directory in the Hugging Face layout,
+    /// `demo` (a small chat model inside this program) or `mock` (no model at all: it says the
+    /// prompt's words back, for load tests).
+    model: String = "demo", Model, Some("model"), "MODEL",
+        [var("CHANDLER_MODEL"), var("HF_MODEL_ID"), var("MODEL_NAME"), var("MODEL_ID")];
+    /// Which revision of the model: a branch, a tag or a commit. A directory has none.
+    revision: Option<String> = "" ("the card's, else the source's main branch"), Model, Some("revision"), "REVISION",
+        [var("CHANDLER_REVISION"), var("MODEL_REVISION")];
+    /// The name that clients call the model by, instead of its own.
+    served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
+        [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
+    /// Where the model runs: auto takes a GPU when there is one, else the CPU. cuda:1 is the second GPU.
+    device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
+    /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.
+    dtype: Dtype = "auto", Model, Some("dtype"), "DTYPE", [var("CHANDLER_DTYPE"), var("DTYPE")];
+    /// Tokens of prompt and answer together that a request may have; more is refused. Shorter saves cache memory.
+    max_model_len: Option<NonZeroUsize> = "" ("the model's context window"), Model, Some("max-model-len"), "TOKENS",
+        [var("CHANDLER_MAX_MODEL_LEN"), var("MAX_MODEL_LEN")];
+    /// CPU threads for the model's arithmetic.
+    threads: Option<NonZeroUsize> = "" ("one per core"), Model, Some("threads"), "N", [var("CHANDLER_THREADS")];
+    /// A TOML file of model cards that are added to the built-in ones; a card with a built-in id replaces it.
+    models_file: Option<PathBuf> = "" ("the built-in cards only"), Model, Some("models-file"), "FILE",
+        [var("CHANDLER_MODELS")];
+    /// Token for gated and private models on the Hugging Face hub. From a variable or the file only.
+    hf_token: Option<SecretString> = "" ("public models only"), Model, None, "TOKEN",
+        [var("CHANDLER_HF_TOKEN"), var("HF_TOKEN"), var("HUGGING_FACE_HUB_TOKEN")];
+    /// Answers that are worked on at the same time; one request takes as many rows as it wants answers (`n`).
+    max_rows: NonZeroUsize = "32", Batch, Some("max-rows"), "ROWS",
+        [var("CHANDLER_MAX_ROWS"), var("MAX_CONCURRENCY"), var("MAX_NUM_SEQS")];
+    /// Requests that may wait for a place in the batch; the next one gets 429 with Retry-After.
+    queue: usize = "256", Batch, Some("queue"), "REQUESTS", [var("CHANDLER_QUEUE")];
+    /// Prompt tokens read in one step at most. Smaller keeps running answers flowing while a long prompt comes in;
+    /// larger reads prompts faster.
+    prefill_chunk: NonZeroUsize = "512", Batch, Some("prefill-chunk"), "TOKENS", [var("CHANDLER_PREFILL_CHUNK")];
+    /// Memory for the key-value cache, such as 2GiB.
+    kv_cache: Option<ByteSize> = "" ("sized from the memory that is free"), Batch, Some("kv-cache"), "SIZE",
+        [var("CHANDLER_KV_CACHE")];
+    /// How long a request waits for a model that is still loading before it gets 503 with Retry-After.
+    load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT")];
+    /// A client that reads nothing for so long has its request cancelled.
+    stall_timeout: Duration = "60s", Batch, Some("stall-timeout"), "TIME", [var("CHANDLER_STALL_TIMEOUT")];
+    /// Address to listen on. 127.0.0.1 keeps the worker to this machine.
+    host: Host = "0.0.0.0", Server, Some("host"), "ADDRESS", [var("CHANDLER_HOST")];
+    /// Port to listen on; 0 takes a free one and prints it.
+    port: u16 = "8080", Server, Some("port"), "PORT",
+        [var("CHANDLER_PORT"), var_with("AIP_HTTP_PORT", "AIP_MODE"), var("PORT")];
+    /// API keys, with commas between them: when any is set, everything but health asks for one
+    /// (`Authorization: Bearer KEY`). From a variable or the file only, since command lines are public.
+    api_keys: Vec<SecretString> = "" ("no key is asked for"), Server, None, "KEYS",
+        [var("CHANDLER_API_KEYS"), var("API_KEY")];
+    /// A file with one API key a line, beside those of CHANDLER_API_KEYS; lines that begin with # are comments.
+    api_key_file: Option<PathBuf> = "" ("none"), Server, Some("api-key-file"), "FILE", [var("CHANDLER_API_KEY_FILE")];
+    /// Web pages that may call this worker from a browser: origins with commas between them, or * for all.
+    cors_origins: Vec<Origin> = "" ("none"), Server, Some("cors-origins"), "ORIGINS",
+        [var("CHANDLER_CORS_ORIGINS"), var("CORS_ORIGINS")];
+    /// Largest request body, such as 4MiB; a larger one gets 413.
+    body_limit: ByteSize = "4MiB", Server, Some("body-limit"), "SIZE", [var("CHANDLER_BODY_LIMIT")];
+    /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
+    rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
+    /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.
+    request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT")];
+    /// After SIGTERM or Ctrl-C: how long running requests may still take. Cloud Run kills after 10s, so set 8s there;
+    /// Kubernetes after 30s.
+    drain_grace: Duration = "25s", Server, Some("drain-grace"), "TIME", [var("CHANDLER_DRAIN_GRACE")];
+    /// A further path that answers like /isalive, for platforms that name their own.
+    health_route: Option<Route> = "" ("/isalive only"), Server, Some("health-route"), "PATH",
+        [var("CHANDLER_HEALTH_ROUTE"), var_with("AIP_HEALTH_ROUTE", "AIP_MODE")];
+    /// A further path that answers like /predict, for platforms that name their own.
+    predict_route: Option<Route> = "" ("/predict only"), Server, Some("predict-route"), "PATH",
+        [var("CHANDLER_PREDICT_ROUTE"), var_with("AIP_PREDICT_ROUTE", "AIP_MODE")];
+    /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
+    log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
+        [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL")];
+    /// How log lines are written, on standard error: auto (text on a terminal, JSON elsewhere), text or json.
+    log_format: LogFormat = "auto", Logs, Some("log-format"), "FORMAT", [var("CHANDLER_LOG_FORMAT")];
+}
+
+impl Settings {
+    /// The address to listen on.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host.0, *self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_made_from_the_key_and_belong_to_one_setting() {
+        let mut seen = BTreeSet::new();
+        for spec in SPECS {
+            if let Some(flag) = spec.flag {
+                assert_eq!(flag, spec.key.replace('_', "-"));
+            }
+            let own = format!("CHANDLER_{}", spec.key.to_uppercase());
+            let expected = if spec.key == "models_file" {
+                "CHANDLER_MODELS"
+            } else {
+                &own
+            };
+            assert_eq!(spec.variables[0].name, expected);
+            for variable in spec.variables {
+                assert!(
+                    seen.insert(variable.name),
+                    "{} gives two settings",
+                    variable.name
+                );
+            }
+            assert_eq!(
+                spec.default.is_empty(),
+                !spec.otherwise.is_empty(),
+                "{}",
+                spec.key
+            );
+        }
+    }
+
+    #[test]
+    fn every_default_reads() {
+        let settings = Settings::build(|spec| {
+            Ok(Found {
+                text: spec.default.to_owned(),
+                source: Source::Default,
+            })
+        })
+        .unwrap();
+        assert_eq!(settings.shown().len(), SPECS.len());
+        assert_eq!(settings.address().to_string(), "0.0.0.0:8080");
+        assert_eq!(*settings.request_timeout, Duration::from_secs(600));
+        assert!(settings.api_keys.is_empty());
+    }
+}

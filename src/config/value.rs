@@ -1,0 +1,303 @@
+//! How a setting's text becomes a type that cannot be wrong, and how it is shown again. One small impl per kind of value.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+/// A value that a flag, a variable or a file can give as text.
+pub trait Value: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What would have been accepted, as the end of a sentence ("give …").
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Writes it for `config show`; a secret only says that it is set.
+    fn show(&self) -> String;
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+/// `auto`, `none` and nothing at all leave the choice to the worker.
+impl<T: Value> Value for Option<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "auto" | "none" => Ok(None),
+            _ => T::parse(text).map(Some),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map(T::show).unwrap_or_default()
+    }
+}
+
+/// Several values with commas between them.
+impl<T: Value> Value for Vec<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        parts.map(T::parse).collect()
+    }
+
+    fn show(&self) -> String {
+        let shown: Vec<String> = self.iter().map(T::show).collect();
+        shown.join(",")
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty, $range:literal;)+) => {$(
+        impl Value for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.replace('_', "").parse().map_err(|_| format!("give a whole number {}", $range))
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+whole_number! {
+    u16, "from 0 to 65535";
+    u32, "from 0 to 4294967295";
+    usize, "of 0 or more";
+    NonZeroUsize, "of 1 or more";
+}
+
+/// An address to listen on; `localhost` is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host(pub IpAddr);
+
+impl Value for Host {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Ok(Self(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        }
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        let wanted = "give an address such as 0.0.0.0, 127.0.0.1, :: or localhost";
+        bare.parse().map(Self).map_err(|_| wanted.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// A path that a platform wants a route at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route(pub String);
+
+impl Value for Route {
+    fn parse(text: &str) -> Result<Self, String> {
+        let whole = text.starts_with('/') && !text.contains(['?', '#', ' ', '{', '}', '*']);
+        whole
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| "give a path that begins with /, such as /health".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A web page's origin that may call this worker from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(pub String);
+
+impl Value for Origin {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = "give * or origins such as https://app.example.com, with commas between them";
+        let host = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        match host {
+            Some(host) if !host.is_empty() && !host.contains('/') => Ok(Self(text.to_owned())),
+            None if text == "*" => Ok(Self(text.to_owned())),
+            _ => Err(wanted.to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+macro_rules! words {
+    ($(#[doc = $doc:literal])+ $name:ident: $($(#[doc = $variant_doc:literal])+ $variant:ident = $word:literal $(| $also:literal)*,)+) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $variant_doc])+ $variant,)+ }
+
+        impl $name {
+            /// The word as flags and files write it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl Value for $name {
+            fn parse(text: &str) -> Result<Self, String> {
+                match text.to_ascii_lowercase().as_str() {
+                    $($word $(| $also)* => Ok(Self::$variant),)+
+                    _ => Err(format!("give one of {}", [$($word),+].join(", "))),
+                }
+            }
+
+            fn show(&self) -> String {
+                self.as_str().to_owned()
+            }
+        }
+    };
+}
+
+words! {
+    /// Numeric type of weights and activations.
+    Dtype:
+    /// The checkpoint's own on a GPU, f32 on a CPU.
+    Auto = "auto",
+    /// 32 bits.
+    F32 = "f32" | "float32" | "fp32" | "float",
+    /// 16 bits, IEEE half precision.
+    F16 = "f16" | "float16" | "fp16" | "half",
+    /// 16 bits with the range of 32.
+    Bf16 = "bf16" | "bfloat16",
+}
+
+words! {
+    /// How log lines are written.
+    LogFormat:
+    /// Text on a terminal, JSON elsewhere.
+    Auto = "auto",
+    /// One JSON object a line.
+    Json = "json",
+    /// For eyes.
+    Text = "text",
+}
+
+/// Where tensors live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device(pub String);
+
+impl Value for Device {
+    fn parse(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        let index = lower
+            .strip_prefix("cuda:")
+            .map(|n| n.parse::<u16>().is_ok());
+        match (lower.as_str(), index) {
+            ("gpu", _) => Ok(Self("cuda".to_owned())),
+            ("auto" | "cpu" | "cuda", _) | (_, Some(true)) => Ok(Self(lower)),
+            _ => Err("give auto, cpu, cuda or cuda:N".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Which log lines are written: a level, or tracing's filter language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Value for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        let level = match text.to_ascii_lowercase().as_str() {
+            "warning" => "warn".to_owned(), // Python's names, which platforms hand out
+            "critical" | "fatal" => "error".to_owned(),
+            word if !word.contains(['=', ',']) => word.to_owned(),
+            _ => text.to_owned(),
+        };
+        let plain = ["error", "warn", "info", "debug", "trace", "off"].contains(&level.as_str());
+        let filter = level.contains('=') && tracing_subscriber::EnvFilter::try_new(&level).is_ok();
+        (plain || filter).then_some(Self(level)).ok_or_else(|| {
+            "give error, warn, info, debug, trace or off, or a filter such as info,chandler=debug"
+                .to_owned()
+        })
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Shown as set, never as it is.
+pub const MASK: &str = "********";
+
+impl Value for SecretString {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+
+    fn show(&self) -> String {
+        MASK.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_synonyms_and_name_their_choices() {
+        assert_eq!(Dtype::parse("BFLOAT16"), Ok(Dtype::Bf16));
+        assert_eq!(
+            Dtype::parse("int8"),
+            Err("give one of auto, f32, f16, bf16".to_owned())
+        );
+    }
+
+    #[test]
+    fn devices_hosts_routes_and_origins_are_checked() {
+        assert_eq!(Device::parse("CUDA:1"), Ok(Device("cuda:1".to_owned())));
+        assert!(Device::parse("cuda:x").is_err());
+        assert_eq!(Host::parse("localhost").unwrap().show(), "127.0.0.1");
+        assert_eq!(Host::parse("[::]").unwrap().show(), "::");
+        assert!(Route::parse("health").is_err());
+        assert!(Route::parse("/v1/endpoints/12/deployedModels/34:predict").is_ok());
+        assert!(Vec::<Origin>::parse("https://a.example, http://b.example:8080").is_ok());
+        assert!(Vec::<Origin>::parse("a.example").is_err());
+    }
+
+    #[test]
+    fn log_levels_take_pythons_names_and_filters() {
+        assert_eq!(LogFilter::parse("WARNING").unwrap().0, "warn");
+        assert_eq!(
+            LogFilter::parse("info,chandler=debug").unwrap().0,
+            "info,chandler=debug"
+        );
+        assert!(LogFilter::parse("loud").is_err());
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let keys = Vec::<SecretString>::parse("alpha,beta").unwrap();
+        assert_eq!(keys.show(), "********,********");
+        assert!(!format!("{keys:?}").contains("alpha"));
+    }
+}

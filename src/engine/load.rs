@@ -1,0 +1,51 @@
+//! What a model is loaded with, and how an engine for it is started.
+
+use chandler_core::mock::{MockOptions, MockPipeline};
+
+use super::{Engine, EngineOptions, Loaded, Stage};
+use crate::weights::{Resolved, Source};
+
+/// How a model is to be run; every field has been checked as far as that goes without the model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// `auto`, `f32`, `f16` or `bf16`.
+    pub dtype: String,
+    /// A context window shorter than the model's, in tokens.
+    pub max_model_len: Option<usize>,
+    /// Rows at once.
+    pub max_rows: usize,
+    /// Prompt tokens per step.
+    pub prefill_chunk: usize,
+    /// Bytes of key-value cache.
+    pub kv_cache_bytes: Option<u64>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            device: "auto".to_owned(),
+            dtype: "auto".to_owned(),
+            max_model_len: None,
+            max_rows: 32,
+            prefill_chunk: 512,
+            kv_cache_bytes: None,
+        }
+    }
+}
+
+/// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.
+pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> Engine {
+    Engine::launch(options, move |progress| match resolved.source {
+        Source::Mock => {
+            progress.stage(Stage::BuildingModel);
+            Ok(Loaded::new(MockPipeline::new(MockOptions {
+                rows: load.max_rows,
+                ..MockOptions::default()
+            })))
+        }
+        #[cfg(feature = "text")]
+        Source::Snapshot(snapshot) => super::registry::load(&snapshot, &load, progress),
+    })
+}

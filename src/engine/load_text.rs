@@ -1,0 +1,47 @@
+//! How a language model is loaded from the worker's options: the one place where the two vocabularies meet.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chandler_core::LoadError;
+use chandler_nn::weights::Snapshot;
+use chandler_text::chat::CivilTime;
+use chandler_text::{BatchLimits, LoadStep, TextOptions, TextPipeline};
+
+use super::load::LoadOptions;
+use super::{LoadProgress, Loaded, Stage};
+
+/// Loads a language model.
+pub(super) fn load(
+    snapshot: &Snapshot,
+    options: &LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let text = TextOptions {
+        device: options.device.parse().map_err(|e| LoadError::context("device", e))?,
+        dtype: options.dtype.parse().map_err(|e| LoadError::context("dtype", e))?,
+        max_model_len: options.max_model_len,
+        limits: BatchLimits {
+            max_rows: options.max_rows,
+            prefill_chunk: options.prefill_chunk,
+        },
+        cache_bytes: options.kv_cache_bytes,
+        clock: Arc::new(now),
+    };
+    let report = |step: LoadStep| match step {
+        LoadStep::Weights { done, total } => {
+            progress.stage(Stage::ReadingWeights);
+            progress.bytes(done, total);
+        }
+        LoadStep::Building => progress.stage(Stage::BuildingModel),
+    };
+    TextPipeline::load(snapshot, text, &report)
+        .map(Loaded::new)
+        .map_err(|error| LoadError(error.to_string()))
+}
+
+/// The date that templates are told.
+fn now() -> CivilTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    CivilTime::from_unix_seconds(since.as_secs() as i64)
+}

@@ -1,0 +1,147 @@
+//! The model's thread from its first instant to its last: load, warm up, open the door, serve, and say how it ended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use chandler_core::{Activity, Admission, Event, Events, LoadError, Pipeline, Ticket};
+use tokio::sync::watch;
+
+use super::gate::Gate;
+use super::handle::Shared;
+use super::status::{Stage, Status};
+use super::worker::{Surroundings, Worker, panic_message};
+
+/// Reports how far loading is.
+pub struct LoadProgress<'a>(&'a watch::Sender<Status>);
+
+impl LoadProgress<'_> {
+    /// A new stage has begun.
+    pub fn stage(&self, stage: Stage) {
+        self.0.send_modify(|status| {
+            if let Status::Loading(loading) = status {
+                loading.stage = stage;
+            }
+        });
+    }
+
+    /// Bytes of weights in memory, of all.
+    pub fn bytes(&self, done: u64, total: u64) {
+        self.0.send_modify(|status| {
+            if let Status::Loading(loading) = status {
+                (loading.done_bytes, loading.total_bytes) = (done, total);
+            }
+        });
+    }
+}
+
+/// A model of any kind, ready to be driven.
+pub struct Loaded(Box<dyn FnOnce(&Host) -> Result<(), String>>);
+
+impl Loaded {
+    /// Hides what kind of pipeline it is.
+    pub fn new<P: Pipeline + 'static>(pipeline: P) -> Self {
+        Self(Box::new(move |host| host.serve(pipeline)))
+    }
+}
+
+/// What the thread has besides the model. The handle is held weakly: the model ends when the last handle is dropped.
+struct Host {
+    shared: Weak<Shared>,
+    status: watch::Sender<Status>,
+    started: Instant,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    load: impl FnOnce(&LoadProgress<'_>) -> Result<Loaded, LoadError> + Send + 'static,
+) {
+    let host = Host {
+        shared: Arc::downgrade(shared),
+        status: shared.status.clone(),
+        started: Instant::now(),
+    };
+    let main = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let loaded = load(&LoadProgress(&host.status)).map_err(|error| error.to_string())?;
+            (loaded.0)(&host)
+        }));
+        let last = match ended {
+            Ok(Ok(())) => Status::Stopped,
+            Ok(Err(message)) => Status::Failed(message),
+            Err(panic) => Status::Failed(panic_message(panic.as_ref())),
+        };
+        if let Status::Failed(message) = &last {
+            tracing::error!(error = %message, "the engine has ended");
+        }
+        host.status.send_replace(last);
+    };
+    let spawned = std::thread::Builder::new().name("engine".into()).spawn(main);
+    if let Err(error) = spawned {
+        let message = format!("the engine's thread did not start: {error}");
+        shared.status.send_replace(Status::Failed(message));
+    }
+}
+
+impl Host {
+    /// Warms up, opens the door, and serves until the end. An error is one that ends the engine.
+    fn serve<P: Pipeline + 'static>(&self, mut pipeline: P) -> Result<(), String> {
+        LoadProgress(&self.status).stage(Stage::WarmingUp);
+        warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
+        let (sender, commands) = channel();
+        let around = {
+            let Some(shared) = self.shared.upgrade() else {
+                return Ok(());
+            };
+            shared.stats.holds(pipeline.footprint());
+            shared.stats.occupied(pipeline.occupancy());
+            let gate = Gate::new(pipeline.preparer(), sender, shared.stats.clone());
+            // Why ignored: this runs once per engine.
+            let _ = shared.door.set(Arc::new(gate));
+            Surroundings {
+                options: shared.options.clone(),
+                stats: shared.stats.clone(),
+            }
+        };
+        let opened = self.status.send_if_modified(|status| {
+            let loading = matches!(status, Status::Loading(_));
+            if loading {
+                *status = Status::Ready;
+            }
+            loading
+        });
+        if !opened {
+            return Ok(()); // A drain was asked for while the model was loading.
+        }
+        tracing::info!(elapsed_ms = self.started.elapsed().as_millis() as u64, "model loaded");
+        Worker::new(pipeline, commands, around).serve()
+    }
+}
+
+/// Runs the model's own sample request, so that the first user does not pay for first times.
+fn warm_up<P: Pipeline>(pipeline: &mut P) -> Result<(), String> {
+    let preparer = pipeline.preparer();
+    let prepared = preparer
+        .prepare(preparer.warm_up())
+        .map_err(|e| e.to_string())?;
+    if let Admission::Refused(error) = pipeline.admit(Ticket::new(u64::MAX), prepared) {
+        return Err(error.to_string());
+    }
+    let mut events = Events::default();
+    while pipeline
+        .step(&mut events)
+        .map_err(|e| e.to_string())?
+        .activity
+        == Activity::Worked
+    {
+        for (_, event) in events.drain() {
+            if let Event::Failed(error) = event {
+                return Err(error.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
