@@ -52,7 +52,7 @@ class Category:
         # The name of a thing stands without its article in JSON.
         bare = x.removeprefix("the ")
         fill = lambda template: template.format(x=x, y=y, bare=bare)
-        answer = fill(self.answer)
+        answer = fill(self.answer).replace("..", ".")  # "Washington, D.C." ends a sentence by itself
         return Fact(self.name, x, asked, y, answer[0].upper() + answer[1:], fill(self.topic),
                     self.json and fill(self.json))
 

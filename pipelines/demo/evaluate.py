@@ -138,7 +138,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     here = pathlib.Path(__file__).parent
     arguments.add_argument("--model", type=pathlib.Path, default=here / "chat")
-    arguments.add_argument("--size", type=int, default=400, help="questions in each composed suite")
+    arguments.add_argument("--size", type=int, default=300, help="questions in each composed suite")
     arguments.add_argument("--seed", type=int, default=1000)
     arguments.add_argument("--show", type=int, default=0, help="wrong answers to print for each suite")
     arguments.add_argument("--record", action="store_true", help="only write answers.json")

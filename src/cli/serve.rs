@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::MultiProgress;
@@ -36,6 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
@@ -44,7 +45,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listener, worker, &bars));
+        let done = runtime.block_on(serve(settings, listener, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
@@ -82,6 +83,7 @@ async fn serve(
     listener: TcpListener,
     worker: Worker,
     bars: &MultiProgress,
+    started: Instant,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -96,7 +98,7 @@ async fn serve(
 
     let ended = tokio::select! {
         name = signals.next() => Ended::Signal(name),
-        reason = failure(&engine, &announcer, bars) => Ended::Failure(reason),
+        reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),
     };
     match ended {
@@ -143,9 +145,14 @@ async fn finished(server: JoinHandle<io::Result<()>>, grace: Duration) -> bool {
 }
 
 /// Resolves when the engine can serve nobody any more; tells about the model on the way.
-async fn failure(engine: &Engine, announcer: &Announcer, bars: &MultiProgress) -> Exit {
+async fn failure(
+    engine: &Engine,
+    announcer: &Announcer,
+    bars: &MultiProgress,
+    started: Instant,
+) -> Exit {
     match progress::until_ready(engine, bars).await {
-        Ok(took) => announcer.ready(engine, took, bars),
+        Ok(_) => announcer.ready(engine, started.elapsed(), bars),
         Err(exit) => return exit,
     }
     let mut status = engine.watch();

@@ -93,6 +93,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         max_rows: settings.max_rows.get(),
         prefill_chunk: settings.prefill_chunk.get(),
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
+        threads: settings.threads.map(|threads| threads.get()),
     }
 }
 

@@ -255,7 +255,7 @@ settings! {
     /// larger reads prompts faster.
     prefill_chunk: NonZeroUsize = "512", Batch, Some("prefill-chunk"), "TOKENS", [var("CHANDLER_PREFILL_CHUNK")];
     /// Memory for the key-value cache, such as 2GiB.
-    kv_cache: Option<ByteSize> = "" ("sized from the memory that is free"), Batch, Some("kv-cache"), "SIZE",
+    kv_cache: Option<ByteSize> = "" ("2GiB, or what the longest batch can use when that is less"), Batch, Some("kv-cache"), "SIZE",
         [var("CHANDLER_KV_CACHE")];
     /// How long a request waits for a model that is still loading before it gets 503 with Retry-After.
     load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT")];

@@ -20,7 +20,12 @@ pub struct LoadOptions {
     pub prefill_chunk: usize,
     /// Bytes of key-value cache.
     pub kv_cache_bytes: Option<u64>,
+    /// CPU threads for arithmetic; one per core when not given.
+    pub threads: Option<usize>,
 }
+
+/// Words that the mock reads when nobody says.
+const MOCK_CONTEXT: usize = 4096;
 
 impl Default for LoadOptions {
     fn default() -> Self {
@@ -31,6 +36,7 @@ impl Default for LoadOptions {
             max_rows: 32,
             prefill_chunk: 512,
             kv_cache_bytes: None,
+            threads: None,
         }
     }
 }
@@ -42,6 +48,7 @@ pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> E
             progress.stage(Stage::BuildingModel);
             Ok(Loaded::new(MockPipeline::new(MockOptions {
                 rows: load.max_rows,
+                context_length: load.max_model_len.unwrap_or(MOCK_CONTEXT),
                 ..MockOptions::default()
             })))
         }

@@ -17,6 +17,9 @@ pub(super) fn load(
     options: &LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
+    if let Some(threads) = options.threads {
+        chandler_nn::device::set_threads(threads).map_err(|e| LoadError::context("threads", e))?;
+    }
     let text = TextOptions {
         device: options.device.parse().map_err(|e| LoadError::context("device", e))?,
         dtype: options.dtype.parse().map_err(|e| LoadError::context("dtype", e))?,

@@ -63,6 +63,18 @@ fn main() -> Result<()> {
                     let work = 2.0 * (rows * outputs * inputs) as f64;
                     print!(" m={rows} {:.0}", work / per_layer(&layers, rows)? / 1e9);
                 }
+                if dtype == DType::F32 {
+                    let x = Tensor::rand(-1f32, 1f32, (512, inputs), &Device::Cpu)?;
+                    let weight = Tensor::rand(-1f32, 1f32, (outputs, inputs), &Device::Cpu)?.t()?;
+                    let mut best = f64::INFINITY;
+                    for _ in 0..9 {
+                        let start = Instant::now();
+                        black_box(x.matmul(&weight)?);
+                        best = best.min(start.elapsed().as_secs_f64());
+                    }
+                    let work = 2.0 * (512 * outputs * inputs) as f64;
+                    print!("; candle m=512 {:.0}", work / best / 1e9);
+                }
                 println!();
             }
         }

@@ -323,6 +323,17 @@ fn simd() -> &'static str {
     "none found"
 }
 
+/// Sets how many threads the CPU's arithmetic uses, for the whole process; before the first of it runs.
+///
+/// # Errors
+/// [`NnError::Device`] when arithmetic has begun, or the threads cannot be had.
+pub fn set_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| NnError::Device(format!("{threads} threads: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

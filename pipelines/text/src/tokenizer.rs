@@ -13,8 +13,8 @@ use crate::error::{Result, TextError};
 
 mod stream;
 
-pub use stream::StreamDecoder;
 use stream::Scheme;
+pub use stream::StreamDecoder;
 
 /// The file that the tokenizer is read from.
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -273,7 +273,10 @@ fn tokens_to_add(
     inner: &tokenizers::Tokenizer,
 ) -> Result<Vec<AddedToken>> {
     let mut listed = BTreeMap::new();
-    if let Some(entries) = config.get("added_tokens_decoder").and_then(Value::as_object) {
+    if let Some(entries) = config
+        .get("added_tokens_decoder")
+        .and_then(Value::as_object)
+    {
         for (id, entry) in entries {
             let place = || format!("{CONFIG_FILE}: added_tokens_decoder.{id}");
             let number: u32 = id

@@ -98,7 +98,13 @@ fn every_case_renders_as_in_transformers() {
             ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
     assert_eq!(cases.len(), 26);
 }
 
@@ -116,7 +122,8 @@ fn ask(messages: Value) -> Chat {
 
 /// A template of one expression.
 fn print(expression: &str) -> Result<String, RequestError> {
-    simple(&format!("{{{{ {expression} }}}}")).render(&ask(json!([{"role": "user", "content": "hi"}])))
+    simple(&format!("{{{{ {expression} }}}}"))
+        .render(&ask(json!([{"role": "user", "content": "hi"}])))
 }
 
 const STRINGS: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
@@ -125,8 +132,14 @@ const PARTS: &str = "{% for m in messages %}<{{ m.role }}>{% for p in m.content 
 #[test]
 fn parts_go_to_a_template_as_it_takes_them() {
     let parts = json!([{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
-    assert_eq!(simple(STRINGS).render(&ask(parts.clone())).unwrap(), "<system>S<user>a\nb");
-    assert_eq!(simple(PARTS).render(&ask(parts)).unwrap(), "<system>S<user>ab");
+    assert_eq!(
+        simple(STRINGS).render(&ask(parts.clone())).unwrap(),
+        "<system>S<user>a\nb"
+    );
+    assert_eq!(
+        simple(PARTS).render(&ask(parts)).unwrap(),
+        "<system>S<user>ab"
+    );
 }
 
 #[test]
@@ -141,7 +154,10 @@ fn a_part_that_is_no_text_is_named() {
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert!(error.message.contains("image_url"), "{error}");
     }
-    assert_eq!(simple(PARTS).render_any(&chat).unwrap(), "<user>x<user>a[image_url]");
+    assert_eq!(
+        simple(PARTS).render_any(&chat).unwrap(),
+        "<user>x<user>a[image_url]"
+    );
 }
 
 #[test]
@@ -155,7 +171,11 @@ fn a_template_that_does_not_end_is_stopped() {
         let error = template
             .render(&ask(json!([{"role": "user", "content": "hi"}])))
             .unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
         assert!(error.message.contains("chat template"), "{error}");
     }
 }
@@ -167,14 +187,28 @@ fn a_template_with_an_error_is_refused_with_its_line() {
     assert!(error.to_string().contains("line 2"), "{error}");
     let sources = [("rag".to_owned(), "a".to_owned())];
     let error = ChatTemplate::new(sources, [], frozen()).unwrap_err();
-    assert_eq!(error.to_string(), "chat template: there is no template named default, only rag");
+    assert_eq!(
+        error.to_string(),
+        "chat template: there is no template named default, only rag"
+    );
 }
 
 #[test]
 fn what_the_template_lacks_is_not_the_clients_fault() {
-    assert_eq!(print("messages | nosuchfilter").unwrap_err().kind, ErrorKind::Internal);
-    assert_eq!(print("messages[0].content.nosuchmethod()").unwrap_err().kind, ErrorKind::Internal);
-    assert_eq!(print("messages[0].content + 1").unwrap_err().kind, ErrorKind::BadInput);
+    assert_eq!(
+        print("messages | nosuchfilter").unwrap_err().kind,
+        ErrorKind::Internal
+    );
+    assert_eq!(
+        print("messages[0].content.nosuchmethod()")
+            .unwrap_err()
+            .kind,
+        ErrorKind::Internal
+    );
+    assert_eq!(
+        print("messages[0].content + 1").unwrap_err().kind,
+        ErrorKind::BadInput
+    );
 }
 
 #[test]
@@ -195,13 +229,16 @@ fn arguments_of_the_template_are_seen_and_its_own_names_kept() {
 
 #[test]
 fn a_message_that_cannot_be_continued_is_an_error() {
-    let mut chat = ask(json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": null}]));
+    let mut chat =
+        ask(json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": null}]));
     chat.continue_final_message = true;
     let error = simple(STRINGS).render(&chat).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("continue_final_message"));
     let mut chat = ask(json!([{"role": "user", "content": "hi there"}]));
     chat.continue_final_message = true;
-    let error = simple("{{ messages[0].content | upper }}").render(&chat).unwrap_err();
+    let error = simple("{{ messages[0].content | upper }}")
+        .render(&chat)
+        .unwrap_err();
     assert_eq!(error.field.as_deref(), Some("continue_final_message"));
     let error = simple(STRINGS).render(&Chat::default()).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("messages"));
@@ -221,12 +258,20 @@ fn python_methods_and_printing() {
         ("'a\\r\\nb\\x0bc'.splitlines()", "['a', 'b', 'c']"),
         ("'abcabc'.find('c', 3)", "5"),
         ("'abcabc'.count('')", "7"),
-        ("'x'.center(4) ~ '|' ~ 'x'.center(4, '*') ~ '|' ~ '-7'.zfill(4)", " x  |*x**|-007"),
+        (
+            "'x'.center(4) ~ '|' ~ 'x'.center(4, '*') ~ '|' ~ '-7'.zfill(4)",
+            " x  |*x**|-007",
+        ),
         ("'x'.startswith(('a', 'x'))", "True"),
         ("{'a': 1}.get('b')", "None"),
         ("{'items': 1}.items() | list", "[('items', 1)]"),
         ("[1, 2, 2].count(2) ~ [1, 2].index(2)", "21"),
         ("1e16", "1e+16"),
+        (
+            "'abc'[::-1] ~ ''[::-1] ~ [1, 2][::-1] ~ [][::-1] ~ (1, 2)[::-1]",
+            "cba[2, 1][](2, 1)",
+        ),
+        ("messages[1:][::-1] | length", "0"),
         ("'x' | int", "0"),
         ("'1.7' | int", "1"),
         ("none is iterable", "False"),
@@ -235,8 +280,18 @@ fn python_methods_and_printing() {
     ] {
         assert_eq!(print(expression).unwrap(), expected, "{expression}");
     }
-    assert_eq!(print("'a'.index('b')").unwrap_err().kind, ErrorKind::BadInput);
-    assert_eq!(print("','.join([1])").unwrap_err().kind, ErrorKind::BadInput);
+    assert_eq!(
+        print("missing[::-1]").unwrap_err().kind,
+        ErrorKind::BadInput
+    );
+    assert_eq!(
+        print("'a'.index('b')").unwrap_err().kind,
+        ErrorKind::BadInput
+    );
+    assert_eq!(
+        print("','.join([1])").unwrap_err().kind,
+        ErrorKind::BadInput
+    );
 }
 
 #[test]
@@ -244,8 +299,18 @@ fn a_snapshot_gives_its_template_and_special_tokens() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
     let chat = ask(json!([{"role": "user", "content": "hi"}]));
     for (name, expected) in [
-        ("llama3-bf16-sharded", Some("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")),
-        ("qwen2-f32", Some("<|im_start|>system\nYou trim wicks.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")),
+        (
+            "llama3-bf16-sharded",
+            Some(
+                "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+            ),
+        ),
+        (
+            "qwen2-f32",
+            Some(
+                "<|im_start|>system\nYou trim wicks.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+            ),
+        ),
         ("llama-linear-f16", Some("<s>[ASK] hi [/ASK]")),
         ("chat/metaspace", None),
     ] {
@@ -262,7 +327,9 @@ fn a_snapshot_gives_its_template_and_special_tokens() {
 #[ignore = "a measurement"]
 fn speed_of_a_rendering() {
     for case in cases() {
-        if !["headers-plain", "turns-thinking-off", "turns-tools"].contains(&case["name"].as_str().unwrap()) {
+        if !["headers-plain", "turns-thinking-off", "turns-tools"]
+            .contains(&case["name"].as_str().unwrap())
+        {
             continue;
         }
         let (template, mut chat) = (template_of(&case), chat_of(&case));

@@ -39,7 +39,12 @@ fn encodes_as_transformers() {
             let add = one["add_special_tokens"].as_bool().unwrap();
             let text = one["text"].as_str().unwrap();
             let got = tokenizer.encode(text, add).unwrap();
-            assert_eq!(got, ids(&one["ids"]), "{} {text:?} {add}", case["tokenizer"]);
+            assert_eq!(
+                got,
+                ids(&one["ids"]),
+                "{} {text:?} {add}",
+                case["tokenizer"]
+            );
         }
     }
 }
@@ -79,10 +84,18 @@ fn a_stream_is_the_decoding_in_pieces() {
             let mut given = String::new();
             for (piece, prefix) in pieces.iter().zip(list(one, "prefixes")) {
                 given += piece;
-                assert!(whole.starts_with(&given), "{} {one} gave {given:?}", case["tokenizer"]);
+                assert!(
+                    whole.starts_with(&given),
+                    "{} {one} gave {given:?}",
+                    case["tokenizer"]
+                );
                 // Nothing is held that could have been given: only the bytes of one character.
                 let held = prefix.as_str().unwrap().trim_end_matches('\u{fffd}');
-                assert!(given.len() >= held.len(), "{} {one} held back after {given:?}", case["tokenizer"]);
+                assert!(
+                    given.len() >= held.len(),
+                    "{} {one} held back after {given:?}",
+                    case["tokenizer"]
+                );
             }
             assert_eq!(given + &end, whole, "{} {one}", case["tokenizer"]);
         }
@@ -109,16 +122,27 @@ fn any_ids_stream_as_they_decode() {
         for round in 0..300 {
             let ids: Vec<u32> = (0..round % 40)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     let id = u32::try_from(state >> 33).unwrap() % 515;
                     // Broken runs after whole characters are the known exception; these streams have bytes that are characters.
-                    if byte_fallback && (0x83..0x103).contains(&id) { id - 0x80 } else { id }
+                    if byte_fallback && (0x83..0x103).contains(&id) {
+                        id - 0x80
+                    } else {
+                        id
+                    }
                 })
                 .collect();
             for skip in [true, false] {
                 let (pieces, end) = stream(&tokenizer, &ids, skip);
                 let whole = tokenizer.decode(&ids, skip).unwrap();
-                assert_eq!(pieces.concat() + &end, whole, "{} {ids:?}", case["tokenizer"]);
+                assert_eq!(
+                    pieces.concat() + &end,
+                    whole,
+                    "{} {ids:?}",
+                    case["tokenizer"]
+                );
             }
         }
     }
@@ -150,10 +174,17 @@ fn tokens_have_bytes() {
             .flat_map(|id| tokenizer.token_bytes(id))
             .collect();
         let name = case["tokenizer"].as_str().unwrap();
-        let expected = if name == "byte-level" { text.to_owned() } else { format!(" {text}") };
+        let expected = if name == "byte-level" {
+            text.to_owned()
+        } else {
+            format!(" {text}")
+        };
         assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{name}");
         let eos = tokenizer.eos_id().unwrap();
-        assert_eq!(tokenizer.token_bytes(eos), tokenizer.eos_token().unwrap().as_bytes());
+        assert_eq!(
+            tokenizer.token_bytes(eos),
+            tokenizer.eos_token().unwrap().as_bytes()
+        );
         assert!(tokenizer.is_special(eos) && tokenizer.special_ids().any(|id| id == eos));
         assert_eq!(tokenizer.vocab_size(), 512);
         assert_eq!(tokenizer.token_bytes(513), b"");
@@ -163,9 +194,16 @@ fn tokens_have_bytes() {
 /// A snapshot with a tokenizer.json of the fixtures and a tokenizer_config.json of the test.
 fn with_config(config: &Value) -> (tempfile::TempDir, Tokenizer) {
     let directory = tempfile::tempdir().unwrap();
-    let from = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/chat/metaspace/tokenizer.json");
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/chat/metaspace/tokenizer.json"
+    );
     std::fs::copy(from, directory.path().join("tokenizer.json")).unwrap();
-    std::fs::write(directory.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    std::fs::write(
+        directory.path().join("tokenizer_config.json"),
+        config.to_string(),
+    )
+    .unwrap();
     let tokenizer = open(directory.path());
     (directory, tokenizer)
 }
@@ -174,7 +212,7 @@ fn with_config(config: &Value) -> (tempfile::TempDir, Tokenizer) {
 #[test]
 fn tokens_of_the_config_are_added() {
     let (_directory, tokenizer) = with_config(&json!({
-        "bos_token": {"content": "<s>", "special": true}, "eos_token": "<|end|>",
+        "bos_token": {"__type": "AddedToken", "content": "<s>", "special": true}, "eos_token": "<|end|>",
         "added_tokens_decoder": {"512": {"content": "<tool>", "special": false, "normalized": false}},
         "extra_special_tokens": ["<|more|>"], "add_bos_token": false, "add_eos_token": true,
     }));
@@ -185,7 +223,10 @@ fn tokens_of_the_config_are_added() {
     assert_eq!(tokenizer.vocab_size(), 515);
     assert!(!tokenizer.is_special(512) && tokenizer.is_special(513));
     // There is a tokenizer.json, so its post-processor says what goes around a text.
-    assert_eq!(tokenizer.encode("<tool><|end|>", true).unwrap(), [1, 512, 513]);
+    assert_eq!(
+        tokenizer.encode("<tool><|end|>", true).unwrap(),
+        [1, 512, 513]
+    );
 }
 
 #[test]
@@ -196,8 +237,32 @@ fn without_tokenizer_json_the_error_says_what_to_do() {
     assert!(error.contains("no tokenizer.json"), "{error}");
     std::fs::write(directory.path().join("tokenizer.model"), b"x").unwrap();
     let error = Tokenizer::from_snapshot(&snapshot).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.model") && error.contains("save_pretrained"), "{error}");
+    assert!(
+        error.contains("tokenizer.model") && error.contains("save_pretrained"),
+        "{error}"
+    );
     std::fs::write(directory.path().join("tokenizer.json"), b"{").unwrap();
     let error = Tokenizer::from_snapshot(&snapshot).unwrap_err().to_string();
     assert!(error.starts_with("tokenizer: tokenizer.json: "), "{error}");
+}
+
+/// `cargo test -p chandler-text -- --ignored --nocapture speed_of_a_large_vocabulary`
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_a_large_vocabulary() {
+    let vocab: serde_json::Map<String, Value> = (0..128_000u32)
+        .map(|id| (format!("Ġtoken{id}"), id.into()))
+        .collect();
+    let file = json!({
+        "version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+    });
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("tokenizer.json"), file.to_string()).unwrap();
+    let begun = std::time::Instant::now();
+    let tokenizer = open(directory.path());
+    println!("loaded in {:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    let bytes: usize = (0..128_000).map(|id| tokenizer.token_bytes(id).len()).sum();
+    println!("{bytes} bytes of 128000 tokens in {:?}", begun.elapsed());
 }

@@ -38,9 +38,13 @@ pub(crate) trait Lanes: Copy + 'static {
     /// v where `test >= floor`, zero elsewhere.
     unsafe fn zero_below(v: Self::Vector, test: Self::Vector, floor: f32) -> Self::Vector;
 
-    /// Asks for the cache line at `address` ahead of time; harmless where there is none.
+    /// Asks for the cache line at `address` ahead of time, into L1; harmless where there is none.
     #[inline(always)]
     fn prefetch(_address: *const u8) {}
+
+    /// The same into L2, for what is needed later and would push out of L1 what is needed now.
+    #[inline(always)]
+    fn prefetch_far(_address: *const u8) {}
 
     /// The sum of the lanes, halving: lane i with lane i + WIDTH/2, and so on down.
     unsafe fn sum(v: Self::Vector) -> f32;

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// The longest stretch of k that a tile walks before it adds up its lanes: eight rows of it are 32 KiB, which an L1 of
 /// 48 KiB keeps while the rows of x pass by.
-const LONGEST_CHUNK: usize = 768;
+const LONGEST_CHUNK: usize = 704;
 /// Rows of x that are gone through before the next rows of W are taken: 1 MiB for a chunk, half of a typical L2.
 const X_BLOCK: usize = 256;
 /// Rows of x up to which W is gone through in the order in which it lies in memory.
@@ -180,6 +180,7 @@ impl Panel<'_> {
         // The next rows of W come into the cache meanwhile, divided over the tiles.
         let row_bytes = self.matrix.columns * W::BYTES;
         let tiles = (end - at).div_ceil(TILE_COLUMNS);
+        let mut asked = 0;
         let mut ahead = Ahead {
             at: self
                 .matrix
@@ -205,7 +206,9 @@ impl Panel<'_> {
                     ),
                 }
                 at += TILE_COLUMNS;
+                asked += ahead.rows;
                 ahead.at = ahead.at.wrapping_add(ahead.rows * row_bytes);
+                ahead.rows = ahead.rows.min(R.saturating_sub(asked));
             }
         }
     }
@@ -317,7 +320,7 @@ impl Ahead {
     #[inline(always)]
     fn prefetch<L: Lanes>(&self, step: usize) {
         for row in 0..self.rows {
-            L::prefetch(
+            L::prefetch_far(
                 self.at
                     .wrapping_add(row * self.row_bytes + step * self.step_bytes),
             );

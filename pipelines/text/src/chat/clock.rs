@@ -59,11 +59,7 @@ impl CivilTime {
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
         let month = (month_from_march + 2) % 12 + 1;
-        (
-            year_of_era + era * 400 + i64::from(month <= 2),
-            month,
-            day,
-        )
+        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
     }
 
     fn day_of_year(self) -> i64 {
@@ -154,7 +150,7 @@ impl CivilTime {
             'l' => write!(out, "{twelve:2}"),
             'm' => write!(out, "{month:02}"),
             'M' => write!(out, "{minute:02}"),
-            'n' => write!(out, "\n"),
+            'n' => out.write_char('\n'),
             'p' => write!(out, "{}", if hour < 12 { "AM" } else { "PM" }),
             'P' => write!(out, "{}", if hour < 12 { "am" } else { "pm" }),
             'r' => write!(
@@ -165,7 +161,7 @@ impl CivilTime {
             'R' => write!(out, "{hour:02}:{minute:02}"),
             's' => write!(out, "{}", self.days * 86_400 + i64::from(self.seconds)),
             'S' => write!(out, "{second:02}"),
-            't' => write!(out, "\t"),
+            't' => out.write_char('\t'),
             'T' | 'X' => write!(out, "{hour:02}:{minute:02}:{second:02}"),
             'u' => write!(out, "{}", (self.weekday() + 6) % 7 + 1),
             'U' => write!(out, "{:02}", (self.day_of_year() + 6 - self.weekday()) / 7),

@@ -20,14 +20,18 @@ impl Continuation {
     pub(super) fn mark(messages: &mut [Fields], source: &str) -> Result<Self, RequestError> {
         let refuse = |message: &str| Err(RequestError::field("continue_final_message", message));
         if !source.contains("content") {
-            return refuse("this model's chat template does not write a message's content, so none can be continued");
+            return refuse(
+                "this model's chat template does not write a message's content, so none can be continued",
+            );
         }
         let content = messages
             .last_mut()
             .and_then(|message| message.get_mut("content"));
         let text = match content {
             None => {
-                return refuse("continue_final_message is set, and the last message has no content to continue");
+                return refuse(
+                    "continue_final_message is set, and the last message has no content to continue",
+                );
             }
             Some(Value::Array(parts)) => {
                 parts.iter_mut().rev().find_map(|part| part.get_mut("text"))
@@ -35,7 +39,9 @@ impl Continuation {
             Some(text) => Some(text),
         };
         let Some(Value::String(text)) = text else {
-            return refuse("continue_final_message is set, and the last message has no text to continue");
+            return refuse(
+                "continue_final_message is set, and the last message has no text to continue",
+            );
         };
         let message = text.clone();
         text.push_str(TAG);

@@ -114,7 +114,8 @@ pub(super) fn text_only(messages: &[Message]) -> Result<(), RequestError> {
 fn not_text(message: usize, part: usize, parts: &[Part]) -> RequestError {
     let field = format!("messages[{message}].content[{part}]");
     let kind = parts.get(part).map_or("", |part| part.kind.as_str());
-    let text = format!("{field} is of type {kind:?}; this model takes parts of type \"text\" alone");
+    let text =
+        format!("{field} is of type {kind:?}; this model takes parts of type \"text\" alone");
     RequestError::unsupported(field, text)
 }
 
@@ -142,11 +143,7 @@ pub(super) fn fields(
         .collect()
 }
 
-fn content(
-    index: usize,
-    message: &Message,
-    takes: Takes,
-) -> Result<Option<Value>, RequestError> {
+fn content(index: usize, message: &Message, takes: Takes) -> Result<Option<Value>, RequestError> {
     match &message.content {
         Content::Null => Ok(None),
         Content::Text(text) => Ok(Some(match takes {

@@ -59,13 +59,14 @@ pub(super) fn environment(clock: Clock) -> Result<Environment<'static>> {
     environment.add_test("sequence", |value: &Value| {
         is_iterable(value) && value.kind() != ValueKind::Iterable
     });
-    environment.add_test("callable", |value: &Value| {
-        value.kind() == ValueKind::Plain
-    });
-    environment.add_function("raise_exception", |message: &Value| -> std::result::Result<Value, Error> {
-        let text = message.to_string();
-        Err(Error::new(ErrorKind::InvalidOperation, text.clone()).with_source(Raised(text)))
-    });
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    environment.add_function(
+        "raise_exception",
+        |message: &Value| -> std::result::Result<Value, Error> {
+            let text = message.to_string();
+            Err(Error::new(ErrorKind::InvalidOperation, text.clone()).with_source(Raised(text)))
+        },
+    );
     environment.add_function("strftime_now", move |format: &str| clock().strftime(format));
     Ok(environment)
 }
@@ -86,7 +87,11 @@ fn print(out: &mut Output, _state: &mut State, value: &Value) -> std::result::Re
 fn is_iterable(value: &Value) -> bool {
     matches!(
         value.kind(),
-        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+        ValueKind::Undefined
+            | ValueKind::String
+            | ValueKind::Seq
+            | ValueKind::Map
+            | ValueKind::Iterable
     )
 }
 
@@ -172,23 +177,25 @@ fn trim(value: &Value, characters: Option<&str>) -> String {
     .to_owned()
 }
 
-/// Turns `{% generation %}…{% endgeneration %}`, a tag of transformers' own that marks what a model is trained on, into a block with
-/// the same scope and the same white space around it.
-pub(super) fn without_generation_tags(source: &str) -> String {
+/// The source as minijinja can read it. Two things are written differently:
+/// `{% generation %}…{% endgeneration %}`, a tag of transformers' own that marks what a model is trained on, becomes a block with the
+/// same scope and the same white space around it; and `[::-1]` becomes a method of ours, because minijinja 3.0.5 panics on it when
+/// what it reverses is empty (`value/ops.rs`, `range_step_backwards`).
+pub(super) fn adapted(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(at) = rest.find("{%").into_iter().chain(rest.find("{#")).min() {
+    let openings = ["{%", "{{", "{#"];
+    while let Some(at) = openings.iter().filter_map(|open| rest.find(open)).min() {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        if from.starts_with("{#") {
-            let end = from.find("#}").map_or(from.len(), |end| end + 2);
-            let (comment, after) = from.split_at(end);
-            out.push_str(comment);
-            rest = after;
-            continue;
-        }
-        let end = from.find("%}").map_or(from.len(), |end| end + 2);
+        let close = match from.get(..2) {
+            Some("{#") => "#}",
+            Some("{{") => "}}",
+            _ => "%}",
+        };
+        let end = from.find(close).map_or(from.len(), |end| end + 2);
         let (tag, after) = from.split_at(end);
+        rest = after;
         let name = tag
             .trim_start_matches("{%")
             .trim_end_matches("%}")
@@ -196,20 +203,46 @@ pub(super) fn without_generation_tags(source: &str) -> String {
             .trim_end_matches(['-', '+'])
             .trim();
         match name {
+            _ if close == "#}" => out.push_str(tag),
             "generation" => out.push_str(&tag.replacen("generation", "with", 1)),
             "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-        if name == "raw" {
-            let end = rest.find("endraw").unwrap_or(rest.len());
-            let (raw, after) = rest.split_at(end);
-            out.push_str(raw);
-            rest = after;
+            "raw" => {
+                let (raw, after) = rest.split_at(rest.find("endraw").unwrap_or(rest.len()));
+                out.push_str(tag);
+                out.push_str(raw);
+                rest = after;
+            }
+            _ => push_with_reversals(&mut out, tag),
         }
     }
     out.push_str(rest);
     out
+}
+
+/// Writes a tag with `[::-1]` outside of strings as a call of [`methods::REVERSED`].
+fn push_with_reversals(out: &mut String, tag: &str) {
+    const REVERSAL: &str = "[::-1]";
+    let mut quote = None;
+    let mut rest = tag;
+    while let Some(character) = rest.chars().next() {
+        if quote.is_none()
+            && let Some(after) = rest.strip_prefix(REVERSAL)
+        {
+            out.push_str(&format!(".{}()", methods::REVERSED));
+            rest = after;
+            continue;
+        }
+        let mut taken = character.len_utf8();
+        match (quote, character) {
+            (None, '\'' | '"') => quote = Some(character),
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), '\\') => taken += rest.chars().nth(1).map_or(0, char::len_utf8),
+            _ => {}
+        }
+        let (part, after) = rest.split_at(taken);
+        out.push_str(part);
+        rest = after;
+    }
 }
 
 #[cfg(test)]
@@ -217,11 +250,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generation_tags_become_a_scope_and_nothing_else_changes() {
-        let source = "a{%- generation -%}b{%+ endgeneration %}{% set generation = 1 %}{# {% generation %} #}{% raw %}{% generation %}{% endraw %}{{ x }}";
-        assert_eq!(
-            without_generation_tags(source),
-            "a{%- with -%}b{%+ endwith %}{% set generation = 1 %}{# {% generation %} #}{% raw %}{% generation %}{% endraw %}{{ x }}"
-        );
+    fn generation_tags_and_reversals_are_rewritten_and_nothing_else() {
+        for (source, expected) in [
+            (
+                "a{%- generation -%}b{%+ endgeneration %}{% set generation = 1 %}",
+                "a{%- with -%}b{%+ endwith %}{% set generation = 1 %}",
+            ),
+            (
+                "{# {% generation %} #}{% raw %}{% generation %}{{ a[::-1] }}{% endraw %}",
+                "{# {% generation %} #}{% raw %}{% generation %}{{ a[::-1] }}{% endraw %}",
+            ),
+            (
+                "[::-1]{{ a[::-1][0] ~ '[::-1]\\'[::-1]' }}{% for x in a[1:][::-1] %}",
+                "[::-1]{{ a.__reversed__()[0] ~ '[::-1]\\'[::-1]' }}{% for x in a[1:].__reversed__() %}",
+            ),
+        ] {
+            assert_eq!(adapted(source), expected);
+        }
     }
 }

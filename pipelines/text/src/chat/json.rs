@@ -8,7 +8,11 @@ use minijinja::{Error, ErrorKind, Value};
 const DEEPEST: usize = 200;
 
 /// The filter: `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    value: &Value,
+    positional: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let argument = |index: usize, name: &str| -> Result<Value, Error> {
         match positional.get(index) {
             Some(value) => Ok(value.clone()),

@@ -7,13 +7,15 @@ mod conversation;
 mod functions;
 mod json;
 mod methods;
+mod strings;
 
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use chandler_core::input::Chat;
 use chandler_core::RequestError;
+use chandler_core::input::Chat;
 use chandler_nn::weights::Snapshot;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
@@ -120,7 +122,7 @@ impl ChatTemplate {
             };
             template
                 .environment
-                .add_template_owned(name, functions::without_generation_tags(&source))
+                .add_template_owned(name, functions::adapted(&source))
                 .map_err(|error| TextError::Template(format!("{name}: {}", described(&error))))?;
             let content = ContentForms::of(|messages| template.probe(name, messages));
             let form = Some(Form {
@@ -207,11 +209,16 @@ impl ChatTemplate {
         messages: Vec<Fields>,
     ) -> Result<String, minijinja::Error> {
         let mut out = Bounded(Vec::new());
-        self.environment
-            .get_template(name)?
-            .render_captured_to(context.with(messages), &mut out)?;
-        String::from_utf8(out.0)
-            .map_err(|error| minijinja::Error::new(minijinja::ErrorKind::WriteFailure, error.to_string()))
+        let context = context.with(messages);
+        // A fault in the template engine costs the request and not the thread. Nothing that it leaves half done is looked at again.
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            let template = self.environment.get_template(name)?;
+            template.render_captured_to(context, &mut out).map(|_| ())
+        }));
+        let failed =
+            |why: &str| minijinja::Error::new(minijinja::ErrorKind::WriteFailure, why.to_owned());
+        rendered.map_err(|_| failed("the template engine panicked"))??;
+        String::from_utf8(out.0).map_err(|error| failed(&error.to_string()))
     }
 }
 
@@ -229,19 +236,30 @@ impl Context {
         let mut names = Vec::new();
         for (name, value) in &chat.template_arguments {
             let refuse = |message: String| {
-                Err(RequestError::field(format!("chat_template_kwargs.{name}"), message))
+                Err(RequestError::field(
+                    format!("chat_template_kwargs.{name}"),
+                    message,
+                ))
             };
             match name.as_str() {
                 "documents" => documents = Value::from(Serde(value)),
                 "add_generation_prompt" => match value.as_bool() {
                     Some(true) if chat.continue_final_message => {
-                        return refuse("add_generation_prompt does not go with continue_final_message".into());
+                        return refuse(
+                            "add_generation_prompt does not go with continue_final_message".into(),
+                        );
                     }
                     Some(wanted) => prompt = wanted,
-                    None => return refuse(format!("add_generation_prompt is {value}; it must be true or false")),
+                    None => {
+                        return refuse(format!(
+                            "add_generation_prompt is {value}; it must be true or false"
+                        ));
+                    }
                 },
                 "messages" | "tools" | "chat_template" | "tokenize" | "continue_final_message" => {
-                    return refuse(format!("{name} is not an argument of the template; it is a field of its own"));
+                    return refuse(format!(
+                        "{name} is not an argument of the template; it is a field of its own"
+                    ));
                 }
                 _ => names.push((name.clone(), Value::from(Serde(value)))),
             }
@@ -363,7 +381,9 @@ fn request_error(error: &minijinja::Error) -> RequestError {
         | Engine::TemplateNotFound
         | Engine::BadInclude
         | Engine::WriteFailure => {
-            let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
+            let cause = error
+                .source()
+                .map_or(String::new(), |cause| format!(": {cause}"));
             RequestError::internal(format!("this model's chat template failed: {what}{cause}"))
         }
         // What is left depends on the conversation: a field that the template reads and a message lacks, a number where text is due.

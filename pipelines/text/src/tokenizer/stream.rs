@@ -136,11 +136,15 @@ fn byte_token(text: &str) -> Option<u8> {
 
 /// GPT-2's alphabet back to bytes; a token with a character that is not in it stands for itself, as in `tokenizers`' ByteLevel.
 fn bytes_of_alphabet(token: &str) -> Vec<u8> {
-    token
-        .chars()
-        .map(byte_of_character)
-        .collect::<Option<Vec<u8>>>()
-        .unwrap_or_else(|| token.as_bytes().to_vec())
+    // Made once at its full size: a whole vocabulary goes through here.
+    let mut bytes = Vec::with_capacity(token.len());
+    for character in token.chars() {
+        match byte_of_character(character) {
+            Some(byte) => bytes.push(byte),
+            None => return token.into(),
+        }
+    }
+    bytes
 }
 
 /// `bytes_to_unicode` of openai/gpt-2's encoder.py, backwards: printable Latin-1 is itself, and the 68 other bytes follow from
