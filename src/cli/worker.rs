@@ -115,25 +115,9 @@ mod tests {
         let catalog = Catalog::built_in().unwrap();
         let card = catalog.find("tinyllama").unwrap();
         let hub = "TinyLlama/TinyLlama-1.1B-Chat-v1.0";
-        let hub = matches!(card.map(Card::origin), Some(Origin::Hub(_)));
-        if let (Some(revision), false) = (settings.revision.as_ref(), hub) {
-            tracing::warn!(
-                revision,
-                model = wanted,
-                "this model has no revisions; the setting is ignored"
-            );
-        }
         let (id, aliases) = names(None, Some(card), hub);
         assert_eq!(id, "tinyllama-1.1b-chat-v1.0");
         assert_eq!(aliases, [hub, "tinyllama"]);
-        let hub = matches!(card.map(Card::origin), Some(Origin::Hub(_)));
-        if let (Some(revision), false) = (settings.revision.as_ref(), hub) {
-            tracing::warn!(
-                revision,
-                model = wanted,
-                "this model has no revisions; the setting is ignored"
-            );
-        }
         let (id, aliases) = names(Some("mine"), None, "directory");
         assert_eq!(
             (id.as_str(), aliases),

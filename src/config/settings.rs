@@ -253,7 +253,7 @@ settings! {
     queue: usize = "256", Batch, Some("queue"), "REQUESTS", [var("CHANDLER_QUEUE")];
     /// Prompt tokens read in one step at most. Smaller keeps running answers flowing while a long prompt comes in;
     /// larger reads prompts faster.
-    prefill_chunk: NonZeroUsize = "512", Batch, Some("prefill-chunk"), "TOKENS", [var("CHANDLER_PREFILL_CHUNK")];
+    prefill_chunk: NonZeroUsize = "256", Batch, Some("prefill-chunk"), "TOKENS", [var("CHANDLER_PREFILL_CHUNK")];
     /// Memory for the key-value cache, such as 2GiB.
     kv_cache: Option<ByteSize> = "" ("2GiB, or what the longest batch can use when that is less"), Batch, Some("kv-cache"), "SIZE",
         [var("CHANDLER_KV_CACHE")];

@@ -34,7 +34,7 @@ impl Default for LoadOptions {
             dtype: "auto".to_owned(),
             max_model_len: None,
             max_rows: 32,
-            prefill_chunk: 512,
+            prefill_chunk: 256,
             kv_cache_bytes: None,
             threads: None,
         }

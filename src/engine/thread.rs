@@ -37,7 +37,10 @@ impl LoadProgress<'_> {
 }
 
 /// A model of any kind, ready to be driven.
-pub struct Loaded(Box<dyn FnOnce(&Host) -> Result<(), String>>);
+pub struct Loaded(Serve);
+
+/// Serves until the end; an error is one that ends the engine.
+type Serve = Box<dyn FnOnce(&Host) -> Result<(), String>>;
 
 impl Loaded {
     /// Hides what kind of pipeline it is.

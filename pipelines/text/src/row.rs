@@ -103,9 +103,13 @@ impl Row {
         let position = self.generated.len() as u64;
         let early = self.generated.len() < plan.min_tokens as usize;
         let forbidden: &[u32] = if early { &plan.end_tokens } else { &[] };
-        let mut logits = raw.to_vec();
-        plan.sampler.adjust(&mut logits, &self.history, forbidden);
-        let id = plan.sampler.choose(&logits, self.stream, position);
+        let id = if plan.sampler.changes_logits() || !forbidden.is_empty() {
+            let mut logits = raw.to_vec();
+            plan.sampler.adjust(&mut logits, &self.history, forbidden);
+            plan.sampler.choose(&logits, self.stream, position)
+        } else {
+            plan.sampler.choose(raw, self.stream, position)
+        };
         self.generated.push(id);
         if plan.sampler.needs_history() {
             self.history.push(id);

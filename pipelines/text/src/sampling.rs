@@ -68,6 +68,11 @@ impl Sampler {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 
+    /// Whether [`Sampler::adjust`] does anything with no token forbidden.
+    pub fn changes_logits(&self) -> bool {
+        self.needs_history() || !self.logit_bias.is_empty()
+    }
+
     /// Changes raw logits by penalties and bias; `forbidden` tokens cannot be drawn.
     pub fn adjust(&self, logits: &mut [f32], history: &History, forbidden: &[u32]) {
         if self.needs_history() {
