@@ -6,7 +6,9 @@
 
 use std::time::Instant;
 
-use chandler_core::{Admission, Event, Events, Input, Limits, Pipeline, Prompt, Sampling, TextInput, Ticket};
+use chandler_core::{
+    Admission, Event, Events, Input, Limits, Pipeline, Prompt, Sampling, TextInput, Ticket,
+};
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::weights::Snapshot;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
@@ -23,7 +25,8 @@ fn main() {
         return;
     };
     let started = Instant::now();
-    let mut pipeline = TextPipeline::load(&Snapshot::dir(&model).unwrap(), options(), &|_| {}).unwrap();
+    let mut pipeline =
+        TextPipeline::load(&Snapshot::dir(&model).unwrap(), options(), &|_| {}).unwrap();
     let load = started.elapsed().as_secs_f64();
     let window = pipeline.preparer().info().context_length;
     let vocab = pipeline.preparer().info().vocab_size as u32;
@@ -31,9 +34,15 @@ fn main() {
     let decode_tokens = DECODE.min((window / 4) as u32);
 
     generate(&mut pipeline, 1, prompt(16, 0, vocab), 4);
-    let prefill = median(RUNS, || prefill_tokens as f64 / generate(&mut pipeline, 1, prompt(prefill_tokens, 1, vocab), 1).0);
-    let one = median(RUNS, || generate(&mut pipeline, 1, prompt(32, 2, vocab), decode_tokens).1);
-    let eight = median(RUNS, || generate(&mut pipeline, 8, prompt(32, 3, vocab), decode_tokens).1);
+    let prefill = median(RUNS, || {
+        prefill_tokens as f64 / generate(&mut pipeline, 1, prompt(prefill_tokens, 1, vocab), 1).0
+    });
+    let one = median(RUNS, || {
+        generate(&mut pipeline, 1, prompt(32, 2, vocab), decode_tokens).1
+    });
+    let eight = median(RUNS, || {
+        generate(&mut pipeline, 8, prompt(32, 3, vocab), decode_tokens).1
+    });
     let peak = peak_bytes();
     let weights = pipeline.footprint().host_bytes;
     drop(pipeline);
@@ -60,7 +69,9 @@ fn options() -> TextOptions {
 }
 
 fn prompt(len: usize, salt: u32, vocab: u32) -> Vec<u32> {
-    (0..len as u32).map(|i| (300 + i * 7919 + salt * 104_729) % vocab).collect()
+    (0..len as u32)
+        .map(|i| (300 + i * 7919 + salt * 104_729) % vocab)
+        .collect()
 }
 
 /// Runs `rows` requests: seconds until every row has its first token, and tokens per second after that.
@@ -81,7 +92,10 @@ fn generate(pipeline: &mut TextPipeline, rows: u64, prompt: Vec<u32>, tokens: u3
             ..TextInput::default()
         };
         let prepared = preparer.prepare(Input::Text(input)).unwrap();
-        assert!(matches!(pipeline.admit(Ticket::new(id), prepared), Admission::Taken));
+        assert!(matches!(
+            pipeline.admit(Ticket::new(id), prepared),
+            Admission::Taken
+        ));
     }
     let started = Instant::now();
     let (mut first, mut begun, mut ended, mut decoded) = (0.0, 0, 0, 0u64);
@@ -102,7 +116,10 @@ fn generate(pipeline: &mut TextPipeline, rows: u64, prompt: Vec<u32>, tokens: u3
             first = started.elapsed().as_secs_f64();
         }
     }
-    (first, decoded as f64 / (started.elapsed().as_secs_f64() - first))
+    (
+        first,
+        decoded as f64 / (started.elapsed().as_secs_f64() - first),
+    )
 }
 
 fn median(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
@@ -114,8 +131,15 @@ fn median(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
 /// The most memory this process has had, in bytes.
 fn peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kb| kb.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 /// Bytes per second that all threads together read from memory, the best of several sums over a gigabyte.

@@ -2,6 +2,7 @@
 //! real sockets, so that `cargo test --no-default-features` needs no candle.
 
 // Why: a test that meets an error it did not ask for should stop there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The helpers of one test binary have no reader outside it who would need their documentation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod http;

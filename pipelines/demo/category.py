@@ -16,6 +16,33 @@ could you say {e}?
 i want to know {e}.
 i wonder {e}.
 please tell me {e}.
+please say {e}.
+could you tell me {e}?
+would you tell me {e}?
+will you tell me {e}?
+i need to know {e}.
+i'd like to know {e}.
+i do not know {e}.
+i forgot {e}.
+i was asked {e}.
+i am not sure {e}.
+i have no idea {e}.
+i would love to learn {e}.
+do you remember {e}?
+can you remember {e}?
+can you explain {e}?
+let me know {e}.
+remind me {e}.
+explain {e}.
+say {e}.
+write {e}.
+have you any idea {e}?
+any idea {e}?
+tell us {e}.
+guess {e}.
+my friend asks {e}.
+who knows {e}?
+the question is {e}.
 ---
 i am trying to find out {e}.
 would you happen to know {e}?

@@ -199,11 +199,12 @@ class Composer:
     """
 
     def __init__(self, rng: random.Random, frame: Split = Split.TRAIN, core: Split = Split.TRAIN, plain: float = 0.55,
-                 drills: float = 0.0):
+                 drills: float = 0.0, rough: bool = False):
         self.rng, self.frame, self.core, self.plain, self.drills = rng, frame, core, plain, drills
+        self.rough = rough  # see `dress`
 
     def worded(self, core: str, keep: str = "") -> str:
-        return dress(self.rng, core, NOUNS, self.frame, keep_words(keep), self.plain)
+        return dress(self.rng, core, NOUNS, self.frame, keep_words(keep), self.plain, self.rough)
 
     def phrase(self, lists, **slots) -> str:
         return choose(self.rng, lists, self.core).format(**slots)
@@ -235,6 +236,8 @@ class Composer:
             topic = self.phrase(category.nouns, x=fact.asked)
             kept = Exchange("", fact.json, "json", fact.topic, fact)
         kept.question = self.turn(JSON_FRAMES, topic + " json", topic=topic)
+        if self.rng.random() < 0.6:  # as most people write it, in whatever case the rest may be
+            kept.question = kept.question.replace("json", "JSON").replace("Json", "JSON")
         return kept
 
     def pair(self, held: bool = False) -> tuple[int, int]:
@@ -307,7 +310,9 @@ class Composer:
         if which == "first":
             return say(FIRST_ASKED, f"You first asked about {past[0].topic}.", **about)
         if which == "json":
-            return say(AS_JSON, last.json, topic=last.topic, fact=last.fact)
+            asked = say(AS_JSON, last.json, topic=last.topic, fact=last.fact)
+            asked.question = asked.question.replace("json", rng.choice(["json", "JSON"]))
+            return asked
         if which == "name":
             return say(WHOSE_NAME, f"Your name is {name}.", topic="your name")
         if which == "more":
@@ -332,7 +337,7 @@ class Composer:
         return dataclasses.replace(self._of(fact, self.turn(AND_OF, fact.asked, x=fact.asked)), kind="follow")
 
     def exchange(self) -> Exchange:
-        draw = self.rng.choices([self.fact, self.sum, self.json, self.fixed, self.declined], [46, 12, 9, 13, 24])[0]
+        draw = self.rng.choices([self.fact, self.sum, self.json, self.fixed, self.declined], [60, 9, 11, 10, 24])[0]
         return draw()
 
     def drill(self) -> list[dict[str, str]]:

@@ -145,7 +145,7 @@ def main():
     plain = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
                                   lr=options.rate, betas=(0.9, 0.98))
-    composer = Composer(random.Random(options.seed + 1), drills=options.drills)
+    composer = Composer(random.Random(options.seed + 1), drills=options.drills, rough=True)
     source = batches(tokenizer, composer, options.tokens_per_batch)
     started, recent = time.monotonic(), []
     trunk = lambda ids: model.model(input_ids=ids, use_cache=False).last_hidden_state

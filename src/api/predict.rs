@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::json::{self, Fields, wrong};
 use super::limits::read_body;
 use super::observe::RequestId;
-use super::openai::sampling::{limits, refuse, rows, sampling};
+use super::openai::sampling::{MOST_PROMPTS, limits, or_tokens, refuse, rows, sampling};
 use super::openai::{UsageBody, chat, completions, or_error};
 use super::state::Api;
 
@@ -64,6 +64,7 @@ async fn predictions(api: &Api, body: &Map<String, Value>) -> Result<Response, R
         let message = "instances is empty; it must have at least one instance";
         return Err(RequestError::field("instances", message));
     }
+    bounded(list.len(), parameters, api.settings.body_limit)?;
     let task = task(api, list).await?;
     let instances = list
         .iter()
@@ -96,6 +97,31 @@ async fn predictions(api: &Api, body: &Map<String, Value>) -> Result<Response, R
         .map(|(answer, (is_chat, top))| prediction(answer, is_chat, top))
         .collect();
     Ok(Json(json!({"predictions": predictions})).into_response())
+}
+
+/// Refuses more instances than are run at once, and parameters that would be over the body's limit if each instance had
+/// them written out: each instance gets a copy of what it takes from them.
+fn bounded(
+    instances: usize,
+    parameters: Option<&Map<String, Value>>,
+    limit: usize,
+) -> Result<(), RequestError> {
+    if instances > MOST_PROMPTS {
+        let message =
+            format!("instances has {instances} entries; it may have at most {MOST_PROMPTS}");
+        return Err(RequestError::field("instances", message));
+    }
+    let bytes = parameters.map_or(0, |map| json!(map).to_string().len());
+    if instances > 1 && bytes.saturating_mul(instances) > limit {
+        let message = format!(
+            "parameters has {bytes} bytes for each of {instances} instances; together they may have at most {limit}"
+        );
+        return Err(RequestError {
+            field: Some("parameters".into()),
+            ..RequestError::new(ErrorKind::TooLarge, message).with_code("request_too_large")
+        });
+    }
+    Ok(())
 }
 
 /// The loaded model's task, waited for only when an instance names one.
@@ -163,12 +189,11 @@ pub(super) fn instance(
 
 /// A request for text after a plain prompt, as `/predict` and `/generate` take it.
 pub(super) fn plain(fields: &Fields<'_>, prompt: Prompt) -> Result<TextInput, RequestError> {
-    let mut limits = limits(fields, &["max_tokens"], 1)?;
-    limits.max_tokens.get_or_insert(DEFAULT_TOKENS);
+    let limits = limits(fields, &["max_tokens"], 1)?;
     Ok(TextInput {
         prompt,
         sampling: sampling(fields)?,
-        limits,
+        limits: or_tokens(limits, DEFAULT_TOKENS),
         n: rows(fields)?,
         logprobs: completions::logprobs_of(fields)?,
         echo: fields.boolean("echo")?.unwrap_or(false),
@@ -249,6 +274,20 @@ mod tests {
         assert_eq!(
             read(json!("b"), defaults).unwrap().limits.max_tokens,
             Some(8)
+        );
+    }
+
+    #[test]
+    fn instances_and_what_they_share_are_bounded() {
+        let parameters = json!({"stop": "a".repeat(100)});
+        let parameters = parameters.as_object();
+        assert!(bounded(256, None, 1000).is_ok());
+        assert!(bounded(1, parameters, 10).is_ok());
+        assert!(bounded(9, parameters, 1000).is_err());
+        let error = bounded(257, None, 1000).unwrap_err();
+        assert_eq!(
+            error.message,
+            "instances has 257 entries; it may have at most 256"
         );
     }
 

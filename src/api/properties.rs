@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::generate::{characters, context};
 use super::json::{Fields, object, parse};
+use super::openai::sampling::MOST_ROWS;
 use super::openai::{chat, completions};
 use super::predict::instance;
 
@@ -147,7 +148,7 @@ fn names_something<T>(read: Result<T, RequestError>) -> Result<Option<T>, TestCa
 /// What a parser lets through, no one checks again.
 fn is_sound(input: &TextInput) -> Result<(), TestCaseError> {
     prop_assert!(input.sampling.validate().is_ok());
-    prop_assert!((1..=16).contains(&input.n));
+    prop_assert!((1..=MOST_ROWS).contains(&input.n));
     prop_assert!(input.limits.stop.iter().all(|stop| !stop.is_empty()));
     prop_assert!(
         input

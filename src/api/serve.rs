@@ -25,16 +25,20 @@ use tower::ServiceExt;
 /// Longer than the 600 s after which Google's load balancers close an idle connection: whoever closes first
 /// must not be us, or a request that is just under way is lost.
 const IDLE: Duration = Duration::from_secs(620);
-/// A client that has taken no byte for so long is gone or does not mean to read.
-const WRITE_STALL: Duration = Duration::from_secs(60);
 /// Between two tries when accepting fails, which is mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` resolves, and then until every running request has its answer.
+/// Serves until `shutdown` resolves, and then until every running request has its answer. A client that takes no byte
+/// for `write_stall` is gone or does not mean to read: its connection ends.
 ///
 /// # Errors
 /// When the listener's address cannot be read; failures of single connections end those only.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    write_stall: Duration,
+    shutdown: impl Future,
+) -> io::Result<()> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -72,7 +76,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future)
                 request
             });
         let service = service.map_err(|error: Infallible| error);
-        let stream = TokioIo::new(Impatient::new(stream, WRITE_STALL));
+        let stream = TokioIo::new(Impatient::new(stream, write_stall));
         let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         let connection = connections.watch(connection.into_owned());
         tokio::spawn(async move {

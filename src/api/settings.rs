@@ -21,6 +21,8 @@ pub struct ApiSettings {
     pub rate_limit: Option<u32>,
     /// Time for a whole request, waiting and streaming included.
     pub request_timeout: Duration,
+    /// How long a client may take none of the bytes that wait for it.
+    pub write_stall: Duration,
     /// A further path for `/isalive` (`AIP_HEALTH_ROUTE`); may be one of ours.
     pub health_route: Option<String>,
     /// A further path for `/predict` (`AIP_PREDICT_ROUTE`); may be one of ours.
@@ -39,6 +41,7 @@ impl Default for ApiSettings {
             body_limit: 4 << 20,
             rate_limit: None,
             request_timeout: Duration::from_secs(600),
+            write_stall: Duration::from_secs(60),
             health_route: None,
             predict_route: None,
             version: env!("CARGO_PKG_VERSION").into(),

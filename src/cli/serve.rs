@@ -22,17 +22,19 @@ use crate::engine::{Engine, Status};
 /// Serve a model over HTTP.
 ///
 /// The port is open at once and the model loads behind it: /isalive says 503 with the stage until a request would be
-/// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C nothing new is accepted, what
-/// runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process at once. Cloud Run
-/// kills 10 seconds after SIGTERM: use --drain-grace 8s there.
+/// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C new requests are told to try
+/// elsewhere (503), what runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process
+/// at once. Cloud Run kills 10 seconds after SIGTERM: use --drain-grace 8s there.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingFlags<Everything>,
 }
 
-/// After a failure that ends the process: time for the answers that say so to reach their clients.
+/// After the engine's end: time for the answers that tell of it to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The engine looks at its grace between two steps, so that it may end a little later.
+const LAST_STEP: Duration = Duration::from_millis(250);
 
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
@@ -91,9 +93,11 @@ async fn serve(
     let engine = worker.engine.clone();
     let router = api::router(api_settings(settings, worker), engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut server = tokio::spawn(api::serve(listener, router, async {
+    let until = async {
         let _ = stopped.await; // a dropped sender means the same
-    }));
+    };
+    let write_stall = *settings.stall_timeout;
+    let mut server = tokio::spawn(api::serve(listener, router, write_stall, until));
     announcer.listening(bars);
 
     let ended = tokio::select! {
@@ -108,17 +112,14 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
-            engine.drain();
-            drop(stop);
             let drained = tokio::select! {
-                drained = finished(server, *settings.drain_grace) => drained,
+                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
                 tracing::info!("drained");
             } else {
-                let running = engine.counters().running;
-                tracing::warn!(running, "the grace is over; what still ran was cut off");
+                tracing::warn!("the grace is over; what still ran was cut off");
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -137,6 +138,25 @@ enum Ended {
     Signal(&'static str),
     Failure(Exit),
     Server(io::Result<()>),
+}
+
+/// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try
+/// again), and then the server. `false` when something was cut off.
+async fn drain(
+    engine: &Engine,
+    server: JoinHandle<io::Result<()>>,
+    stop: oneshot::Sender<()>,
+    grace: Duration,
+) -> bool {
+    let end = Instant::now() + grace;
+    engine.drain();
+    // Nothing runs on a model that has never been there, and its loading is not to be waited for.
+    if engine.info().is_some() {
+        let _ = tokio::time::timeout(grace + LAST_STEP, engine.stopped()).await;
+    }
+    let left = end.saturating_duration_since(Instant::now());
+    drop(stop);
+    finished(server, left.max(LAST_WORDS)).await && !left.is_zero()
 }
 
 /// Whether the server came to its end in time.
@@ -179,6 +199,7 @@ fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         body_limit: usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX),
         rate_limit: *settings.rate_limit,
         request_timeout: *settings.request_timeout,
+        write_stall: *settings.stall_timeout,
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
@@ -299,6 +320,53 @@ mod tests {
             error.to_string().contains("choose another with --port"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_drain_answers_until_its_end_and_its_last_error_arrives() {
+        use chandler_core::mock::{MockOptions, MockPipeline};
+        let mock = MockOptions {
+            step: Duration::from_millis(100), // 16 of them: more than the grace
+            ..MockOptions::default()
+        };
+        let grace = Duration::from_millis(800);
+        let options = crate::engine::EngineOptions {
+            drain_grace: grace,
+            ..Default::default()
+        };
+        let engine = Engine::start(options, move |_| Ok(MockPipeline::new(mock)));
+        let mut status = engine.watch();
+        status.wait_for(|s| *s == Status::Ready).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = api::router(ApiSettings::default(), engine.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let stall = Duration::from_secs(60);
+        let server = tokio::spawn(api::serve(listener, router, stall, until));
+        let ask = || {
+            let body = serde_json::json!({"messages": [{"role": "user", "content": "a"}]});
+            let request = reqwest::Client::new().post(format!("{url}/v1/chat/completions"));
+            tokio::spawn(request.json(&body).send())
+        };
+        let running = ask();
+        while engine.counters().running == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let late = async {
+            tokio::time::sleep(grace / 4).await;
+            ask().await.unwrap().unwrap()
+        };
+        let (drained, late) = tokio::join!(drain(&engine, server, stop, grace), late);
+        assert!(!drained);
+        assert_eq!(late.status(), 503);
+        assert!(late.headers().contains_key("retry-after"));
+        let cut_off = running.await.unwrap().unwrap();
+        assert_eq!(cut_off.status(), 503);
+        let said = cut_off.text().await.unwrap();
+        assert!(said.contains("the worker is stopping"), "{said}");
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
 
 fn engine_options(settings: &Settings) -> EngineOptions {
     EngineOptions {
-        queue: *settings.queue,
+        queue: settings.queue.get(),
         load_wait: *settings.load_wait,
         stall: *settings.stall_timeout,
         drain_grace: *settings.drain_grace,

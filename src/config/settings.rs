@@ -250,7 +250,7 @@ settings! {
     max_rows: NonZeroUsize = "32", Batch, Some("max-rows"), "ROWS",
         [var("CHANDLER_MAX_ROWS"), var("MAX_CONCURRENCY"), var("MAX_NUM_SEQS")];
     /// Requests that may wait for a place in the batch; the next one gets 429 with Retry-After.
-    queue: usize = "256", Batch, Some("queue"), "REQUESTS", [var("CHANDLER_QUEUE")];
+    queue: NonZeroUsize = "256", Batch, Some("queue"), "REQUESTS", [var("CHANDLER_QUEUE")];
     /// Prompt tokens read in one step at most. Smaller keeps running answers flowing while a long prompt comes in;
     /// larger reads prompts faster.
     prefill_chunk: NonZeroUsize = "256", Batch, Some("prefill-chunk"), "TOKENS", [var("CHANDLER_PREFILL_CHUNK")];

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use chandler_core::{
     Collected, Event, Input, ModelInfo, Prepare, Prepared, RequestError, RequestId, Ticket,
@@ -60,7 +59,11 @@ pub(super) struct Gate<T> {
 }
 
 impl<T: Prepared> Gate<T> {
-    pub(super) fn new(preparer: Arc<dyn Prepare<Prepared = T>>, sender: Sender<Command<T>>, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(
+        preparer: Arc<dyn Prepare<Prepared = T>>,
+        sender: Sender<Command<T>>,
+        stats: Arc<Stats>,
+    ) -> Self {
         let signaller = sender.clone();
         Self {
             preparer,
@@ -99,7 +102,7 @@ impl<T: Prepared> Door for Gate<T> {
         let mut prepared = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.into_iter().enumerate() {
             prepared.push(self.preparer.prepare(input).map_err(|e| {
-                self.stats.failed(Duration::ZERO);
+                self.stats.refused();
                 (index, e)
             })?);
         }

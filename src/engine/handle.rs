@@ -94,8 +94,11 @@ impl Engine {
     }
 
     /// Token texts by id; `None` while it loads.
-    pub fn vocabulary(&self) -> Option<Vec<String>> {
-        self.shared.door.get().map(|door| door.vocabulary())
+    pub async fn vocabulary(&self) -> Option<Vec<String>> {
+        let door = self.shared.door.get()?.clone();
+        tokio::task::spawn_blocking(move || door.vocabulary())
+            .await
+            .ok()
     }
 
     /// All counters at this moment.
@@ -108,7 +111,11 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::NotReady`], or that the model has no tokens.
     pub async fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
-        self.ready().await?.tokenize(text)
+        let (door, text) = (self.ready().await?, text.to_owned());
+        let tokens = tokio::task::spawn_blocking(move || door.tokenize(&text));
+        tokens
+            .await
+            .map_err(|join| RequestError::internal(format!("tokenising was cut off: {join}")))?
     }
 
     /// Queues one request. See [`Engine::submit_all`].
@@ -132,17 +139,15 @@ impl Engine {
         &self,
         inputs: Vec<Input>,
     ) -> Result<Vec<Subscription>, (usize, RequestError)> {
-        let door = self.ready().await.map_err(|e| (0, e))?;
+        // Places first: those who wait for a loading model count as queued, too.
         let places = self.places(inputs.len()).map_err(|e| (0, e))?;
+        let door = self.ready().await.map_err(|e| (0, e))?;
         let prepared = tokio::task::spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| door.enqueue(inputs, places)))
         });
         match prepared.await {
             Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err((
-                0,
-                RequestError::internal(panic_message(panic.as_ref())),
-            )),
+            Ok(Err(panic)) => Err((0, RequestError::internal(panic_message(panic.as_ref())))),
             Err(join) => Err((
                 0,
                 RequestError::internal(format!("preparing was cut off: {join}")),
@@ -185,6 +190,11 @@ impl Engine {
 
     fn places(&self, wanted: usize) -> Result<Vec<Place>, RequestError> {
         let (queued, limit) = (&self.shared.stats.queued, self.shared.options.queue);
+        if wanted > limit {
+            let message =
+                format!("{wanted} prompts in one request; this worker queues at most {limit}");
+            return Err(RequestError::new(ErrorKind::TooLarge, message));
+        }
         let before = queued.fetch_add(wanted, Ordering::AcqRel);
         let places = (0..wanted)
             .map(|_| Place(self.shared.stats.clone()))
@@ -224,4 +234,3 @@ pub(super) fn not_ready(status: &Status) -> RequestError {
         ..RequestError::new(ErrorKind::NotReady, message)
     }
 }
-

@@ -21,8 +21,14 @@ pub(super) fn load(
         chandler_nn::device::set_threads(threads).map_err(|e| LoadError::context("threads", e))?;
     }
     let text = TextOptions {
-        device: options.device.parse().map_err(|e| LoadError::context("device", e))?,
-        dtype: options.dtype.parse().map_err(|e| LoadError::context("dtype", e))?,
+        device: options
+            .device
+            .parse()
+            .map_err(|e| LoadError::context("device", e))?,
+        dtype: options
+            .dtype
+            .parse()
+            .map_err(|e| LoadError::context("dtype", e))?,
         max_model_len: options.max_model_len,
         limits: BatchLimits {
             max_rows: options.max_rows,
@@ -45,6 +51,8 @@ pub(super) fn load(
 
 /// The date that templates are told.
 fn now() -> CivilTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     CivilTime::from_unix_seconds(since.as_secs() as i64)
 }

@@ -30,7 +30,9 @@ pub(super) fn load(
         Some(pipeline) => (pipeline.load)(snapshot, options, progress),
         None => Err(LoadError(format!(
             "config.json: architectures: {architecture} is not served; {} are",
-            chandler_text::config::architectures().collect::<Vec<_>>().join(", ")
+            chandler_text::config::architectures()
+                .collect::<Vec<_>>()
+                .join(", ")
         ))),
     }
 }
@@ -39,12 +41,20 @@ fn architecture(snapshot: &Snapshot) -> Result<String, LoadError> {
     let bytes = snapshot
         .read("config.json")
         .map_err(|error| LoadError(error.to_string()))?
-        .ok_or_else(|| LoadError(format!("{snapshot} has no config.json; a model in the Hugging Face layout does")))?;
+        .ok_or_else(|| {
+            LoadError(format!(
+                "{snapshot} has no config.json; a model in the Hugging Face layout does"
+            ))
+        })?;
     let config: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|error| LoadError::context("config.json", error))?;
     config
         .pointer("/architectures/0")
         .and_then(|name| name.as_str())
         .map(str::to_owned)
-        .ok_or_else(|| LoadError("config.json: architectures is missing; it names the model's class".to_owned()))
+        .ok_or_else(|| {
+            LoadError(
+                "config.json: architectures is missing; it names the model's class".to_owned(),
+            )
+        })
 }

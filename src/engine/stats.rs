@@ -139,6 +139,11 @@ impl Stats {
         metrics::counter!("chandler_requests_total", "outcome" => "rejected").increment(1);
     }
 
+    /// A request that could not be served as it was written; no job has failed.
+    pub(super) fn refused(&self) {
+        metrics::counter!("chandler_requests_total", "outcome" => "refused").increment(1);
+    }
+
     pub(super) fn retried(&self) {
         self.retried.fetch_add(1, Relaxed);
         metrics::counter!("chandler_retries_total").increment(1);

@@ -81,7 +81,9 @@ pub(super) fn spawn(
         }
         host.status.send_replace(last);
     };
-    let spawned = std::thread::Builder::new().name("engine".into()).spawn(main);
+    let spawned = std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(main);
     if let Err(error) = spawned {
         let message = format!("the engine's thread did not start: {error}");
         shared.status.send_replace(Status::Failed(message));
@@ -118,7 +120,10 @@ impl Host {
         if !opened {
             return Ok(()); // A drain was asked for while the model was loading.
         }
-        tracing::info!(elapsed_ms = self.started.elapsed().as_millis() as u64, "model loaded");
+        tracing::info!(
+            elapsed_ms = self.started.elapsed().as_millis() as u64,
+            "model loaded"
+        );
         Worker::new(pipeline, commands, around).serve()
     }
 }
@@ -147,4 +152,3 @@ fn warm_up<P: Pipeline>(pipeline: &mut P) -> Result<(), String> {
     }
     Ok(())
 }
-

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use chandler_core::{
-    Activity, Admission, ErrorKind, Event, Events, Pipeline, Prepared,
-    RequestError, RequestId, Step, StepError, Ticket,
-};
 use super::gate::{Place, Signal};
 use super::handle::EngineOptions;
 use super::mailbox::{Delivery, Outbox};
 use super::recovery::{Recovery, Verdict};
 use super::stats::{Stats, Timeline};
+use chandler_core::{
+    Activity, Admission, ErrorKind, Event, Events, Pipeline, Prepared, RequestError, RequestId,
+    Step, StepError, Ticket,
+};
 
 /// What the handle sends.
 pub(super) enum Command<T> {
@@ -73,7 +73,11 @@ pub(super) struct Worker<P: Pipeline> {
 }
 
 impl<P: Pipeline> Worker<P> {
-    pub(super) fn new(pipeline: P, commands: Receiver<Command<P::Prepared>>, around: Surroundings) -> Self {
+    pub(super) fn new(
+        pipeline: P,
+        commands: Receiver<Command<P::Prepared>>,
+        around: Surroundings,
+    ) -> Self {
         Self {
             pipeline,
             commands,
@@ -311,13 +315,20 @@ impl<P: Pipeline> Worker<P> {
     fn step(&mut self) -> Result<Step, StepError> {
         let mut events = Events::default();
         let stepped = catch_unwind(AssertUnwindSafe(|| self.pipeline.step(&mut events)));
+        // Also of a step that failed: what a request has said before the failure is part of where it stands.
+        self.deliver_all(&mut events);
         let step = match stepped {
             Ok(result) => result?,
             Err(panic) => return Err(StepError::Batch(panic_message(panic.as_ref()))),
         };
         if step.activity == Activity::Worked {
             self.around.stats.stepped(step);
+            self.judge();
         }
+        Ok(step)
+    }
+
+    fn deliver_all(&mut self, events: &mut Events) {
         let mut stalled = Vec::new();
         for (id, event) in events.drain() {
             if self.deliver(id, event) == Some(Delivery::Stalled) {
@@ -327,10 +338,6 @@ impl<P: Pipeline> Worker<P> {
         for id in stalled {
             self.park(id);
         }
-        if step.activity == Activity::Worked {
-            self.judge();
-        }
-        Ok(step)
     }
 
     fn deliver(&mut self, id: RequestId, event: Event) -> Option<Delivery> {

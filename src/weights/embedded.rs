@@ -4,11 +4,26 @@
 use chandler_nn::weights::Snapshot;
 
 const FILES: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../pipelines/demo/chat/config.json")),
-    ("generation_config.json", include_bytes!("../../pipelines/demo/chat/generation_config.json")),
-    ("tokenizer.json", include_bytes!("../../pipelines/demo/chat/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../pipelines/demo/chat/tokenizer_config.json")),
-    ("model.safetensors", include_bytes!("../../pipelines/demo/chat/model.safetensors")),
+    (
+        "config.json",
+        include_bytes!("../../pipelines/demo/chat/config.json"),
+    ),
+    (
+        "generation_config.json",
+        include_bytes!("../../pipelines/demo/chat/generation_config.json"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../pipelines/demo/chat/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../pipelines/demo/chat/tokenizer_config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../pipelines/demo/chat/model.safetensors"),
+    ),
 ];
 
 /// The demo model's files.

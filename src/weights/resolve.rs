@@ -100,8 +100,10 @@ fn files(model: &str) -> Result<Resolved, WeightsError> {
 #[cfg(feature = "text")]
 fn name_of(path: &Path) -> String {
     let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    full.file_name()
-        .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    full.file_name().map_or_else(
+        || "model".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -111,7 +113,10 @@ mod tests {
     #[test]
     fn what_is_not_here_is_named_with_what_would_do() {
         let error = resolve("no/such-model").unwrap_err().to_string();
-        assert!(error.contains("no/such-model") && error.contains("directory"), "{error}");
+        assert!(
+            error.contains("no/such-model") && error.contains("directory"),
+            "{error}"
+        );
     }
 
     #[cfg(feature = "text")]

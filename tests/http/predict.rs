@@ -82,6 +82,7 @@ async fn one_bad_instance_stops_all_before_any_runs() {
     assert_eq!(worker.engine.counters().completed, 0);
     for (body, param) in [
         (json!({"instances": []}), "instances"),
+        (json!({"instances": vec!["a"; 257]}), "instances"),
         (json!({"instances": "a"}), "instances"),
         (json!({"instances": ["a"], "parameters": 7}), "parameters"),
         (

@@ -57,11 +57,13 @@ impl Setup {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let write_stall = self.api.write_stall;
         let router = api::router(self.api, engine.clone());
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(api::serve(listener, router, async {
+        let until = async {
             let _ = stopped.await;
-        }));
+        };
+        let served = tokio::spawn(api::serve(listener, router, write_stall, until));
         Worker {
             address,
             engine,
@@ -133,9 +135,10 @@ impl Worker {
         stream
     }
 
-    /// Ends the listener as SIGTERM does; resolves when every connection has ended.
+    /// Ends the engine and then the listener, as SIGTERM does; resolves when every connection has ended.
     pub async fn stop(mut self) {
         self.engine.drain();
+        self.engine.stopped().await;
         let _ = self.stop.take().unwrap().send(());
         self.served.await.unwrap().unwrap();
     }

@@ -77,11 +77,6 @@ impl RequestError {
         Self::new(ErrorKind::Internal, message)
     }
 
-    /// The caller went away or asked to stop.
-    pub fn cancelled() -> Self {
-        Self::new(ErrorKind::Cancelled, "the request was cancelled")
-    }
-
     /// Adds the word that programs branch on.
     pub fn with_code(mut self, code: &'static str) -> Self {
         self.code = Some(code);

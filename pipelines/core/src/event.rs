@@ -95,6 +95,8 @@ pub struct Token {
     pub top: Vec<TopToken>,
     /// Whether it belongs to the prompt (echo).
     pub prompt: bool,
+    /// Whether it is a special token, whose bytes are not part of the text.
+    pub special: bool,
 }
 
 /// An alternative to a token.

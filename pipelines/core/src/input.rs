@@ -228,8 +228,10 @@ fn within(
 /// Where an answer ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Tokens at most; `None` goes to the end of the context window.
+    /// Tokens at most. More than the context window leaves is an error.
     pub max_tokens: Option<u32>,
+    /// Tokens at most where `max_tokens` is not given; the context window cuts it silently. `None` leaves it to the model.
+    pub default_max_tokens: Option<u32>,
     /// No end-of-text before so many tokens.
     pub min_tokens: u32,
     /// Text at which the answer ends; it is not part of the answer.

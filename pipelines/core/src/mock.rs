@@ -134,7 +134,11 @@ impl Prepare for MockPreparer {
             )
             .with_code("context_length_exceeded"));
         }
-        let limit = input.limits.max_tokens.map(|n| n as usize);
+        let limit = input
+            .limits
+            .max_tokens
+            .or(input.limits.default_max_tokens)
+            .map(|n| n as usize);
         let natural = 16;
         Ok(MockPrepared {
             answer: limit.unwrap_or(natural).max(1),

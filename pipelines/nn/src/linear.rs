@@ -37,7 +37,7 @@ struct HostWeight {
 }
 
 impl Linear {
-    /// A layer over `weight` [out, in] and `bias` [out].
+    /// A layer over `weight`, of shape [out, in], and `bias`, one number per output.
     ///
     /// On the CPU activations are f32 whatever `dtype` says; `dtype` is what the weight is kept in: f32 keeps it as it is
     /// stored (f16 and bf16 lose nothing by it), a half dtype converts other weights to it, once.

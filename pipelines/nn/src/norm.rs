@@ -23,7 +23,7 @@ enum Weight {
 }
 
 impl RmsNorm {
-    /// A norm with `weight` [width].
+    /// A norm with `weight`, a vector as long as a row.
     ///
     /// # Errors
     /// [`NnError::Input`] when the weight is no vector, [`NnError::DType`] when it is not a float.

@@ -1,4 +1,5 @@
 //! Paged attention through its public face: the kernel against the plain path, and a row's bits in any company.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::attention::{AttentionConfig, Span, paged_attention, paged_attention_plain};

@@ -1,4 +1,5 @@
 //! The layers through their public face: the kernels' path against the plain one, against transformers, and at odd sizes.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::activation::{Activation, silu_mul};
@@ -12,7 +13,7 @@ use chandler_nn::weights::HostTensor;
 const CPU: Device = Device::Cpu;
 
 /// Numbers in -1..1, the same on every machine.
-pub fn noise(len: usize, seed: u64) -> Vec<f32> {
+fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;

@@ -38,6 +38,17 @@ impl Running {
         }
     }
 
+    /// Whether it has more to read than the next token of each row.
+    fn reads(&self) -> bool {
+        let prompt = self.request.plan.prompt.len();
+        let behind = |(table, row): (&Option<BlockTable>, &crate::row::Row)| {
+            table
+                .as_ref()
+                .is_some_and(|table| table.len() + 1 < prompt + row.generated.len())
+        };
+        !self.has_forked() || self.tables.iter().zip(&self.request.rows).any(behind)
+    }
+
     fn has_forked(&self) -> bool {
         self.unread() == 0 && self.tables.len() == self.request.rows.len()
     }
@@ -90,6 +101,16 @@ pub(crate) struct StepPlan {
     pub(crate) misfits: Vec<RequestId>,
 }
 
+/// Prompt tokens that a step may still read.
+struct Budget {
+    left: usize,
+    /// How many of them one request may take.
+    share: usize,
+}
+
+/// Tokens of a prompt that are worth a pass: with very many prompts at once, the youngest wait for the next step.
+const SMALLEST_SHARE: usize = 16;
+
 /// The requests inside, and the cache's blocks.
 pub(crate) struct Batch {
     pool: BlockPool,
@@ -138,11 +159,32 @@ impl Batch {
         if self.running.is_empty() && self.paused.is_empty() {
             return true;
         }
-        let promised: usize = self.running.iter().map(|r| self.pool.blocks_for(r.unread())).sum();
-        let wanted = self.pool.blocks_for(request.plan.prompt.len()) + request.rows.len();
+        let promised: usize = self.running.iter().map(|r| self.still_to_take(r)).sum();
+        let wanted = self.blocks_to_resume(request);
         self.paused.is_empty()
             && self.rows() + request.rows.len() <= self.max_rows
             && promised + wanted <= self.pool.free_blocks()
+    }
+
+    /// Blocks that a request takes until each of its rows can say the next token: what it has said is read again, too.
+    fn blocks_to_resume(&self, request: &TextPrepared) -> usize {
+        let open = request.rows.iter().filter(|row| row.finish.is_none());
+        let rows: usize = open
+            .map(|row| self.pool.blocks_for(row.generated.len()) + 1)
+            .sum();
+        self.pool.blocks_for(request.plan.prompt.len()) + rows
+    }
+
+    /// Blocks that a running request was promised when it joined and has not taken yet.
+    fn still_to_take(&self, running: &Running) -> usize {
+        let taken: usize = running
+            .tables
+            .iter()
+            .flatten()
+            .map(|table| table.blocks().len())
+            .sum();
+        self.blocks_to_resume(&running.request)
+            .saturating_sub(taken)
     }
 
     pub(crate) fn join(&mut self, ticket: Ticket, request: TextPrepared) {
@@ -167,7 +209,10 @@ impl Batch {
     }
 
     pub(crate) fn request(&self, id: RequestId) -> Option<&TextPrepared> {
-        self.running.iter().find(|r| r.ticket.id == id).map(|r| &r.request)
+        self.running
+            .iter()
+            .find(|r| r.ticket.id == id)
+            .map(|r| &r.request)
     }
 
     pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Running> {
@@ -185,7 +230,10 @@ impl Batch {
         let Some(at) = self.running.iter().position(|r| r.ticket.id == id) else {
             return;
         };
-        let table = self.running.get_mut(at).and_then(|r| r.tables.get_mut(row)?.take());
+        let table = self
+            .running
+            .get_mut(at)
+            .and_then(|r| r.tables.get_mut(row)?.take());
         if let Some(table) = table {
             self.pool.free(table);
         }
@@ -205,20 +253,27 @@ impl Batch {
         }
     }
 
-    /// Decides what goes through the model next. Every row that answers gets its token; prompts share `prefill_chunk` tokens
-    /// in order of arrival. When blocks run out the youngest request makes room, to be read again later.
+    /// Decides what goes through the model next. Every row that answers gets its token; prompts share `prefill_chunk` tokens. When blocks run out the youngest request makes room, to be read again later.
     pub(crate) fn plan(&mut self) -> StepPlan {
         self.unpause();
         let mut plan = StepPlan::default();
-        let mut budget = self.prefill_chunk;
+        // Each prompt gets an equal share, so that a short one is not held up by a long one before it.
+        let reading = self.running.iter().filter(|r| r.reads()).count();
+        let mut budget = Budget {
+            left: self.prefill_chunk,
+            share: (self.prefill_chunk / reading.max(1)).max(SMALLEST_SHARE),
+        };
         let mut at = 0;
         while at < self.running.len() {
             match self.plan_request(at, &mut budget, &mut plan) {
                 Ok(()) => at += 1,
-                Err(NnError::CacheFull { .. }) if at + 1 < self.running.len() => self.pause_youngest(),
+                Err(NnError::CacheFull { .. }) if at + 1 < self.running.len() => {
+                    self.pause_youngest()
+                }
                 Err(_) if at > 0 => self.pause_youngest(),
                 Err(_) => {
-                    plan.misfits.extend(self.running.get(at).map(|r| r.ticket.id));
+                    plan.misfits
+                        .extend(self.running.get(at).map(|r| r.ticket.id));
                     at += 1;
                 }
             }
@@ -247,7 +302,12 @@ impl Batch {
     }
 
     /// Adds one request's items. On an error it has added none.
-    fn plan_request(&mut self, at: usize, budget: &mut usize, plan: &mut StepPlan) -> Result<(), NnError> {
+    fn plan_request(
+        &mut self,
+        at: usize,
+        budget: &mut Budget,
+        plan: &mut StepPlan,
+    ) -> Result<(), NnError> {
         let Some(running) = self.running.get_mut(at) else {
             return Ok(());
         };
@@ -255,7 +315,8 @@ impl Batch {
             return Ok(());
         }
         let mut wanted = Vec::new();
-        let mut left = *budget;
+        let mut left = budget.left.min(budget.share);
+        let before = left;
         if running.has_forked() {
             for (row, state) in running.request.rows.iter().enumerate() {
                 let Some(Some(table)) = running.tables.get(row) else {
@@ -278,7 +339,12 @@ impl Batch {
         wanted.retain(|(_, positions, _)| !positions.is_empty());
         let need: usize = wanted
             .iter()
-            .filter_map(|(row, positions, _)| Some(self.pool.needed(running.tables.get(*row)?.as_ref()?, positions.len())))
+            .filter_map(|(row, positions, _)| {
+                Some(
+                    self.pool
+                        .needed(running.tables.get(*row)?.as_ref()?, positions.len()),
+                )
+            })
             .sum();
         if need > self.pool.free_blocks() {
             return Err(NnError::CacheFull {
@@ -302,7 +368,7 @@ impl Batch {
                 });
             }
         }
-        *budget = left;
+        budget.left -= before - left;
         Ok(())
     }
 }

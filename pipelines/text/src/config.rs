@@ -13,10 +13,10 @@ use crate::error::{Result, TextError};
 /// What a family does differently where config.json does not say.
 struct Family {
     architecture: &'static str,
-    /// Whether the query, key and value projections have biases when `attention_bias` is absent.
+    /// Biases of the query, key and value projections where `attention_bias` does not decide.
     qkv_bias: bool,
-    /// Whether the output projection follows `attention_bias`.
-    output_bias_follows: bool,
+    /// Whether `attention_bias` decides, for these and for the output projection.
+    reads_attention_bias: bool,
 }
 
 /// Sources: `transformers` modeling_llama.py and modeling_qwen2.py.
@@ -24,12 +24,12 @@ const FAMILIES: [Family; 2] = [
     Family {
         architecture: "LlamaForCausalLM",
         qkv_bias: false,
-        output_bias_follows: true,
+        reads_attention_bias: true,
     },
     Family {
         architecture: "Qwen2ForCausalLM",
         qkv_bias: true,
-        output_bias_follows: false,
+        reads_attention_bias: false,
     },
 ];
 
@@ -73,7 +73,7 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// The feed-forward layer's activation.
     pub activation: Activation,
-    /// Tokens that end an answer, when generation_config.json names none.
+    /// Tokens that end an answer, when there is no generation_config.json.
     pub eos: Vec<u32>,
 }
 
@@ -95,6 +95,7 @@ struct Raw {
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     use_sliding_window: Option<bool>,
+    layer_types: Option<Vec<String>>,
     quantization_config: Option<Value>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Rope>,
@@ -106,8 +107,10 @@ struct Raw {
 /// `rope_scaling` of transformers 4 and `rope_parameters` of transformers 5.
 #[derive(Deserialize, Clone, Default)]
 struct Rope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; some files have both.
+    #[serde(rename = "type")]
+    old_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -159,7 +162,10 @@ impl DecoderConfig {
     /// Names the field that is missing, absurd or asks for something that is not supported.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self> {
         let raw: Raw = parse(snapshot, "config.json")?.ok_or_else(|| {
-            TextError::config("config.json", format!("{snapshot} has none; a model in the Hugging Face layout does"))
+            TextError::config(
+                "config.json",
+                format!("{snapshot} has none; a model in the Hugging Face layout does"),
+            )
         })?;
         raw.settle()
     }
@@ -173,14 +179,19 @@ fn between(name: &str, value: usize, most: usize) -> Result<usize> {
     if (1..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(TextError::config(field(name), format!("{value} is not between 1 and {most}")))
+        Err(TextError::config(
+            field(name),
+            format!("{value} is not between 1 and {most}"),
+        ))
     }
 }
 
 /// Tokens of context: dynamic scaling is the one kind whose `max_position_embeddings` is the trained length alone.
 fn window(max_position: usize, scaling: &RopeScaling) -> usize {
     match scaling {
-        RopeScaling::Dynamic { factor, .. } => ((max_position as f64 * factor) as usize).min(MOST_POSITIONS),
+        RopeScaling::Dynamic { factor, .. } => {
+            ((max_position as f64 * factor) as usize).min(MOST_POSITIONS)
+        }
         _ => max_position,
     }
 }
@@ -191,19 +202,33 @@ impl Raw {
         let [name] = self.architectures.as_slice() else {
             return Err(TextError::config(
                 field("architectures"),
-                format!("{:?} does not name one architecture; served are {}", self.architectures, known()),
+                format!(
+                    "{:?} does not name one architecture; served are {}",
+                    self.architectures,
+                    known()
+                ),
             ));
         };
-        FAMILIES.iter().find(|family| family.architecture == name).ok_or_else(|| {
-            TextError::config(field("architectures"), format!("{name} is not supported; served are {}", known()))
-        })
+        FAMILIES
+            .iter()
+            .find(|family| family.architecture == name)
+            .ok_or_else(|| {
+                TextError::config(
+                    field("architectures"),
+                    format!("{name} is not supported; served are {}", known()),
+                )
+            })
     }
 
     fn settle(self) -> Result<DecoderConfig> {
         let family = self.family()?;
         self.refuse_unsupported()?;
         let heads = between("num_attention_heads", self.num_attention_heads, MOST_WIDTH)?;
-        let kv_heads = between("num_key_value_heads", self.num_key_value_heads.unwrap_or(heads), heads)?;
+        let kv_heads = between(
+            "num_key_value_heads",
+            self.num_key_value_heads.unwrap_or(heads),
+            heads,
+        )?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(TextError::config(
                 field("num_key_value_heads"),
@@ -211,7 +236,11 @@ impl Raw {
             ));
         }
         let hidden_size = between("hidden_size", self.hidden_size, MOST_WIDTH)?;
-        let head_dim = between("head_dim", self.head_dim.unwrap_or(hidden_size / heads), MOST_WIDTH)?;
+        let head_dim = between(
+            "head_dim",
+            self.head_dim.unwrap_or(hidden_size / heads),
+            MOST_WIDTH,
+        )?;
         if !head_dim.is_multiple_of(2) {
             return Err(TextError::config(
                 field("head_dim"),
@@ -224,13 +253,22 @@ impl Raw {
                 format!("{} is not between 0 and 1", self.rms_norm_eps),
             ));
         }
-        let max_position = between("max_position_embeddings", self.max_position_embeddings, MOST_POSITIONS)?;
+        let max_position = between(
+            "max_position_embeddings",
+            self.max_position_embeddings,
+            MOST_POSITIONS,
+        )?;
         let rope = self.rope(head_dim, max_position)?;
+        let attention_bias = self.attention_bias.filter(|_| family.reads_attention_bias);
         let activation = self.hidden_act.as_deref().unwrap_or("silu");
         Ok(DecoderConfig {
             architecture: family.architecture.to_owned(),
             vocab_size: between("vocab_size", self.vocab_size, MOST_WIDTH * 16)?,
-            intermediate_size: between("intermediate_size", self.intermediate_size, MOST_WIDTH * 4)?,
+            intermediate_size: between(
+                "intermediate_size",
+                self.intermediate_size,
+                MOST_WIDTH * 4,
+            )?,
             layers: between("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS)?,
             activation: activation
                 .parse()
@@ -239,10 +277,13 @@ impl Raw {
             rope,
             norm_eps: self.rms_norm_eps,
             tied: self.tie_word_embeddings.unwrap_or(false),
-            qkv_bias: self.attention_bias.unwrap_or(family.qkv_bias),
-            output_bias: family.output_bias_follows && self.attention_bias.unwrap_or(false),
+            qkv_bias: attention_bias.unwrap_or(family.qkv_bias),
+            output_bias: attention_bias.unwrap_or(false),
             mlp_bias: self.mlp_bias.unwrap_or(false),
-            eos: self.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+            eos: self
+                .eos_token_id
+                .map(OneOrMany::into_vec)
+                .unwrap_or_default(),
             hidden_size,
             heads,
             kv_heads,
@@ -252,10 +293,15 @@ impl Raw {
 
     fn refuse_unsupported(&self) -> Result<()> {
         if let Some(quantization) = &self.quantization_config {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+            let method = quantization
+                .get("quant_method")
+                .and_then(Value::as_str)
+                .unwrap_or("unknown");
             return Err(TextError::config(
                 field("quantization_config"),
-                format!("weights quantised by {method} are not read; use an f32, f16 or bf16 checkpoint"),
+                format!(
+                    "weights quantised by {method} are not read; use an f32, f16 or bf16 checkpoint"
+                ),
             ));
         }
         if self.use_sliding_window == Some(true) {
@@ -264,16 +310,33 @@ impl Raw {
                 "sliding-window attention is not supported yet",
             ));
         }
+        let windowed = |kind: &&String| *kind != "full_attention";
+        if let Some(kind) = self.layer_types.iter().flatten().find(windowed) {
+            return Err(TextError::config(
+                field("layer_types"),
+                format!("{kind} is not supported yet; full_attention is"),
+            ));
+        }
         Ok(())
     }
 
     fn rope(&self, head_dim: usize, max_position: usize) -> Result<RopeConfig> {
-        let rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
+        let rope = self
+            .rope_parameters
+            .clone()
+            .or_else(|| self.rope_scaling.clone())
+            .unwrap_or_default();
         let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
         if !(theta > 0.0 && theta.is_finite()) {
-            return Err(TextError::config(field("rope_theta"), format!("{theta} is not a positive number")));
+            return Err(TextError::config(
+                field("rope_theta"),
+                format!("{theta} is not a positive number"),
+            ));
         }
-        let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
+        let partial = rope
+            .partial_rotary_factor
+            .or(self.partial_rotary_factor)
+            .unwrap_or(1.0);
         if !(partial > 0.0 && partial <= 1.0) {
             return Err(TextError::config(
                 field("partial_rotary_factor"),
@@ -290,19 +353,35 @@ impl Raw {
 }
 
 impl Rope {
+    fn kind(&self) -> &str {
+        self.rope_type
+            .as_deref()
+            .or(self.old_type.as_deref())
+            .unwrap_or("default")
+    }
+
     fn need(&self, name: &str, value: Option<f64>) -> Result<f64> {
-        let kind = self.rope_type.as_deref().unwrap_or_default();
+        let kind = self.kind();
         match value {
             Some(v) if v > 0.0 && v.is_finite() => Ok(v),
-            Some(v) => Err(TextError::config(field(name), format!("{v} is not a positive number"))),
-            None => Err(TextError::config(field(name), format!("rope type {kind} needs it"))),
+            Some(v) => Err(TextError::config(
+                field(name),
+                format!("{v} is not a positive number"),
+            )),
+            None => Err(TextError::config(
+                field(name),
+                format!("rope type {kind} needs it"),
+            )),
         }
     }
 
     fn scaling(&self, max_position: usize) -> Result<RopeScaling> {
-        let original = self.original_max_position_embeddings.unwrap_or(max_position);
-        let original_max_position = between("original_max_position_embeddings", original, MOST_POSITIONS)?;
-        Ok(match self.rope_type.as_deref().unwrap_or("default") {
+        let original = self
+            .original_max_position_embeddings
+            .unwrap_or(max_position);
+        let original_max_position =
+            between("original_max_position_embeddings", original, MOST_POSITIONS)?;
+        Ok(match self.kind() {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear {
                 factor: self.need("factor", self.factor)?,
@@ -330,7 +409,9 @@ impl Rope {
             other => {
                 return Err(TextError::config(
                     field("rope_type"),
-                    format!("{other} is not supported; default, linear, dynamic, llama3 and yarn are"),
+                    format!(
+                        "{other} is not supported; default, linear, dynamic, llama3 and yarn are"
+                    ),
                 ));
             }
         })
@@ -354,28 +435,43 @@ pub struct GenerationConfig {
     pub min_p: Option<f64>,
     /// Default repetition penalty.
     pub repetition_penalty: Option<f64>,
+    /// Tokens of an answer when the request does not say.
+    pub max_new_tokens: Option<u32>,
 }
 
 impl GenerationConfig {
-    /// Reads a snapshot's generation_config.json; an absent one sets nothing.
+    /// Reads a snapshot's generation_config.json. Where there is none, config.json's end tokens count, as in transformers.
     ///
     /// # Errors
     /// Names the field that is not of its type.
-    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self> {
+    pub fn from_snapshot(snapshot: &Snapshot, config: &DecoderConfig) -> Result<Self> {
         const FILE: &str = "generation_config.json";
-        let map: Map<String, Value> = parse(snapshot, FILE)?.unwrap_or_default();
+        let Some(map) = parse::<Map<String, Value>>(snapshot, FILE)? else {
+            return Ok(Self {
+                eos: config.eos.clone(),
+                ..Self::default()
+            });
+        };
         let number = |name: &str| -> Result<Option<f64>> {
             match map.get(name) {
                 None | Some(Value::Null) => Ok(None),
                 Some(value) => value.as_f64().map(Some).ok_or_else(|| {
-                    TextError::config(format!("{FILE}: {name}"), format!("{value} is not a number"))
+                    TextError::config(
+                        format!("{FILE}: {name}"),
+                        format!("{value} is not a number"),
+                    )
                 }),
             }
         };
         let eos = match map.get("eos_token_id") {
             None | Some(Value::Null) => Vec::new(),
             Some(value) => serde_json::from_value::<OneOrMany>(value.clone())
-                .map_err(|_| TextError::config(format!("{FILE}: eos_token_id"), format!("{value} is no token id")))?
+                .map_err(|_| {
+                    TextError::config(
+                        format!("{FILE}: eos_token_id"),
+                        format!("{value} is no token id"),
+                    )
+                })?
                 .into_vec(),
         };
         Ok(Self {
@@ -386,6 +482,7 @@ impl GenerationConfig {
             top_p: number("top_p")?,
             min_p: number("min_p")?,
             repetition_penalty: number("repetition_penalty")?,
+            max_new_tokens: number("max_new_tokens")?.map(|n| n as u32),
         })
     }
 }
@@ -418,29 +515,61 @@ mod tests {
             c["rope_scaling"] = json!({"type": "linear", "factor": 2.0});
         });
         let new = config(|c| {
-            c["rope_parameters"] = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 20000.0});
+            c["rope_parameters"] =
+                json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 20000.0});
         });
-        assert_eq!(format!("{:?}", old.unwrap().rope), format!("{:?}", new.unwrap().rope));
+        assert_eq!(
+            format!("{:?}", old.unwrap().rope),
+            format!("{:?}", new.unwrap().rope)
+        );
+    }
+
+    #[test]
+    fn a_rope_with_both_names_of_its_type_is_read() {
+        let both = config(|c| {
+            c["rope_scaling"] = json!({"type": "linear", "rope_type": "linear", "factor": 2.0})
+        });
+        assert!(matches!(
+            both.unwrap().rope.scaling,
+            RopeScaling::Linear { .. }
+        ));
     }
 
     #[test]
     fn what_is_not_supported_is_named() {
         let text = complaint(|c| c["architectures"] = json!(["MambaForCausalLM"]));
-        assert!(text.contains("MambaForCausalLM") && text.contains("Qwen2ForCausalLM"), "{text}");
+        assert!(
+            text.contains("MambaForCausalLM") && text.contains("Qwen2ForCausalLM"),
+            "{text}"
+        );
         let text = complaint(|c| c["rope_scaling"] = json!({"rope_type": "longrope"}));
         assert!(text.contains("longrope"), "{text}");
         let text = complaint(|c| c["quantization_config"] = json!({"quant_method": "awq"}));
         assert!(text.contains("awq"), "{text}");
+        let text = complaint(|c| c["layer_types"] = json!(["full_attention", "sliding_attention"]));
+        assert!(text.contains("sliding_attention"), "{text}");
         let text = complaint(|c| c["hidden_act"] = json!("mystery"));
-        assert!(text.contains("hidden_act") && text.contains("mystery"), "{text}");
+        assert!(
+            text.contains("hidden_act") && text.contains("mystery"),
+            "{text}"
+        );
     }
 
     #[test]
     fn absurd_sizes_are_named_and_nothing_is_allocated() {
-        for name in ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"] {
+        for name in [
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+        ] {
             for size in [json!(0), json!(1u64 << 50)] {
                 let text = complaint(|c| c[name] = size.clone());
-                assert!(text.contains(name) || text.contains("head_dim"), "{name}: {text}");
+                assert!(
+                    text.contains(name) || text.contains("head_dim"),
+                    "{name}: {text}"
+                );
             }
             assert!(config(|c| c[name] = json!(-1)).is_err());
         }

@@ -88,13 +88,21 @@ impl Loader<'_> {
 
     fn norm(&self, name: &str, config: &DecoderConfig) -> Result<RmsNorm> {
         let weight = self.tensor(&format!("{name}.weight"), &[config.hidden_size])?;
-        Ok(RmsNorm::new(weight, config.norm_eps, self.device, self.dtype)?)
+        Ok(RmsNorm::new(
+            weight,
+            config.norm_eps,
+            self.device,
+            self.dtype,
+        )?)
     }
 
     fn layer(&self, index: usize, config: &DecoderConfig) -> Result<Layer> {
         let at = |name: &str| format!("model.layers.{index}.{name}");
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (queries, keys) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         Ok(Layer {
             input_norm: self.norm(&at("input_layernorm"), config)?,
             query: self.linear(&at("self_attn.q_proj"), queries, hidden, config.qkv_bias)?,
@@ -118,11 +126,25 @@ impl Decoder {
     ///
     /// # Errors
     /// A tensor that is missing, or whose shape or dtype is not what config.json says.
-    pub fn load(config: &DecoderConfig, source: &dyn TensorSource, device: &Device, dtype: DType) -> Result<Self> {
-        let loader = Loader { source, device, dtype };
-        let table = loader.tensor("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+    pub fn load(
+        config: &DecoderConfig,
+        source: &dyn TensorSource,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let loader = Loader {
+            source,
+            device,
+            dtype,
+        };
+        let table = loader.tensor(
+            "model.embed_tokens.weight",
+            &[config.vocab_size, config.hidden_size],
+        )?;
         let embedding = Embedding::new(table, device, dtype)?;
-        let layers = (0..config.layers).map(|index| loader.layer(index, config)).collect::<Result<_>>()?;
+        let layers = (0..config.layers)
+            .map(|index| loader.layer(index, config))
+            .collect::<Result<_>>()?;
         let norm = loader.norm("model.norm", config)?;
         // A checkpoint that says "tied" and carries a head all the same is tied in transformers, too.
         let head = if config.tied {
@@ -158,8 +180,19 @@ impl Decoder {
         let mut update: Option<Tensor> = None;
         for (index, layer) in self.layers.iter().enumerate() {
             let (sum, normed) = add_norm(&layer.input_norm, update, residual)?;
-            let attended = layer.attend(&normed, &At { index, pass, rotation: &rotation }, &self.attention, cache)?;
-            let (sum, normed) = layer.post_attention_norm.forward_residual(&attended, &sum)?;
+            let attended = layer.attend(
+                &normed,
+                &At {
+                    index,
+                    pass,
+                    rotation: &rotation,
+                },
+                &self.attention,
+                cache,
+            )?;
+            let (sum, normed) = layer
+                .post_attention_norm
+                .forward_residual(&attended, &sum)?;
             update = Some(layer.feed_forward(&normed)?);
             residual = sum;
         }
@@ -201,8 +234,18 @@ impl Layer {
             + self.post_attention_norm.bytes()
     }
 
-    fn attend(&self, x: &Tensor, at: &At<'_>, attention: &AttentionConfig, cache: &mut KvCache) -> Result<Tensor> {
-        let At { index, pass, rotation } = *at;
+    fn attend(
+        &self,
+        x: &Tensor,
+        at: &At<'_>,
+        attention: &AttentionConfig,
+        cache: &mut KvCache,
+    ) -> Result<Tensor> {
+        let At {
+            index,
+            pass,
+            rotation,
+        } = *at;
         let rows = pass.tokens.len();
         let projected = Linear::forward_many(&[&self.query, &self.key, &self.value], x)?;
         let [query, key, value] = projected.as_slice() else {

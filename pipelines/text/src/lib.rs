@@ -16,4 +16,4 @@ pub mod tokenizer;
 
 pub use load::{BLOCK_SIZE, LoadStep, TextOptions};
 pub use pipeline::{BatchLimits, TextPipeline};
-pub use prepare::{MOST_ROWS, TextPrepared, TextPreparer, single_turn};
+pub use prepare::{TextPrepared, TextPreparer};

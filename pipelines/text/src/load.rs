@@ -56,10 +56,14 @@ impl TextPipeline {
     ///
     /// # Errors
     /// Names the file and field, tensor or device at fault.
-    pub fn load(snapshot: &Snapshot, options: TextOptions, progress: &(dyn Fn(LoadStep) + Sync)) -> Result<Self> {
+    pub fn load(
+        snapshot: &Snapshot,
+        options: TextOptions,
+        progress: &(dyn Fn(LoadStep) + Sync),
+    ) -> Result<Self> {
         let device = options.device.open()?;
         let config = DecoderConfig::from_snapshot(snapshot)?;
-        let generation = GenerationConfig::from_snapshot(snapshot)?;
+        let generation = GenerationConfig::from_snapshot(snapshot, &config)?;
         let weights = snapshot.weights()?;
         let stored = weights.tensor("model.embed_tokens.weight")?.dtype();
         let dtype = options.dtype.resolve(stored, &device);
@@ -72,10 +76,16 @@ impl TextPipeline {
         let (tokenizer, template) =
             files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
         let decoder = built?;
-        check_vocabulary(&tokenizer, &config)?;
+        warn_of_stray_tokens(&tokenizer, &config);
         let window = window(&config, options.max_model_len)?;
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
-        let shape = cache_shape(&config, &options.limits, window, options.cache_bytes, cache_dtype)?;
+        let shape = cache_shape(
+            &config,
+            &options.limits,
+            window,
+            options.cache_bytes,
+            cache_dtype,
+        )?;
         let info = ModelInfo {
             task: Task::TextGeneration,
             architecture: config.architecture.clone(),
@@ -87,7 +97,8 @@ impl TextPipeline {
             chat: template.is_some(),
         };
         let preparer = TextPreparer {
-            end_tokens: end_tokens(&generation, &config, &tokenizer),
+            turn_end: tokenizer.eos_id(),
+            max_rows: options.limits.max_rows,
             tokenizer: Arc::new(tokenizer),
             template,
             generation,
@@ -97,7 +108,6 @@ impl TextPipeline {
         };
         Ok(Self {
             cache: KvCache::new(shape, &device, cache_dtype)?,
-            cache_dtype,
             weight_bytes: decoder.bytes(&config) as u64,
             decoder,
             device,
@@ -127,15 +137,17 @@ fn build(
     Decoder::load(config, weights, device, dtype)
 }
 
-fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<()> {
+/// A tokenizer may know tokens that the model has no row for, as where one was added and the embedding not resized.
+/// Texts with such a token are refused; all others are served.
+fn warn_of_stray_tokens(tokenizer: &Tokenizer, config: &DecoderConfig) {
     let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
     if tokens > rows {
-        return Err(TextError::config(
-            "config.json: vocab_size",
-            format!("{rows}, and tokenizer.json has {tokens} tokens; the two are not of one model"),
-        ));
+        tracing::warn!(
+            tokens,
+            rows,
+            "tokenizer.json has tokens that the model does not know"
+        );
     }
-    Ok(())
 }
 
 fn window(config: &DecoderConfig, asked: Option<usize>) -> Result<usize> {
@@ -180,19 +192,6 @@ fn cache_shape(
         ));
     }
     Ok(CacheShape { blocks, ..one })
-}
-
-fn end_tokens(generation: &GenerationConfig, config: &DecoderConfig, tokenizer: &Tokenizer) -> Vec<u32> {
-    let mut ends = if generation.eos.is_empty() {
-        config.eos.clone()
-    } else {
-        generation.eos.clone()
-    };
-    // Why also the tokenizer's: chat fine-tunes whose generation_config.json is the base model's end turns with it.
-    ends.extend(tokenizer.eos_id());
-    ends.sort_unstable();
-    ends.dedup();
-    ends
 }
 
 fn parameters(weights: &dyn TensorSource) -> u64 {

@@ -32,7 +32,6 @@ pub struct BatchLimits {
 pub struct TextPipeline {
     pub(crate) decoder: Decoder,
     pub(crate) cache: KvCache,
-    pub(crate) cache_dtype: DType,
     pub(crate) device: candle_core::Device,
     pub(crate) weight_bytes: u64,
     pub(crate) limits: BatchLimits,
@@ -62,7 +61,9 @@ impl TextPipeline {
         let mut rows = Rows::default();
         let mut tables: Vec<&BlockTable> = Vec::with_capacity(plan.items.len());
         for item in &plan.items {
-            let (Some(request), Some(table)) = (self.batch.request(item.id), self.batch.table(item)) else {
+            let (Some(request), Some(table)) =
+                (self.batch.request(item.id), self.batch.table(item))
+            else {
                 return Err(lost(item).into());
             };
             rows.add(item, request)?;
@@ -89,13 +90,21 @@ impl TextPipeline {
         };
         self.passes += 1;
         match self.decoder.forward(&pass, &mut self.cache)? {
-            Some(logits) => Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?),
+            Some(logits) => Ok(logits
+                .to_dtype(DType::F32)?
+                .flatten_all()?
+                .to_vec1::<f32>()?),
             None => Ok(Vec::new()),
         }
     }
 
     /// Hands out what the pass has brought.
-    fn commit(&mut self, plan: StepPlan, logits: &[f32], events: &mut Events) -> Result<(), TextError> {
+    fn commit(
+        &mut self,
+        plan: StepPlan,
+        logits: &[f32],
+        events: &mut Events,
+    ) -> Result<(), TextError> {
         let vocab = self.preparer.info.vocab_size;
         let mut logits = logits.chunks_exact(vocab);
         for item in plan.items {
@@ -110,7 +119,9 @@ impl TextPipeline {
             self.begin(item.id, events);
             let outcome = match item.part {
                 Part::Prompt { last } => self.read_prompt(&item, last, &mine, events),
-                Part::Answer { last: true } => self.answer(item.id, item.row..item.row + 1, &mine, events),
+                Part::Answer { last: true } => {
+                    self.answer(item.id, item.row..item.row + 1, &mine, events)
+                }
                 Part::Answer { last: false } => Ok(()),
             };
             if let Err(error) = outcome {
@@ -152,9 +163,17 @@ impl TextPipeline {
         if plan.scores_prompt() {
             let positions = item.positions.clone();
             for (position, raw) in positions.zip(logits) {
-                score_prompt(&mut running.scores, &plan.prompt, position, raw, &|id, raw| {
-                    scored(&tokenizer, raw, id, plan.logprobs.unwrap_or(0))
-                });
+                score_prompt(
+                    &mut running.scores,
+                    &plan.prompt,
+                    position,
+                    raw,
+                    &|id, raw| Token {
+                        prompt: true,
+                        special: tokenizer.is_special(id),
+                        ..scored(&tokenizer, raw, id, plan.logprobs.unwrap_or(0))
+                    },
+                );
             }
         }
         if !last {
@@ -214,7 +233,13 @@ impl TextPipeline {
     fn release_ended(&mut self, id: RequestId) {
         let ended: Vec<usize> = match self.batch.get_mut(id) {
             Some(running) => (0..running.request.rows.len())
-                .filter(|i| running.request.rows.get(*i).is_some_and(|row| row.finish.is_some()))
+                .filter(|i| {
+                    running
+                        .request
+                        .rows
+                        .get(*i)
+                        .is_some_and(|row| row.finish.is_some())
+                })
                 .collect(),
             None => Vec::new(),
         };
@@ -231,7 +256,11 @@ impl TextPipeline {
         let usage = Usage {
             prompt_tokens: request.plan.prompt.len() as u32,
             cached_tokens: 0,
-            completion_tokens: request.rows.iter().map(|row| row.generated.len() as u32).sum(),
+            completion_tokens: request
+                .rows
+                .iter()
+                .map(|row| row.generated.len() as u32)
+                .sum(),
         };
         self.batch.take(id);
         events.push(id, Event::Done(usage));
@@ -261,7 +290,8 @@ impl Rows {
             self.positions.push(position as u32);
         }
         self.slots.extend(&item.slots);
-        self.wanted.extend(item.wanted.clone().map(|row| (start + row) as u32));
+        self.wanted
+            .extend(item.wanted.clone().map(|row| (start + row) as u32));
         Ok(())
     }
 }
@@ -278,20 +308,19 @@ fn score_prompt(
         scores.extend(prompt.first().map(|id| Token {
             logprob: None,
             top: Vec::new(),
-            prompt: true,
             ..score(*id, raw)
         }));
     }
     if let Some(next) = prompt.get(position + 1) {
-        scores.push(Token {
-            prompt: true,
-            ..score(*next, raw)
-        });
+        scores.push(score(*next, raw));
     }
 }
 
 fn lost(item: &Item) -> NnError {
-    NnError::Device(format!("request {} was lost between planning and the pass", item.id))
+    NnError::Device(format!(
+        "request {} was lost between planning and the pass",
+        item.id
+    ))
 }
 
 /// What a failure means for the batch: memory that ran out, a device that is gone, or something in between.
@@ -300,7 +329,10 @@ fn failure(error: TextError) -> StepError {
     let lower = text.to_lowercase();
     if lower.contains("out of memory") || lower.contains("out_of_memory") {
         StepError::OutOfMemory(text)
-    } else if lower.contains("illegal_address") || lower.contains("device lost") || lower.contains("launch_failed") {
+    } else if lower.contains("illegal_address")
+        || lower.contains("device lost")
+        || lower.contains("launch_failed")
+    {
         StepError::Fatal(text)
     } else {
         StepError::Batch(text)
@@ -317,7 +349,10 @@ impl Pipeline for TextPipeline {
     fn admit(&mut self, ticket: Ticket, request: TextPrepared) -> Admission<TextPrepared> {
         let rows = request.rows.len();
         if rows > self.limits.max_rows {
-            let message = format!("n is {rows}; this worker runs at most {} rows at once", self.limits.max_rows);
+            let message = format!(
+                "n is {rows}; this worker runs at most {} rows at once",
+                self.limits.max_rows
+            );
             return Admission::Refused(RequestError::field("n", message));
         }
         if !self.batch.has_room(&request) {
@@ -336,12 +371,23 @@ impl Pipeline for TextPipeline {
         for id in &plan.misfits {
             self.batch.take(*id);
             let message = "the key-value cache is too small for this request even alone";
-            events.push(*id, Event::Failed(RequestError::new(ErrorKind::OutOfMemory, message)));
+            events.push(
+                *id,
+                Event::Failed(RequestError::new(ErrorKind::OutOfMemory, message)),
+            );
         }
         let work: usize = plan.items.iter().map(|item| item.positions.len()).sum();
         if work == 0 {
-            let activity = if plan.misfits.is_empty() { Activity::Waiting } else { Activity::Worked };
-            return Ok(Step { activity, rows: 0, work });
+            let activity = if plan.misfits.is_empty() {
+                Activity::Waiting
+            } else {
+                Activity::Worked
+            };
+            return Ok(Step {
+                activity,
+                rows: 0,
+                work,
+            });
         }
         let logits = self.run(&plan).map_err(failure)?;
         self.commit(plan, &logits, events).map_err(failure)?;
@@ -361,12 +407,10 @@ impl Pipeline for TextPipeline {
     }
 
     fn reset(&mut self) -> Result<(), StepError> {
-        let shape = self.cache.shape();
-        let renew = || -> Result<(KvCache, Batch), NnError> {
-            let cache = KvCache::new(shape, &self.device, self.cache_dtype)?;
-            Ok((cache, empty_batch(shape, self.limits)?))
-        };
-        (self.cache, self.batch) = renew().map_err(|error| StepError::Fatal(error.to_string()))?;
+        // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
+        // the first would be asked for when memory is shortest.
+        self.batch = empty_batch(self.cache.shape(), self.limits)
+            .map_err(|error| StepError::Fatal(error.to_string()))?;
         Ok(())
     }
 

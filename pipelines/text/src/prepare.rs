@@ -6,8 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use chandler_core::{
-    Cost, Input, Limits, Message, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling,
-    TextInput,
+    Cost, Input, Limits, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling, TextInput,
 };
 
 use crate::chat::ChatTemplate;
@@ -16,8 +15,6 @@ use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
 
-/// Rows that one request may have.
-pub const MOST_ROWS: u32 = 128;
 /// Stop strings that one request may have.
 const MOST_STOPS: usize = 64;
 
@@ -47,8 +44,10 @@ pub struct TextPreparer {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) generation: GenerationConfig,
-    /// Tokens that end an answer.
-    pub(crate) end_tokens: Vec<u32>,
+    /// What ends a turn besides the model's own end tokens: chat models whose generation_config.json is their base's.
+    pub(crate) turn_end: Option<u32>,
+    /// Rows that the batch holds.
+    pub(crate) max_rows: usize,
     pub(crate) info: ModelInfo,
     pub(crate) block_size: usize,
     /// Tokens that the whole key-value cache holds.
@@ -66,7 +65,12 @@ impl Prepare for TextPreparer {
         self.check_counts(&input)?;
         let prompt = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
-        let echo = if input.echo { Some(self.text_of(&prompt)?) } else { None };
+        let end_tokens = self.end_tokens(&input);
+        let echo = if input.echo {
+            Some(self.text_of(&prompt)?)
+        } else {
+            None
+        };
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
@@ -75,7 +79,7 @@ impl Prepare for TextPreparer {
             min_tokens: input.limits.min_tokens,
             stop: input.limits.stop,
             max_chars: input.limits.max_chars,
-            end_tokens: self.end_tokens(input.limits.ignore_eos, input.limits.stop_token_ids),
+            end_tokens,
             logprobs: input.logprobs.map(|k| k as usize),
             echo,
             skip_special: true,
@@ -121,19 +125,33 @@ impl Prepare for TextPreparer {
 
 impl TextPreparer {
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {
-        if input.n > MOST_ROWS {
-            let message = format!("n is {}; at most {MOST_ROWS} answers can be asked for", input.n);
+        if input.n as usize > self.max_rows {
+            let message = format!(
+                "n is {}; this worker runs at most {} answers at once",
+                input.n, self.max_rows
+            );
             return Err(RequestError::field("n", message));
         }
         if input.limits.stop.len() > MOST_STOPS {
-            let message = format!("stop has {} entries; at most {MOST_STOPS} are taken", input.limits.stop.len());
+            let message = format!(
+                "stop has {} entries; at most {MOST_STOPS} are taken",
+                input.limits.stop.len()
+            );
             return Err(RequestError::field("stop", message));
         }
         if input.limits.stop.iter().any(String::is_empty) {
-            return Err(RequestError::field("stop", "stop has an empty string; give text or leave it out"));
+            return Err(RequestError::field(
+                "stop",
+                "stop has an empty string; give text or leave it out",
+            ));
         }
         let vocab = self.info.vocab_size;
-        if let Some(id) = input.sampling.logit_bias.keys().find(|id| **id as usize >= vocab) {
+        if let Some(id) = input
+            .sampling
+            .logit_bias
+            .keys()
+            .find(|id| **id as usize >= vocab)
+        {
             let message = format!("logit_bias names token {id}; the vocabulary has {vocab} tokens");
             return Err(RequestError::field("logit_bias", message));
         }
@@ -145,7 +163,8 @@ impl TextPreparer {
             Prompt::Tokens(ids) => {
                 let vocab = self.info.vocab_size;
                 if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-                    let message = format!("prompt has token {id}; the vocabulary has {vocab} tokens");
+                    let message =
+                        format!("prompt has token {id}; the vocabulary has {vocab} tokens");
                     return Err(RequestError::field("prompt", message));
                 }
                 ids.clone()
@@ -153,17 +172,26 @@ impl TextPreparer {
             Prompt::Text(text) => self.encode(text, true)?,
             Prompt::Chat(chat) => {
                 if chat.messages.is_empty() {
-                    return Err(RequestError::field("messages", "messages is empty; give at least one"));
+                    return Err(RequestError::field(
+                        "messages",
+                        "messages is empty; give at least one",
+                    ));
                 }
                 let template = self.template.as_ref().ok_or_else(|| {
-                    RequestError::unsupported("messages", "this model has no chat template; send a prompt to /v1/completions")
+                    RequestError::unsupported(
+                        "messages",
+                        "this model has no chat template; send a prompt to /v1/completions",
+                    )
                 })?;
                 let text = template.render(chat)?;
                 self.encode(&text, false)?
             }
         };
         if ids.is_empty() {
-            return Err(RequestError::field("prompt", "the prompt has no tokens; give at least one"));
+            return Err(RequestError::field(
+                "prompt",
+                "the prompt has no tokens; give at least one",
+            ));
         }
         Ok(ids)
     }
@@ -174,23 +202,31 @@ impl TextPreparer {
         if text.len() > most {
             return Err(self.too_long(&format!("at least {}", text.len() / 1024)));
         }
-        let ids = self
-            .tokenizer
-            .encode(text, special)
-            .map_err(|error| RequestError::field("prompt", format!("the prompt could not be tokenised: {error}")))?;
+        let ids = self.tokenizer.encode(text, special).map_err(|error| {
+            RequestError::field(
+                "prompt",
+                format!("the prompt could not be tokenised: {error}"),
+            )
+        })?;
         let vocab = self.info.vocab_size;
         match ids.iter().find(|id| **id as usize >= vocab) {
-            Some(id) => Err(RequestError::internal(format!(
-                "the tokenizer gave token {id} and the model has {vocab}"
-            ))),
+            Some(id) => {
+                let message = format!(
+                    "the prompt has token {id}, which this model does not know: it has {vocab}"
+                );
+                Err(RequestError::field("prompt", message))
+            }
             None => Ok(ids),
         }
     }
 
     fn text_of(&self, ids: &[u32]) -> Result<String, RequestError> {
-        self.tokenizer
-            .decode(ids, true)
-            .map_err(|error| RequestError::field("prompt", format!("the prompt could not be decoded: {error}")))
+        self.tokenizer.decode(ids, true).map_err(|error| {
+            RequestError::field(
+                "prompt",
+                format!("the prompt could not be decoded: {error}"),
+            )
+        })
     }
 
     /// Tokens that each answer may have: what is asked for, or what the context window and the cache leave.
@@ -198,7 +234,10 @@ impl TextPreparer {
         let limits = &input.limits;
         let window = self.info.context_length;
         if limits.max_tokens == Some(0) && !input.echo {
-            return Err(RequestError::field("max_tokens", "max_tokens is 0; it must be at least 1"));
+            return Err(RequestError::field(
+                "max_tokens",
+                "max_tokens is 0; it must be at least 1",
+            ));
         }
         let wanted = limits.max_tokens.map(|n| n as usize);
         if prompt + wanted.unwrap_or(1).min(1) > window {
@@ -211,7 +250,9 @@ impl TextPreparer {
                 "the prompt has {prompt} tokens and max_tokens is {wanted}, together {}; the context window holds {window}",
                 prompt + wanted
             );
-            return Err(RequestError::field("max_tokens", message).with_code("context_length_exceeded"));
+            return Err(
+                RequestError::field("max_tokens", message).with_code("context_length_exceeded")
+            );
         }
         let rows = input.n.max(1) as usize;
         let cached = (self.cache_tokens / rows).saturating_sub(self.block_size);
@@ -222,11 +263,19 @@ impl TextPreparer {
                 prompt + wanted.unwrap_or(1),
                 self.cache_tokens
             );
-            return Err(RequestError::field(if rows > 1 { "n" } else { "max_tokens" }, message));
+            return Err(RequestError::field(
+                if rows > 1 { "n" } else { "max_tokens" },
+                message,
+            ));
         }
-        let max_tokens = wanted.unwrap_or(window.min(cached) - prompt);
+        let usual = limits.default_max_tokens.or(self.generation.max_new_tokens);
+        let room = window.min(cached) - prompt;
+        let max_tokens = wanted.unwrap_or_else(|| usual.map_or(room, |n| room.min(n as usize)));
         if limits.min_tokens as usize > max_tokens {
-            let message = format!("min_tokens is {}; it must be at most max_tokens, {max_tokens}", limits.min_tokens);
+            let message = format!(
+                "min_tokens is {}; it must be at most max_tokens, {max_tokens}",
+                limits.min_tokens
+            );
             return Err(RequestError::field("min_tokens", message));
         }
         Ok(max_tokens as u32)
@@ -247,7 +296,11 @@ impl TextPreparer {
     fn sampler(&self, asked: Sampling) -> Sampler {
         let made = &self.generation;
         let greedy = made.do_sample == Some(false);
-        let usual = if greedy { 0.0 } else { made.temperature.unwrap_or(1.0) };
+        let usual = if greedy {
+            0.0
+        } else {
+            made.temperature.unwrap_or(1.0)
+        };
         let temperature = asked.temperature.unwrap_or(usual) as f32;
         Sampler {
             // Why: below this, dividing logits leaves f32's range; the draw is the most likely token anyway.
@@ -255,17 +308,24 @@ impl TextPreparer {
             top_k: asked.top_k.or(made.top_k).unwrap_or(0) as usize,
             top_p: asked.top_p.or(made.top_p).unwrap_or(1.0),
             min_p: asked.min_p.or(made.min_p).unwrap_or(0.0),
-            repetition_penalty: asked.repetition_penalty.or(made.repetition_penalty).unwrap_or(1.0) as f32,
+            repetition_penalty: asked
+                .repetition_penalty
+                .or(made.repetition_penalty)
+                .unwrap_or(1.0) as f32,
             presence_penalty: asked.presence_penalty.unwrap_or(0.0) as f32,
             frequency_penalty: asked.frequency_penalty.unwrap_or(0.0) as f32,
             logit_bias: asked.logit_bias,
         }
     }
 
-    fn end_tokens(&self, ignore_eos: bool, asked: Vec<u32>) -> Vec<u32> {
-        let mut ends = asked;
-        if !ignore_eos {
-            ends.extend(&self.end_tokens);
+    fn end_tokens(&self, input: &TextInput) -> Vec<u32> {
+        let mut ends = input.limits.stop_token_ids.clone();
+        if !input.limits.ignore_eos {
+            ends.extend(&self.generation.eos);
+            ends.extend(
+                self.turn_end
+                    .filter(|_| matches!(input.prompt, Prompt::Chat(_))),
+            );
         }
         ends
     }
@@ -274,9 +334,4 @@ impl TextPreparer {
 /// A seed that no other request has: the standard library's hasher keys come from the system's randomness.
 fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// A chat of one user's turn, for callers that only have a question.
-pub fn single_turn(question: &str) -> Vec<Message> {
-    vec![Message::text("user", question)]
 }

@@ -45,7 +45,8 @@ pub(crate) struct Row {
     index: u32,
     /// The answer's tokens so far, the last of which may not have gone through the model yet.
     pub(crate) generated: Vec<u32>,
-    history: History,
+    /// Made with the first token, and only where the sampler looks at it.
+    history: Option<History>,
     stream: Stream,
     decoder: StreamDecoder,
     stop: StopText,
@@ -60,19 +61,18 @@ impl Row {
         index: u32,
         tokenizer: &Arc<Tokenizer>,
     ) -> Result<Self, RequestError> {
-        let history = if plan.sampler.needs_history() {
-            History::new(&plan.prompt)
-        } else {
-            History::default()
-        };
         // Why only the tail: what a token's text is depends on the few before it, at most.
-        let tail = plan.prompt.get(plan.prompt.len().saturating_sub(8)..).unwrap_or_default();
-        let decoder = StreamDecoder::new(tokenizer, tail, plan.skip_special)
-            .map_err(|error| RequestError::internal(format!("the prompt's end cannot be decoded: {error}")))?;
+        let tail = plan
+            .prompt
+            .get(plan.prompt.len().saturating_sub(8)..)
+            .unwrap_or_default();
+        let decoder = StreamDecoder::new(tokenizer, tail, plan.skip_special).map_err(|error| {
+            RequestError::internal(format!("the prompt's end cannot be decoded: {error}"))
+        })?;
         Ok(Self {
             index,
             generated: Vec::new(),
-            history,
+            history: None,
             stream: Stream::new(plan.seed, index),
             decoder,
             stop: StopText::new(plan.stop.clone(), plan.max_chars),
@@ -98,26 +98,31 @@ impl Row {
     }
 
     /// Chooses the next token from raw logits and says what it adds to the text.
-    pub(crate) fn advance(&mut self, tokenizer: &Tokenizer, raw: &[f32]) -> Result<TextDelta, RequestError> {
+    pub(crate) fn advance(
+        &mut self,
+        tokenizer: &Tokenizer,
+        raw: &[f32],
+    ) -> Result<TextDelta, RequestError> {
         let plan = Arc::clone(&self.plan);
         let position = self.generated.len() as u64;
         let early = self.generated.len() < plan.min_tokens as usize;
         let forbidden: &[u32] = if early { &plan.end_tokens } else { &[] };
         let id = if plan.sampler.changes_logits() || !forbidden.is_empty() {
             let mut logits = raw.to_vec();
-            plan.sampler.adjust(&mut logits, &self.history, forbidden);
+            let history = self
+                .history
+                .get_or_insert_with(|| match plan.sampler.needs_history() {
+                    true => History::new(&plan.prompt),
+                    false => History::default(),
+                });
+            plan.sampler.adjust(&mut logits, history, forbidden);
             plan.sampler.choose(&logits, self.stream, position)
         } else {
             plan.sampler.choose(raw, self.stream, position)
         };
         self.generated.push(id);
-        if plan.sampler.needs_history() {
-            self.history.push(id);
-        }
-        if plan.end_tokens.contains(&id) {
-            self.finish = Some(FinishReason::Stop);
-            let text = self.rest();
-            return Ok(self.delta(text, Vec::new()));
+        if let Some(history) = &mut self.history {
+            history.push(id);
         }
         let token = plan.logprobs.map_or_else(
             || Token {
@@ -127,15 +132,24 @@ impl Row {
             },
             |top| scored(tokenizer, raw, id, top),
         );
+        let ends = plan.end_tokens.contains(&id);
+        let token = Token {
+            special: ends || (plan.skip_special && tokenizer.is_special(id)),
+            ..token
+        };
+        if ends {
+            self.finish = Some(FinishReason::Stop);
+            let text = self.rest();
+            return Ok(self.delta(text, vec![token]));
+        }
         let text = self.decode(id, !early)?;
         Ok(self.delta(text, vec![token]))
     }
 
     fn decode(&mut self, id: u32, armed: bool) -> Result<String, RequestError> {
-        let fresh = self
-            .decoder
-            .push(id)
-            .map_err(|error| RequestError::internal(format!("token {id} could not be decoded: {error}")))?;
+        let fresh = self.decoder.push(id).map_err(|error| {
+            RequestError::internal(format!("token {id} could not be decoded: {error}"))
+        })?;
         let mut text = match self.stop.push(&fresh, armed) {
             Passed::Open(text) => text,
             Passed::Stopped(text) => {
@@ -193,5 +207,6 @@ pub(crate) fn scored(tokenizer: &Tokenizer, raw: &[f32], id: u32, top: usize) ->
             })
             .collect(),
         prompt: false,
+        special: false,
     }
 }

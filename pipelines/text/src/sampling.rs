@@ -65,7 +65,9 @@ impl History {
 impl Sampler {
     /// Whether the history of tokens matters.
     pub fn needs_history(&self) -> bool {
-        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+        self.repetition_penalty != 1.0
+            || self.presence_penalty != 0.0
+            || self.frequency_penalty != 0.0
     }
 
     /// Whether [`Sampler::adjust`] does anything with no token forbidden.
@@ -196,7 +198,9 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
     let total: f64 = logits.iter().map(|l| f64::from(l - most).exp()).sum();
     let normaliser = f64::from(most) + total.ln();
     let of = |logit: f32| (f64::from(logit) - normaliser) as f32;
-    let chosen = logits.get(chosen as usize).map_or(f32::NEG_INFINITY, |l| of(*l));
+    let chosen = logits
+        .get(chosen as usize)
+        .map_or(f32::NEG_INFINITY, |l| of(*l));
     if top == 0 {
         return (chosen, Vec::new());
     }
@@ -207,7 +211,10 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
         ranked.truncate(top);
     }
     ranked.sort_unstable_by(order);
-    (chosen, ranked.into_iter().map(|(id, l)| (id, of(l))).collect())
+    (
+        chosen,
+        ranked.into_iter().map(|(id, l)| (id, of(l))).collect(),
+    )
 }
 
 #[cfg(test)]

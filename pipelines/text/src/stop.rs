@@ -71,7 +71,10 @@ impl StopText {
     }
 
     fn earliest_stop(&self) -> Option<usize> {
-        self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min()
+        self.stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min()
     }
 
     /// Bytes at the end of what is held that begin a stop string.
@@ -80,7 +83,10 @@ impl StopText {
             let most = stop.len().saturating_sub(1).min(self.held.len());
             (1..=most)
                 .rev()
-                .find(|n| stop.is_char_boundary(*n) && self.held.as_bytes().ends_with(&stop.as_bytes()[..*n]))
+                .find(|n| {
+                    stop.is_char_boundary(*n)
+                        && self.held.as_bytes().ends_with(&stop.as_bytes()[..*n])
+                })
                 .unwrap_or(0)
         };
         self.stops.iter().map(longest).max().unwrap_or(0)
@@ -116,7 +122,10 @@ mod tests {
     fn the_earliest_of_several_wins_and_characters_stay_whole() {
         let mut stop = stops(&["蝋燭", "wax"]);
         assert_eq!(stop.push("a 蝋", true), Passed::Open("a ".into()));
-        assert_eq!(stop.push("人 wax 蝋燭", true), Passed::Stopped("蝋人 ".into()));
+        assert_eq!(
+            stop.push("人 wax 蝋燭", true),
+            Passed::Stopped("蝋人 ".into())
+        );
     }
 
     #[test]

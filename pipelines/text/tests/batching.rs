@@ -83,16 +83,31 @@ fn greedy_answers_are_those_of_transformers_alone_and_together() {
         let inputs: Vec<TextInput> = prompts.iter().map(|p| tokens(&p.ids, 32)).collect();
         let together = run(&mut load(name, LIMITS, None), inputs.clone());
         for ((prompt, input), answer) in prompts.iter().zip(inputs).zip(&together) {
-            assert_eq!(ids(answer), prompt.greedy, "{name} {} together", prompt.name);
+            assert_eq!(
+                ids(answer),
+                prompt.greedy,
+                "{name} {} together",
+                prompt.name
+            );
             let alone = run(&mut load(name, LIMITS, None), vec![input]);
-            assert_eq!(ids(&alone[0]), prompt.greedy, "{name} {} alone", prompt.name);
+            assert_eq!(
+                ids(&alone[0]),
+                prompt.greedy,
+                "{name} {} alone",
+                prompt.name
+            );
         }
     }
 }
 
 fn contract_input(number: u64) -> Input {
     let length = 1 + (number * 7) % 40;
-    let mut input = tokens(&(0..length).map(|i| ((i * 31 + number * 17) % 500) as u32).collect::<Vec<_>>(), 1 + (number % 11) as u32);
+    let mut input = tokens(
+        &(0..length)
+            .map(|i| ((i * 31 + number * 17) % 500) as u32)
+            .collect::<Vec<_>>(),
+        1 + (number % 11) as u32,
+    );
     input.n = 1 + (number % 3) as u32;
     input.sampling = Sampling {
         temperature: Some(0.9),
@@ -137,11 +152,21 @@ fn eight_requests_of_64_tokens_take_at_most_80_passes() {
 
 #[test]
 fn a_long_prompt_does_not_hold_up_those_who_answer() {
-    let mut pipeline = load("llama2-f32", BatchLimits { max_rows: 4, prefill_chunk: 16 }, None);
+    let mut pipeline = load(
+        "llama2-f32",
+        BatchLimits {
+            max_rows: 4,
+            prefill_chunk: 16,
+        },
+        None,
+    );
     let preparer = pipeline.preparer();
     let admit = |pipeline: &mut TextPipeline, id, input| {
         let prepared = preparer.prepare(Input::Text(input)).unwrap();
-        assert!(matches!(pipeline.admit(Ticket::new(id), prepared), Admission::Taken));
+        assert!(matches!(
+            pipeline.admit(Ticket::new(id), prepared),
+            Admission::Taken
+        ));
     };
     let mut events = Events::default();
     admit(&mut pipeline, 0, tokens(&[1, 2, 3], 60));
@@ -149,8 +174,14 @@ fn a_long_prompt_does_not_hold_up_those_who_answer() {
     events.drain().for_each(drop);
     admit(&mut pipeline, 1, tokens(&vec![5; 120], 4));
     for _ in 0..7 {
-        assert_eq!(pipeline.step(&mut events).unwrap().activity, Activity::Worked);
-        let spoke = events.drain().filter(|(id, e)| id.0 == 0 && matches!(e, Event::Text(_))).count();
+        assert_eq!(
+            pipeline.step(&mut events).unwrap().activity,
+            Activity::Worked
+        );
+        let spoke = events
+            .drain()
+            .filter(|(id, e)| id.0 == 0 && matches!(e, Event::Text(_)))
+            .count();
         assert_eq!(spoke, 1, "the answering request gets a token in every step");
     }
 }
@@ -173,17 +204,27 @@ fn several_answers_share_a_prompt_and_differ_by_their_draws() {
 fn log_probabilities_of_answer_and_echoed_prompt_agree_with_transformers() {
     let (prompts, arrays) = expected("llama3-bf16-sharded");
     for prompt in prompts {
-        let wanted: Vec<f32> = arrays[&format!("logprobs.{}", prompt.name)].to_vec1().unwrap();
+        let wanted: Vec<f32> = arrays[&format!("logprobs.{}", prompt.name)]
+            .to_vec1()
+            .unwrap();
         let mut input = tokens(&prompt.ids, 32);
         input.logprobs = Some(3);
         input.echo = true;
         let answer = run(&mut load("llama3-bf16-sharded", LIMITS, None), vec![input]).remove(0);
-        let (before, after): (Vec<_>, Vec<_>) = answer.rows[0].tokens.iter().partition(|t| t.prompt);
+        let (before, after): (Vec<_>, Vec<_>) =
+            answer.rows[0].tokens.iter().partition(|t| t.prompt);
         assert_eq!(before.iter().map(|t| t.id).collect::<Vec<_>>(), prompt.ids);
         assert_eq!(before[0].logprob, None);
-        assert!(before[1..].iter().all(|t| t.logprob.is_some() && t.top.len() == 3));
+        assert!(
+            before[1..]
+                .iter()
+                .all(|t| t.logprob.is_some() && t.top.len() == 3)
+        );
         for (token, wanted) in after.iter().zip(wanted) {
-            assert!((token.logprob.unwrap() - wanted).abs() < 1e-3, "{token:?} {wanted}");
+            assert!(
+                (token.logprob.unwrap() - wanted).abs() < 1e-3,
+                "{token:?} {wanted}"
+            );
             assert_eq!(token.top[0].id, token.id, "greedy takes the most likely");
         }
     }
@@ -191,7 +232,11 @@ fn log_probabilities_of_answer_and_echoed_prompt_agree_with_transformers() {
 
 #[test]
 fn a_stop_string_ends_the_answer_before_it() {
-    let free = run(&mut load("llama2-f32", LIMITS, None), vec![tokens(&[1, 2, 3], 32)]).remove(0);
+    let free = run(
+        &mut load("llama2-f32", LIMITS, None),
+        vec![tokens(&[1, 2, 3], 32)],
+    )
+    .remove(0);
     let text = free.rows[0].text.clone();
     let stop: String = text.chars().skip(8).take(3).collect();
     let mut input = tokens(&[1, 2, 3], 32);
@@ -207,7 +252,10 @@ fn a_prompt_past_the_window_is_refused_by_name() {
     let window = pipeline.preparer().info().context_length;
     let refuse = |input| pipeline.preparer().prepare(Input::Text(input)).unwrap_err();
     let error = refuse(tokens(&vec![1; window + 1], 1));
-    assert_eq!((error.field.as_deref(), error.code), (Some("prompt"), Some("context_length_exceeded")));
+    assert_eq!(
+        (error.field.as_deref(), error.code),
+        (Some("prompt"), Some("context_length_exceeded"))
+    );
     let error = refuse(tokens(&[1; 10], window as u32));
     assert_eq!(error.field.as_deref(), Some("max_tokens"));
     let error = refuse(tokens(&[1_000_000], 1));

@@ -25,7 +25,9 @@ pub const FIXTURES: [&str; 6] = [
 ];
 
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// One prompt and what `transformers` answered.
@@ -40,21 +42,36 @@ pub struct Expected {
 }
 
 pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
-    let json: Value = serde_json::from_slice(&std::fs::read(fixture(name).join("expected.json")).unwrap()).unwrap();
-    let arrays = candle_core::safetensors::load(fixture(name).join("expected.safetensors"), &Device::Cpu).unwrap();
-    let numbers = |v: &Value| -> Vec<u32> { v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect() };
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(fixture(name).join("expected.json")).unwrap())
+            .unwrap();
+    let arrays =
+        candle_core::safetensors::load(fixture(name).join("expected.safetensors"), &Device::Cpu)
+            .unwrap();
+    let numbers = |v: &Value| -> Vec<u32> {
+        v.as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_u64().unwrap() as u32)
+            .collect()
+    };
     let prompts = json["prompts"].as_array().unwrap().iter().map(|p| {
         let name = p["name"].as_str().unwrap().to_owned();
         Expected {
             ids: numbers(&p["ids"]),
             greedy: numbers(&p["greedy"]),
-            steps: numbers(&p["steps"]).into_iter().map(|s| s as usize).collect(),
+            steps: numbers(&p["steps"])
+                .into_iter()
+                .map(|s| s as usize)
+                .collect(),
             logits: arrays[&format!("logits.{name}")].to_vec2().unwrap(),
             name,
         }
     });
     // Past the trained length, transformers' dynamic scaling depends on how a prompt was cut: it has no one answer to hold.
-    let prompts = prompts.filter(|p| !(name == "llama-dynamic-f32" && p.ids.len() > 64)).collect();
+    let prompts = prompts
+        .filter(|p| !(name == "llama-dynamic-f32" && p.ids.len() > 64))
+        .collect();
     (prompts, arrays)
 }
 
@@ -120,7 +137,11 @@ impl Model {
             spans: &spans,
             wanted: &wanted,
         };
-        let logits = self.decoder.forward(&pass, &mut self.cache).unwrap().unwrap();
+        let logits = self
+            .decoder
+            .forward(&pass, &mut self.cache)
+            .unwrap()
+            .unwrap();
         logits.to_vec2().unwrap()
     }
 
@@ -134,21 +155,36 @@ impl Model {
 
 fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let difference = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     let largest = expected.iter().map(|b| b.abs()).fold(0.0, f32::max);
     difference / largest
 }
 
 fn argmax(logits: &[f32]) -> u32 {
-    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32
+    (0..logits.len())
+        .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+        .unwrap() as u32
 }
 
 fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
     if let Some(at) = prompt.steps.iter().position(|s| *s == step) {
         let error = relative_error(logits, &prompt.logits[at]);
-        assert!(error < TOLERANCE, "{model} {} step {step}: logits differ by {error:e}", prompt.name);
+        assert!(
+            error < TOLERANCE,
+            "{model} {} step {step}: logits differ by {error:e}",
+            prompt.name
+        );
     }
-    assert_eq!(argmax(logits), prompt.greedy[step], "{model} {} step {step}: the token differs", prompt.name);
+    assert_eq!(
+        argmax(logits),
+        prompt.greedy[step],
+        "{model} {} step {step}: the token differs",
+        prompt.name
+    );
 }
 
 #[test]
@@ -157,7 +193,10 @@ fn prefill_and_decode_agree_with_transformers_alone() {
         for prompt in expected(name).0 {
             let mut model = Model::load(name);
             let mut sequence = [Model::sequence(&prompt.ids)];
-            let mut logits = model.pass(&mut sequence, &[prompt.ids.len()]).pop().unwrap();
+            let mut logits = model
+                .pass(&mut sequence, &[prompt.ids.len()])
+                .pop()
+                .unwrap();
             for step in 0..prompt.greedy.len() {
                 check_step(name, &prompt, step, &logits);
                 sequence[0].tokens.push(prompt.greedy[step]);
@@ -172,12 +211,15 @@ fn prefill_and_decode_agree_with_transformers_in_a_batch_of_mixed_lengths() {
     for name in FIXTURES {
         let (prompts, _) = expected(name);
         let mut model = Model::load(name);
-        let mut sequences: Vec<Sequence> = prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
+        let mut sequences: Vec<Sequence> =
+            prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
         let mut take: Vec<usize> = prompts.iter().map(|p| p.ids.len()).collect();
         for step in 0..32 {
             let logits = model.pass(&mut sequences, &take);
             let mut end = 0;
-            for (prompt, (sequence, take)) in prompts.iter().zip(sequences.iter_mut().zip(&mut take)) {
+            for (prompt, (sequence, take)) in
+                prompts.iter().zip(sequences.iter_mut().zip(&mut take))
+            {
                 end += *take;
                 check_step(name, prompt, step, &logits[end - 1]);
                 sequence.tokens.push(prompt.greedy[step]);
@@ -203,7 +245,10 @@ fn every_position_of_a_prompt_agrees_however_it_is_cut() {
             }
             for (position, (found, expected)) in found.iter().zip(&whole).enumerate() {
                 let error = relative_error(found, expected);
-                assert!(error < TOLERANCE, "{name} position {position}, chunks of {chunk}: {error:e}");
+                assert!(
+                    error < TOLERANCE,
+                    "{name} position {position}, chunks of {chunk}: {error:e}"
+                );
             }
         }
     }
@@ -219,15 +264,26 @@ fn the_old_spelling_of_a_config_is_the_same_model() {
             let file = file.unwrap();
             std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
         }
-        std::fs::copy(fixture(name).join("config.v4.json"), dir.path().join("config.json")).unwrap();
+        std::fs::copy(
+            fixture(name).join("config.v4.json"),
+            dir.path().join("config.json"),
+        )
+        .unwrap();
         let snapshot = Snapshot::dir(dir.path()).unwrap();
         let mut model = Model::load(name);
         let old = DecoderConfig::from_snapshot(&snapshot).unwrap();
-        assert_eq!(format!("{:?}", old.rope), format!("{:?}", model.config.rope), "{name}");
+        assert_eq!(
+            format!("{:?}", old.rope),
+            format!("{:?}", model.config.rope),
+            "{name}"
+        );
         let weights = snapshot.weights().unwrap();
         model.decoder = Decoder::load(&old, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
         let mut sequence = [Model::sequence(&prompt.ids)];
-        let logits = model.pass(&mut sequence, &[prompt.ids.len()]).pop().unwrap();
+        let logits = model
+            .pass(&mut sequence, &[prompt.ids.len()])
+            .pop()
+            .unwrap();
         check_step(name, prompt, 0, &logits);
     }
 }

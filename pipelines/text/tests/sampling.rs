@@ -7,7 +7,12 @@ use serde_json::Value;
 use crate::parity::{expected, fixture};
 
 fn numbers(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| n.as_u64().unwrap() as u32)
+        .collect()
 }
 
 fn row(tensor: &Tensor) -> Vec<f32> {
@@ -18,10 +23,13 @@ fn row(tensor: &Tensor) -> Vec<f32> {
 fn the_distribution_is_that_of_the_logits_processors() {
     let arrays = expected("qwen2-f32").1;
     let json: Value =
-        serde_json::from_slice(&std::fs::read(fixture("qwen2-f32").join("expected.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(fixture("qwen2-f32").join("expected.json")).unwrap())
+            .unwrap();
     let processors = &json["processors"];
     let mut history = History::new(&numbers(&processors["prompt_ids"]));
-    numbers(&processors["generated_ids"]).into_iter().for_each(|id| history.push(id));
+    numbers(&processors["generated_ids"])
+        .into_iter()
+        .for_each(|id| history.push(id));
     let cases = processors["cases"].as_array().unwrap();
     assert!(cases.len() >= 8);
     for case in cases {
@@ -38,7 +46,11 @@ fn the_distribution_is_that_of_the_logits_processors() {
             ..Sampler::default()
         };
         let known = sampler.clone();
-        assert_ne!(known, Sampler::default(), "case {name} sets nothing that is known here");
+        assert_ne!(
+            known,
+            Sampler::default(),
+            "case {name} sets nothing that is known here"
+        );
         let mut logits = row(&arrays["processors.logits"]);
         sampler.adjust(&mut logits, &history, &[]);
         let mut found = vec![0f64; logits.len()];
@@ -47,8 +59,15 @@ fn the_distribution_is_that_of_the_logits_processors() {
         }
         let wanted = row(&arrays[&format!("processors.{name}.probs")]);
         for (id, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-            assert_eq!(*found == 0.0, wanted == 0.0, "{name}: token {id} is kept by one and not by the other");
-            assert!((found - f64::from(wanted)).abs() < 1e-5, "{name} token {id}: {found} and {wanted}");
+            assert_eq!(
+                *found == 0.0,
+                wanted == 0.0,
+                "{name}: token {id} is kept by one and not by the other"
+            );
+            assert!(
+                (found - f64::from(wanted)).abs() < 1e-5,
+                "{name} token {id}: {found} and {wanted}"
+            );
         }
     }
 }

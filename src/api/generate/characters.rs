@@ -4,7 +4,9 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chandler_core::{ErrorKind, Input, Limits, RequestError, Sampling, TextInput};
+use chandler_core::{
+    ErrorKind, FinishReason, Input, Limits, Prompt, RequestError, RowOutput, Sampling, TextInput,
+};
 use serde_json::{Value, json};
 
 use crate::api::error::Dialect;
@@ -91,30 +93,71 @@ pub(in crate::api) fn read(body: &Value) -> Result<Wish, RequestError> {
     })
 }
 
+/// Writes piece after piece, since so many characters may be more than the context window holds. Each piece goes on from
+/// the text before it, with a seed of its own, so that the same request has the same answer.
 async fn generate(api: &Api, wish: &Wish) -> Result<String, RequestError> {
-    let input = TextInput {
-        prompt: super::beginning(api).await?,
+    let beginning = super::beginning(api).await?;
+    let window = api.engine.info().map_or(0, |info| info.context_length);
+    gather(wish.characters as usize, async |number, text, missing| {
+        let prompt = match text {
+            "" => beginning.clone(),
+            text => Prompt::Text(tail(text, window / 2).to_owned()),
+        };
+        let seed = wish.seed.wrapping_add(number);
+        let input = piece(prompt, seed, wish.temperature, missing);
+        let answer = api.engine.submit(Input::Text(input)).await?;
+        let rows = answer.collect().await?.rows;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    })
+    .await
+}
+
+/// Asks for pieces, by number, text so far and characters that are missing, until there is enough or the model ends.
+async fn gather(
+    wanted: usize,
+    mut next: impl AsyncFnMut(u64, &str, u32) -> Result<RowOutput, RequestError>,
+) -> Result<String, RequestError> {
+    let mut text = String::new();
+    let mut has = 0;
+    for number in 0.. {
+        let row = next(number, &text, (wanted - has) as u32).await?;
+        text.push_str(&row.text);
+        let more = row.text.chars().count();
+        has += more;
+        if has >= wanted || row.finish != Some(FinishReason::Length) {
+            break;
+        }
+        if more == 0 {
+            let message = format!("the model wrote {has} characters of {wanted}");
+            return Err(RequestError::internal(message));
+        }
+    }
+    Ok(text)
+}
+
+/// The end of a text in at most so many bytes, and at least one character: no tokenizer makes more tokens than bytes.
+fn tail(text: &str, bytes: usize) -> &str {
+    let from = text.len().saturating_sub(bytes.max(1));
+    text.get(text.floor_char_boundary(from)..).unwrap_or(text)
+}
+
+fn piece(prompt: Prompt, seed: u64, temperature: f64, characters: u32) -> TextInput {
+    TextInput {
+        prompt,
         sampling: Sampling {
-            temperature: Some(wish.temperature.min(HOTTEST)),
-            seed: Some(wish.seed),
+            temperature: Some(temperature.min(HOTTEST)),
+            seed: Some(seed),
             ..Sampling::default()
         },
         limits: Limits {
-            max_chars: Some(wish.characters),
+            max_chars: Some(characters),
             // So many characters were asked for; where the model would stop is not asked.
             ignore_eos: true,
             ..Limits::default()
         },
         n: 1,
         ..TextInput::default()
-    };
-    let collected = api
-        .engine
-        .submit(Input::Text(input))
-        .await?
-        .collect()
-        .await?;
-    Ok(collected.rows.into_iter().next().unwrap_or_default().text)
+    }
 }
 
 #[cfg(test)]
@@ -164,5 +207,34 @@ mod tests {
             read(&json!({"num_chars": 5.0})).unwrap().shown,
             json!({"seed": 42, "temperature": 1.0, "num_chars": 5})
         );
+    }
+
+    #[tokio::test]
+    async fn pieces_are_asked_for_until_the_text_is_long_enough() {
+        let row = |text: &str, finish| {
+            let text = text.to_owned();
+            Ok(RowOutput {
+                text,
+                finish: Some(finish),
+                ..RowOutput::default()
+            })
+        };
+        let mut asked = Vec::new();
+        let text = gather(7, async |number, text, missing| {
+            asked.push((number, text.to_owned(), missing));
+            row(["añc", "def", "g"][number as usize], FinishReason::Length)
+        });
+        assert_eq!(text.await.unwrap(), "añcdefg");
+        let asked_for = [
+            (0, String::new(), 7),
+            (1, "añc".into(), 4),
+            (2, "añcdef".into(), 1),
+        ];
+        assert_eq!(asked, asked_for);
+        let ended = gather(7, async |_, _, _| row("a", FinishReason::Stop)).await;
+        assert_eq!(ended.unwrap(), "a");
+        let stuck = gather(7, async |_, _, _| row("", FinishReason::Length)).await;
+        assert!(stuck.unwrap_err().message.contains("0 characters of 7"));
+        assert_eq!((tail("añc", 2), tail("añc", 0), tail("ñ", 9)), ("ñc", "c", "ñ"));
     }
 }

@@ -20,7 +20,7 @@ const DEFAULT_TOKENS: u32 = 100;
 pub(in crate::api) struct Wish {
     seed: u64,
     temperature: f64,
-    max_tokens: u32,
+    max_tokens: Option<u32>,
     context: Vec<Piece>,
 }
 
@@ -60,9 +60,7 @@ pub(in crate::api) fn read(body: &Value) -> Result<Wish, RequestError> {
         temperature: fields
             .number("temperature", 0.01..=2.0)?
             .unwrap_or(DEFAULT_TEMPERATURE),
-        max_tokens: fields
-            .whole("max_tokens", 1..=500)?
-            .unwrap_or(DEFAULT_TOKENS),
+        max_tokens: fields.whole("max_tokens", 1..=500)?,
         context: context(&fields)?,
     })
 }
@@ -107,12 +105,13 @@ async fn generate(api: &Api, wish: Wish) -> Result<Value, RequestError> {
             ..Sampling::default()
         },
         limits: Limits {
-            max_tokens: Some(wish.max_tokens),
+            max_tokens: wish.max_tokens,
+            default_max_tokens: Some(DEFAULT_TOKENS),
             ..Limits::default()
         },
         n: 1,
-        logprobs: None,
         echo,
+        ..TextInput::default()
     };
     let collected = api
         .engine
@@ -124,7 +123,7 @@ async fn generate(api: &Api, wish: Wish) -> Result<Value, RequestError> {
     tokens.extend(
         row.tokens
             .iter()
-            .filter(|token| !token.prompt)
+            .filter(|token| !token.prompt && !token.special)
             .map(|token| token.id),
     );
     Ok(json!({
@@ -135,10 +134,15 @@ async fn generate(api: &Api, wish: Wish) -> Result<Value, RequestError> {
 }
 
 /// Keeps the end of a context that is too long for the window, as the dialect's model does.
-fn fit(tokens: &mut Vec<u32>, api: &Api, answer: u32) {
+fn fit(tokens: &mut Vec<u32>, api: &Api, answer: Option<u32>) {
     let window = api.engine.info().map_or(0, |info| info.context_length);
     if window > 0 {
-        let room = window.saturating_sub(answer as usize).max(1);
+        let room = match answer {
+            Some(answer) => window.saturating_sub(answer as usize),
+            // An answer whose length we choose takes no more than half of the window from the context.
+            None => window.saturating_sub(DEFAULT_TOKENS as usize).max(window / 2),
+        };
+        let room = room.max(1);
         tokens.drain(..tokens.len().saturating_sub(room));
     }
 }
@@ -157,7 +161,7 @@ mod tests {
         );
         assert_eq!(
             (wish.seed, wish.max_tokens, wish.temperature),
-            (1337, 100, 0.1)
+            (1337, None, 0.1)
         );
         assert_eq!(read(&json!({"context": null})).unwrap().context, []);
     }

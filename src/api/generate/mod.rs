@@ -48,7 +48,7 @@ pub(super) async fn post(
 
 /// `GET /vocab`
 pub(super) async fn vocab(State(api): State<Api>) -> Response {
-    match (api.engine.info(), api.engine.vocabulary()) {
+    match (api.engine.info(), api.engine.vocabulary().await) {
         (Some(info), Some(characters)) => Json(json!({
             "vocab_size": info.vocab_size,
             "characters": characters,

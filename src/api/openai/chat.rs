@@ -182,7 +182,7 @@ impl Writer for Chunks {
     }
 
     fn text(&mut self, _: usize, delta: TextDelta, frames: &mut Frames) {
-        let wants_tokens = self.top.is_some() && !delta.tokens.is_empty();
+        let wants_tokens = self.top.is_some() && delta.tokens.iter().any(logprobs::is_shown);
         if !delta.text.is_empty() || wants_tokens {
             let choice = ChatChunkChoice {
                 index: delta.row,
@@ -221,7 +221,7 @@ impl Writer for Chunks {
 mod tests {
     use super::*;
     use chandler_core::Content;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     fn read(body: Value) -> Result<ChatRequest, RequestError> {
         parse(&Fields::new(body.as_object().unwrap()))
@@ -242,6 +242,9 @@ mod tests {
 
     #[test]
     fn each_violation_names_its_field() {
+        let many_biases: Map<String, Value> =
+            (0..1025).map(|id| (id.to_string(), json!(1))).collect();
+        let many_biases = Value::Object(many_biases);
         for (field, value, named) in [
             ("temperature", json!(-1), "temperature"),
             ("temperature", json!("hot"), "temperature"),
@@ -250,9 +253,12 @@ mod tests {
             ("max_tokens", json!(512.5), "max_tokens"),
             ("max_tokens", json!(0), "max_tokens"),
             ("max_completion_tokens", json!(-3), "max_completion_tokens"),
-            ("n", json!(17), "n"),
+            ("n", json!(129), "n"),
             ("stop", json!(["a", ""]), "stop"),
             ("stop", json!(vec!["a"; 17]), "stop"),
+            ("stop", json!([" ".repeat(4000), "a".repeat(97)]), "stop"),
+            ("stop_token_ids", json!(vec![1; 257]), "stop_token_ids"),
+            ("logit_bias", many_biases, "logit_bias"),
             ("seed", json!(0.5), "seed"),
             ("logprobs", json!(3), "logprobs"),
             ("top_logprobs", json!(3), "top_logprobs"),

@@ -6,8 +6,8 @@ use chandler_core::{Input, Prompt, RequestError, TextDelta, TextInput, Usage};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::logprobs::{self, Offset};
-use super::sampling::{limits, refuse, rows, sampling};
+use super::logprobs::{self, Offset, Piece};
+use super::sampling::{MOST_PROMPTS, limits, or_tokens, refuse, rows, sampling};
 use super::types::{Envelope, Reply, TextChoice};
 use super::{check_model, envelope, renamed, streaming, terms};
 use crate::api::json::{self, Fields, Found, token_ids, wrong};
@@ -18,8 +18,6 @@ use crate::api::state::Api;
 /// OpenAI's default; chat has none.
 const DEFAULT_TOKENS: u32 = 16;
 const MOST_LOGPROBS: u32 = 20;
-/// Prompts of one request; each is a request of its own to the engine.
-const MOST_PROMPTS: usize = 1024;
 const PROMPT: &str = "a string, an array of strings, or one or more arrays of token ids";
 
 /// What a completion request asks for: one input per prompt.
@@ -47,12 +45,11 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
     )?;
     let (stream, include_usage) = streaming(fields)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
-    let mut limits = limits(fields, &["max_tokens"], u32::from(!echo))?;
-    limits.max_tokens.get_or_insert(DEFAULT_TOKENS);
+    let limits = limits(fields, &["max_tokens"], u32::from(!echo))?;
     let template = TextInput {
         prompt: Prompt::default(),
         sampling: sampling(fields)?,
-        limits,
+        limits: or_tokens(limits, DEFAULT_TOKENS),
         n,
         logprobs: logprobs_of(fields)?,
         echo,
@@ -155,10 +152,14 @@ pub(in crate::api) async fn answer(
     for (collected, prompt) in all.into_iter().zip(0..) {
         usage = sse::sum(usage, collected.usage);
         for (row, number) in collected.rows.into_iter().zip(0..) {
+            let logprobs = top.map(|top| {
+                let whole = Piece { text: &row.text, last: true };
+                logprobs::text(row.tokens, top, whole, &mut Offset::default())
+            });
             choices.push(TextChoice {
                 index: prompt * n + number,
                 text: row.text,
-                logprobs: top.map(|top| logprobs::text(row.tokens, top, &mut Offset::default())),
+                logprobs,
                 finish_reason: Some(row.finish.map_or("stop", |finish| finish.as_str())),
             });
         }
@@ -183,18 +184,20 @@ struct Chunks {
 impl Writer for Chunks {
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames) {
         let index = request as u32 * self.n + delta.row;
-        let wants_tokens = self.top.is_some() && !delta.tokens.is_empty();
+        let wants_tokens = self.top.is_some() && delta.tokens.iter().any(logprobs::is_shown);
         if delta.text.is_empty() && !wants_tokens && delta.finish.is_none() {
             return;
         }
         let mut spare = Offset::default();
         let offset = self.offsets.get_mut(index as usize).unwrap_or(&mut spare);
+        let logprobs = self.top.map(|top| {
+            let piece = Piece { text: &delta.text, last: delta.finish.is_some() };
+            logprobs::text(delta.tokens, top, piece, offset)
+        });
         let choice = TextChoice {
             index,
             text: delta.text,
-            logprobs: self
-                .top
-                .map(|top| logprobs::text(delta.tokens, top, offset)),
+            logprobs,
             finish_reason: delta.finish.map(|finish| finish.as_str()),
         };
         frames.push(&Reply {
@@ -260,6 +263,7 @@ mod tests {
             (json!({"prompt": "a", "best_of": 3}), "best_of"),
             (json!({"prompt": "a", "logprobs": 21}), "logprobs"),
             (json!({"prompt": "a", "max_tokens": 0}), "max_tokens"),
+            (json!({"prompt": vec!["a"; 257]}), "prompt"),
         ] {
             assert_eq!(read(body).unwrap_err().field.as_deref(), Some(named));
         }

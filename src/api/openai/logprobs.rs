@@ -37,11 +37,17 @@ impl Candidate {
     }
 }
 
+/// Whether a token is listed. The one that ended an answer is not (OpenAI's answers have none), nor is any other that
+/// gave it no text; the prompt's are, as they were read.
+pub(super) fn is_shown(token: &Token) -> bool {
+    token.prompt || !token.special
+}
+
 /// The tokens of an answer with `top` alternatives each.
 pub(in crate::api) fn chat(tokens: Vec<Token>, top: usize) -> ChatLogprobs {
     let content = tokens
         .into_iter()
-        .filter(|token| !token.prompt)
+        .filter(|token| !token.prompt && is_shown(token))
         .map(|token| ChatToken {
             chosen: Candidate::new(token.bytes, token.logprob.unwrap_or(IMPOSSIBLE)),
             top_logprobs: token
@@ -69,12 +75,35 @@ pub(in crate::api) struct TextLogprobs {
 /// Where in a row's text its next token begins, over all its deltas.
 #[derive(Debug, Default, Clone, Copy)]
 pub(in crate::api) struct Offset {
+    /// Characters of the tokens so far.
     characters: usize,
+    /// Characters of the text so far, which may be behind the tokens.
+    text: usize,
+}
+
+/// The text that came with tokens, and whether it is the row's last.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Piece<'a> {
+    pub(in crate::api) text: &'a str,
+    pub(in crate::api) last: bool,
 }
 
 impl Offset {
     /// The offset of a token, in characters; moves past it.
-    fn pass(&mut self, bytes: &[u8]) -> usize {
+    fn pass(&mut self, token: &Token, piece: Piece<'_>) -> usize {
+        if token.special {
+            return self.characters;
+        }
+        let bytes = match token.bytes.strip_prefix(b" ") {
+            // Why: sentencepiece puts a space before a text's first word, which is no part of the text.
+            Some(rest) if self.characters == 0 && self.text == piece.text.chars().count() => {
+                match piece.text.chars().next() {
+                    Some(first) if first != ' ' => rest,
+                    _ => token.bytes.as_slice(),
+                }
+            }
+            _ => token.bytes.as_slice(),
+        };
         let continues = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
         // A token that begins inside a character belongs to the character before.
         let inside = usize::from(bytes.first().is_some_and(continues));
@@ -85,9 +114,17 @@ impl Offset {
 }
 
 /// The tokens of a piece of a row, with `top` alternatives each.
-pub(in crate::api) fn text(tokens: Vec<Token>, top: usize, offset: &mut Offset) -> TextLogprobs {
+pub(in crate::api) fn text(
+    tokens: Vec<Token>,
+    top: usize,
+    piece: Piece<'_>,
+    offset: &mut Offset,
+) -> TextLogprobs {
     let mut lists = TextLogprobs::default();
-    for token in tokens {
+    offset.text += piece.text.chars().count();
+    // A stop string cuts off text whose tokens are here; before the last piece it is not known where.
+    let end = if piece.last { offset.text } else { usize::MAX };
+    for token in tokens.into_iter().filter(is_shown) {
         let text = token_text(&token.bytes);
         let alternatives = token.logprob.map(|logprob| {
             let mut map: Map<String, Value> = token
@@ -100,7 +137,7 @@ pub(in crate::api) fn text(tokens: Vec<Token>, top: usize, offset: &mut Offset) 
             map.entry(text.clone()).or_insert_with(|| number(logprob));
             map
         });
-        lists.text_offset.push(offset.pass(&token.bytes));
+        lists.text_offset.push(offset.pass(&token, piece).min(end));
         lists.token_logprobs.push(token.logprob.map(finite));
         lists.top_logprobs.push(alternatives);
         lists.tokens.push(text);
@@ -158,7 +195,12 @@ mod tests {
             token(b"\xe2\x82", Some(-0.5)),
             token(b"\xac!", Some(f32::NEG_INFINITY)),
         ];
-        let lists = serde_json::to_value(text(tokens, 1, &mut Offset::default())).unwrap();
+        let whole = Piece {
+            text: "é€!",
+            last: true,
+        };
+        let lists = text(tokens, 1, whole, &mut Offset::default());
+        let lists = serde_json::to_value(lists).unwrap();
         assert_eq!(
             lists,
             json!({
@@ -172,6 +214,47 @@ mod tests {
                 "text_offset": [0, 1, 1],
             })
         );
+    }
+
+    fn special(bytes: &[u8], prompt: bool) -> Token {
+        Token {
+            special: true,
+            prompt,
+            ..token(bytes, Some(-0.5))
+        }
+    }
+
+    #[test]
+    fn special_tokens_have_no_width_and_those_that_end_an_answer_are_left_out() {
+        let ended = || special(b"</s>", false);
+        let tokens = vec![
+            special(b"<s>", true),
+            token(b" a", None),
+            token(b" b", Some(-0.5)),
+            ended(),
+        ];
+        let whole = Piece {
+            text: "a b",
+            last: true,
+        };
+        let lists = text(tokens, 0, whole, &mut Offset::default());
+        assert_eq!(lists.tokens, ["<s>", " a", " b"]);
+        assert_eq!(lists.text_offset, [0, 0, 1]);
+        assert!(chat(vec![ended()], 0).content.is_empty());
+    }
+
+    #[test]
+    fn no_offset_lies_beyond_the_text() {
+        let mut offset = Offset::default();
+        let pieces = [("", "ab", false), ("a", "cd", false), ("", "ef", true)];
+        let offsets: Vec<usize> = pieces
+            .into_iter()
+            .flat_map(|(shown, bytes, last)| {
+                let tokens = vec![token(bytes.as_bytes(), None)];
+                text(tokens, 0, Piece { text: shown, last }, &mut offset).text_offset
+            })
+            .collect();
+        assert_eq!(offsets, [0, 2, 1]);
     }
 
     #[test]

@@ -5,12 +5,19 @@ use std::collections::BTreeMap;
 
 use chandler_core::{Limits, RequestError, Sampling};
 
-use crate::api::json::{Fields, wrong};
+use crate::api::json::{Fields, Found, wrong};
 
 /// The most a request may name; the model's context window is checked where it is known.
 const MOST_TOKENS: u32 = i32::MAX as u32;
 const MOST_STOPS: usize = 16;
-const MOST_ROWS: u32 = 16;
+/// Of all stop strings together. This and the next two bound what each prompt of a request costs on its own.
+const MOST_STOP_BYTES: usize = 4096;
+const MOST_STOP_TOKENS: usize = 256;
+const MOST_BIASES: usize = 1024;
+/// As OpenAI has it; the engine refuses what it has no room for.
+pub(in crate::api) const MOST_ROWS: u32 = 128;
+/// Prompts or instances of one request; each is a request of its own to the engine, whose queue holds as many.
+pub(in crate::api) const MOST_PROMPTS: usize = 256;
 
 /// How tokens are chosen.
 pub(in crate::api) fn sampling(fields: &Fields<'_>) -> Result<Sampling, RequestError> {
@@ -50,8 +57,12 @@ pub(in crate::api) fn limits(
         stop: fields.strings("stop", MOST_STOPS)?,
         stop_token_ids: fields.tokens("stop_token_ids")?,
         ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
-        max_chars: None,
+        ..Limits::default()
     };
+    let bytes = limits.stop.iter().map(String::len).sum();
+    at_most(fields, "stop", bytes, MOST_STOP_BYTES, "bytes")?;
+    let ids = limits.stop_token_ids.len();
+    at_most(fields, "stop_token_ids", ids, MOST_STOP_TOKENS, "entries")?;
     match limits.max_tokens {
         Some(most) if limits.min_tokens > most => {
             let name = fields.name("min_tokens");
@@ -62,6 +73,29 @@ pub(in crate::api) fn limits(
             Err(RequestError::field(name, message))
         }
         _ => Ok(limits),
+    }
+}
+
+/// Limits that end an answer after `tokens` where the client has not said how long it may be. A number of ours is cut to
+/// what the context window leaves; one that the client gave is refused.
+pub(in crate::api) fn or_tokens(mut limits: Limits, tokens: u32) -> Limits {
+    limits.default_max_tokens = Some(tokens.max(limits.min_tokens));
+    limits
+}
+
+fn at_most(
+    fields: &Fields<'_>,
+    key: &str,
+    has: usize,
+    most: usize,
+    unit: &str,
+) -> Result<(), RequestError> {
+    match fields.find(key) {
+        Some(Found { name, .. }) if has > most => {
+            let message = format!("{name} has {has} {unit}; it may have at most {most}");
+            Err(RequestError::field(name, message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -82,6 +116,7 @@ fn logit_bias(fields: &Fields<'_>) -> Result<BTreeMap<u32, f32>, RequestError> {
     let (Some(map), name) = (fields.object("logit_bias")?, fields.name("logit_bias")) else {
         return Ok(BTreeMap::new());
     };
+    at_most(fields, "logit_bias", map.len(), MOST_BIASES, "entries")?;
     map.iter()
         .map(|(key, value)| {
             let token: u32 = key.parse().map_err(|_| {

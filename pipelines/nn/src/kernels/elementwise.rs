@@ -278,7 +278,7 @@ pub(crate) fn rotate(isa: Isa, x: &[f32], out: &mut [f32], shape: Rotate<'_>) {
     }
     let (width, half) = (x.len() / rows, cos.len() / rows);
     let fits = x.len() == out.len()
-        && x.len() % rows == 0
+        && x.len().is_multiple_of(rows)
         && cos.len() % rows == 0
         && sin.len() == cos.len()
         && head_dim > 0

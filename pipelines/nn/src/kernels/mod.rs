@@ -2,8 +2,12 @@
 //! Apart because this is the crate's only `unsafe` arithmetic, and because a kernel is written once, over `Lanes`, and
 //! compiled once per instruction set; which copy runs is found at run time, so that one binary serves every x86-64.
 
+// Tiles are arrays of registers, and two or three of them share an index.
+#![allow(clippy::needless_range_loop)]
+
 pub(crate) mod attention;
 pub(crate) mod buffer;
+mod crew;
 pub(crate) mod elementwise;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
@@ -14,6 +18,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod rows;
 #[cfg(test)]
 mod tests;
 

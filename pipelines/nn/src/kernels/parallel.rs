@@ -1,6 +1,7 @@
 //! One fork and join over numbered tasks, handed out one by one to whichever thread is free.
 //! Apart so that every kernel divides its work the same way, and small work stays on the caller's thread.
 
+use super::crew::Crew;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Multiply-adds below which waking another thread costs more than it saves: some 4 µs of one core.
@@ -8,31 +9,37 @@ pub(crate) const INLINE_WORK: usize = 1 << 16;
 
 /// How many threads take part.
 pub(crate) fn threads() -> usize {
-    rayon::current_num_threads()
+    Crew::get().threads()
 }
 
 /// Runs `task(0)` to `task(tasks - 1)`, in any order and in parallel when `work`, in multiply-adds or so, is worth it.
 pub(crate) fn for_each(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
-    let threads = threads().min(tasks);
-    if threads <= 1 || work < INLINE_WORK {
+    if tasks <= 1 || work < INLINE_WORK || threads() <= 1 {
         (0..tasks).for_each(task);
         return;
     }
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= tasks {
-                break;
+    // Each thread has a stretch of tasks to start with, so that what it reads goes on where it was, and then helps the others.
+    let stretches = threads();
+    let end = |stretch: usize| (stretch + 1) * tasks / stretches;
+    let next: Vec<AtomicUsize> = (0..stretches)
+        .map(|stretch| AtomicUsize::new(stretch * tasks / stretches))
+        .collect();
+    let arrived = AtomicUsize::new(0);
+    Crew::get().run(&|| {
+        let own = arrived.fetch_add(1, Ordering::Relaxed);
+        for stretch in own..own + stretches {
+            let stretch = stretch % stretches;
+            let Some(next) = next.get(stretch) else {
+                continue;
+            };
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= end(stretch) {
+                    break;
+                }
+                task(index);
             }
-            task(index);
         }
-    };
-    rayon::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|_| worker());
-        }
-        worker();
     });
 }
 
