@@ -328,6 +328,11 @@ fn simd() -> &'static str {
 /// # Errors
 /// [`NnError::Device`] when arithmetic has begun, or the threads cannot be had.
 pub fn set_threads(threads: usize) -> Result<()> {
+    if !crate::kernels::set_threads(threads) {
+        return Err(NnError::Device(format!(
+            "{threads} threads: their number is settled for this process"
+        )));
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()

@@ -98,47 +98,66 @@ pub(in crate::api) fn read(body: &Value) -> Result<Wish, RequestError> {
 async fn generate(api: &Api, wish: &Wish) -> Result<String, RequestError> {
     let beginning = super::beginning(api).await?;
     let window = api.engine.info().map_or(0, |info| info.context_length);
-    gather(wish.characters as usize, async |number, text, missing| {
-        let prompt = match text {
+    let mut text = Gathered::new(wish.characters);
+    loop {
+        let prompt = match text.text.as_str() {
             "" => beginning.clone(),
             text => Prompt::Text(tail(text, window / 2).to_owned()),
         };
-        let seed = wish.seed.wrapping_add(number);
-        let input = piece(prompt, seed, wish.temperature, missing);
+        let seed = wish.seed.wrapping_add(text.pieces);
+        let input = piece(prompt, seed, wish.temperature, text.missing);
         let answer = api.engine.submit(Input::Text(input)).await?;
         let rows = answer.collect().await?.rows;
-        Ok(rows.into_iter().next().unwrap_or_default())
-    })
-    .await
-}
-
-/// Asks for pieces, by number, text so far and characters that are missing, until there is enough or the model ends.
-async fn gather(
-    wanted: usize,
-    mut next: impl AsyncFnMut(u64, &str, u32) -> Result<RowOutput, RequestError>,
-) -> Result<String, RequestError> {
-    let mut text = String::new();
-    let mut has = 0;
-    for number in 0.. {
-        let row = next(number, &text, (wanted - has) as u32).await?;
-        text.push_str(&row.text);
-        let more = row.text.chars().count();
-        has += more;
-        if has >= wanted || row.finish != Some(FinishReason::Length) {
-            break;
-        }
-        if more == 0 {
-            let message = format!("the model wrote {has} characters of {wanted}");
-            return Err(RequestError::internal(message));
+        if text.is_whole_with(rows.into_iter().next().unwrap_or_default())? {
+            return Ok(text.text);
         }
     }
-    Ok(text)
+}
+
+/// The text so far.
+#[derive(Debug)]
+struct Gathered {
+    text: String,
+    pieces: u64,
+    /// Characters still to come.
+    missing: u32,
+}
+
+impl Gathered {
+    fn new(characters: u32) -> Self {
+        Self {
+            text: String::new(),
+            pieces: 0,
+            missing: characters,
+        }
+    }
+
+    /// Whether the text is long enough with this piece, or the model has come to an end of its own.
+    /// Each piece brings a character at least, so that their number is bounded.
+    fn is_whole_with(&mut self, piece: RowOutput) -> Result<bool, RequestError> {
+        self.text.push_str(&piece.text);
+        self.pieces += 1;
+        let more = u32::try_from(piece.text.chars().count()).unwrap_or(u32::MAX);
+        self.missing = self.missing.saturating_sub(more);
+        if self.missing == 0 || piece.finish != Some(FinishReason::Length) {
+            return Ok(true);
+        }
+        if more == 0 {
+            let message = format!(
+                "the model wrote nothing more; {} characters are missing",
+                self.missing
+            );
+            return Err(RequestError::internal(message));
+        }
+        Ok(false)
+    }
 }
 
 /// The end of a text in at most so many bytes, and at least one character: no tokenizer makes more tokens than bytes.
 fn tail(text: &str, bytes: usize) -> &str {
-    let from = text.len().saturating_sub(bytes.max(1));
-    text.get(text.floor_char_boundary(from)..).unwrap_or(text)
+    let from = text.ceil_char_boundary(text.len().saturating_sub(bytes));
+    let last = text.char_indices().next_back().map_or(0, |(at, _)| at);
+    text.get(from.min(last)..).unwrap_or(text)
 }
 
 fn piece(prompt: Prompt, seed: u64, temperature: f64, characters: u32) -> TextInput {
@@ -209,32 +228,44 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn pieces_are_asked_for_until_the_text_is_long_enough() {
-        let row = |text: &str, finish| {
-            let text = text.to_owned();
-            Ok(RowOutput {
-                text,
-                finish: Some(finish),
-                ..RowOutput::default()
-            })
+    #[test]
+    fn pieces_are_asked_for_until_the_text_is_long_enough() {
+        let row = |text: &str, finish| RowOutput {
+            text: text.to_owned(),
+            finish: Some(finish),
+            ..RowOutput::default()
         };
-        let mut asked = Vec::new();
-        let text = gather(7, async |number, text, missing| {
-            asked.push((number, text.to_owned(), missing));
-            row(["añc", "def", "g"][number as usize], FinishReason::Length)
-        });
-        assert_eq!(text.await.unwrap(), "añcdefg");
-        let asked_for = [
-            (0, String::new(), 7),
-            (1, "añc".into(), 4),
-            (2, "añcdef".into(), 1),
-        ];
-        assert_eq!(asked, asked_for);
-        let ended = gather(7, async |_, _, _| row("a", FinishReason::Stop)).await;
-        assert_eq!(ended.unwrap(), "a");
-        let stuck = gather(7, async |_, _, _| row("", FinishReason::Length)).await;
-        assert!(stuck.unwrap_err().message.contains("0 characters of 7"));
-        assert_eq!((tail("añc", 2), tail("añc", 0), tail("ñ", 9)), ("ñc", "c", "ñ"));
+        let mut text = Gathered::new(7);
+        assert!(
+            !text
+                .is_whole_with(row("añc", FinishReason::Length))
+                .unwrap()
+        );
+        assert!(
+            !text
+                .is_whole_with(row("def", FinishReason::Length))
+                .unwrap()
+        );
+        assert_eq!((text.pieces, text.missing), (2, 1));
+        assert!(text.is_whole_with(row("g", FinishReason::Length)).unwrap());
+        assert_eq!(text.text, "añcdefg");
+        let mut text = Gathered::new(7);
+        assert!(text.is_whole_with(row("a", FinishReason::Stop)).unwrap());
+        let stuck = text
+            .is_whole_with(row("", FinishReason::Length))
+            .unwrap_err();
+        assert!(stuck.message.contains("6 characters"), "{}", stuck.message);
+    }
+
+    #[test]
+    fn a_tail_begins_with_a_character() {
+        assert_eq!(
+            (tail("añc", 2), tail("añc", 1), tail("añc", 0)),
+            ("c", "c", "c")
+        );
+        assert_eq!(
+            (tail("añc", 3), tail("ñ", 1), tail("ñ", 9)),
+            ("ñc", "ñ", "ñ")
+        );
     }
 }

@@ -140,7 +140,9 @@ fn fit(tokens: &mut Vec<u32>, api: &Api, answer: Option<u32>) {
         let room = match answer {
             Some(answer) => window.saturating_sub(answer as usize),
             // An answer whose length we choose takes no more than half of the window from the context.
-            None => window.saturating_sub(DEFAULT_TOKENS as usize).max(window / 2),
+            None => window
+                .saturating_sub(DEFAULT_TOKENS as usize)
+                .max(window / 2),
         };
         let room = room.max(1);
         tokens.drain(..tokens.len().saturating_sub(room));

@@ -153,7 +153,10 @@ pub(in crate::api) async fn answer(
         usage = sse::sum(usage, collected.usage);
         for (row, number) in collected.rows.into_iter().zip(0..) {
             let logprobs = top.map(|top| {
-                let whole = Piece { text: &row.text, last: true };
+                let whole = Piece {
+                    text: &row.text,
+                    last: true,
+                };
                 logprobs::text(row.tokens, top, whole, &mut Offset::default())
             });
             choices.push(TextChoice {
@@ -191,7 +194,10 @@ impl Writer for Chunks {
         let mut spare = Offset::default();
         let offset = self.offsets.get_mut(index as usize).unwrap_or(&mut spare);
         let logprobs = self.top.map(|top| {
-            let piece = Piece { text: &delta.text, last: delta.finish.is_some() };
+            let piece = Piece {
+                text: &delta.text,
+                last: delta.finish.is_some(),
+            };
             logprobs::text(delta.tokens, top, piece, offset)
         });
         let choice = TextChoice {

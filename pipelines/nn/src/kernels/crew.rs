@@ -14,6 +14,14 @@ const AWAKE: Duration = Duration::from_micros(60);
 /// In `members`: nobody may join the job any more.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
+/// Threads that were asked for.
+static THREADS: OnceLock<usize> = OnceLock::new();
+
+/// Sets how many threads take part, the caller's included. `false` when that is settled already.
+pub(crate) fn set_threads(threads: usize) -> bool {
+    THREADS.set(threads).is_ok()
+}
+
 /// What every member of the crew runs, once, at the same time.
 type Job = *const (dyn Fn() + Sync);
 
@@ -40,12 +48,12 @@ unsafe impl Sync for Crew {}
 unsafe impl Send for Crew {}
 
 impl Crew {
-    /// The crew of this process: one worker less than there are processors to run on.
+    /// The crew of this process: with the caller as many threads as were asked for, or as there are processors to run on.
     pub(super) fn get() -> &'static Self {
         static CREW: OnceLock<&'static Crew> = OnceLock::new();
         CREW.get_or_init(|| {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            Self::start(threads - 1)
+            let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+            Self::start(THREADS.get().copied().unwrap_or_else(processors).max(1) - 1)
         })
     }
 

@@ -22,6 +22,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use crew::set_threads;
 use lanes::Lanes;
 use std::sync::OnceLock;
 
