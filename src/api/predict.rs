@@ -283,7 +283,8 @@ mod tests {
         let parameters = parameters.as_object();
         assert!(bounded(256, None, 1000).is_ok());
         assert!(bounded(1, parameters, 10).is_ok());
-        assert!(bounded(9, parameters, 1000).is_err());
+        assert!(bounded(8, parameters, 1000).is_ok());
+        assert!(bounded(10, parameters, 1000).is_err());
         let error = bounded(257, None, 1000).unwrap_err();
         assert_eq!(
             error.message,

@@ -43,7 +43,7 @@ fn flag_over_environment_over_file_over_default() {
         .unwrap()
         .settings;
     assert_eq!(
-        (*settings.queue, settings.queue.source.clone()),
+        (settings.queue.get(), settings.queue.source.clone()),
         (1, Source::Flag("queue"))
     );
     assert_eq!(settings.max_rows.get(), 2);
@@ -74,7 +74,7 @@ fn the_card_comes_after_the_file_and_before_the_default() {
         Source::Catalog("mine".into())
     );
     assert_eq!(settings.revision.as_deref(), Some("v2"));
-    assert_eq!(*settings.queue, 3);
+    assert_eq!(settings.queue.get(), 3);
 }
 
 #[test]

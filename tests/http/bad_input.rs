@@ -61,7 +61,7 @@ async fn a_field_that_will_not_do_is_named_with_what_would() {
         (
             json!({"n": 0}),
             "n",
-            "n is 0; it must be a whole number from 1 to 16",
+            "n is 0; it must be a whole number from 1 to 128",
         ),
         (
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
