@@ -1,4 +1,4 @@
-//! config.json and generation_config.json as written, and the one decoder's settings as needed. A family is a row of a table
+//! config.json as written, and the one decoder's settings as needed. A family is a row of a table
 //! that says how it differs; what is not understood is an error that names the field, never ignored.
 
 use chandler_nn::activation::Activation;
@@ -6,9 +6,10 @@ use chandler_nn::rope::{RopeConfig, RopeScaling};
 use chandler_nn::weights::Snapshot;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::{Result, TextError};
+use crate::rope_fields::Rope;
 
 /// What a family does differently where config.json does not say.
 struct Family {
@@ -104,36 +105,15 @@ struct Raw {
     eos_token_id: Option<OneOrMany>,
 }
 
-/// `rope_scaling` of transformers 4 and `rope_parameters` of transformers 5.
-#[derive(Deserialize, Clone, Default)]
-struct Rope {
-    rope_type: Option<String>,
-    /// The older name of `rope_type`; some files have both.
-    #[serde(rename = "type")]
-    old_type: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-    beta_fast: Option<f64>,
-    beta_slow: Option<f64>,
-    attention_factor: Option<f64>,
-    mscale: Option<f64>,
-    mscale_all_dim: Option<f64>,
-    truncate: Option<bool>,
-    partial_rotary_factor: Option<f64>,
-}
-
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
-enum OneOrMany {
+pub(crate) enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
 }
 
 impl OneOrMany {
-    fn into_vec(self) -> Vec<u32> {
+    pub(crate) fn into_vec(self) -> Vec<u32> {
         match self {
             Self::One(id) => vec![id],
             Self::Many(ids) => ids,
@@ -144,9 +124,10 @@ impl OneOrMany {
 /// Sizes past these are a damaged or hostile file; the largest models in use are a tenth of them.
 const MOST_WIDTH: usize = 1 << 20;
 const MOST_LAYERS: usize = 1 << 12;
-const MOST_POSITIONS: usize = 1 << 26;
+pub(crate) const MOST_POSITIONS: usize = 1 << 26;
 
-fn parse<T: DeserializeOwned>(snapshot: &Snapshot, file: &str) -> Result<Option<T>> {
+/// A JSON file of a snapshot.
+pub(crate) fn parse<T: DeserializeOwned>(snapshot: &Snapshot, file: &str) -> Result<Option<T>> {
     let Some(bytes) = snapshot.read(file)? else {
         return Ok(None);
     };
@@ -171,11 +152,11 @@ impl DecoderConfig {
     }
 }
 
-fn field(name: &str) -> String {
+pub(crate) fn field(name: &str) -> String {
     format!("config.json: {name}")
 }
 
-fn between(name: &str, value: usize, most: usize) -> Result<usize> {
+pub(crate) fn between(name: &str, value: usize, most: usize) -> Result<usize> {
     if (1..=most).contains(&value) {
         Ok(value)
     } else {
@@ -348,141 +329,6 @@ impl Raw {
             rotary_dim: (head_dim as f64 * partial) as usize,
             theta,
             scaling: rope.scaling(max_position)?,
-        })
-    }
-}
-
-impl Rope {
-    fn kind(&self) -> &str {
-        self.rope_type
-            .as_deref()
-            .or(self.old_type.as_deref())
-            .unwrap_or("default")
-    }
-
-    fn need(&self, name: &str, value: Option<f64>) -> Result<f64> {
-        let kind = self.kind();
-        match value {
-            Some(v) if v > 0.0 && v.is_finite() => Ok(v),
-            Some(v) => Err(TextError::config(
-                field(name),
-                format!("{v} is not a positive number"),
-            )),
-            None => Err(TextError::config(
-                field(name),
-                format!("rope type {kind} needs it"),
-            )),
-        }
-    }
-
-    fn scaling(&self, max_position: usize) -> Result<RopeScaling> {
-        let original = self
-            .original_max_position_embeddings
-            .unwrap_or(max_position);
-        let original_max_position =
-            between("original_max_position_embeddings", original, MOST_POSITIONS)?;
-        Ok(match self.kind() {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear {
-                factor: self.need("factor", self.factor)?,
-            },
-            "dynamic" => RopeScaling::Dynamic {
-                factor: self.need("factor", self.factor)?,
-                original_max_position,
-            },
-            "llama3" => RopeScaling::Llama3 {
-                factor: self.need("factor", self.factor)?,
-                low_freq_factor: self.need("low_freq_factor", self.low_freq_factor)?,
-                high_freq_factor: self.need("high_freq_factor", self.high_freq_factor)?,
-                original_max_position,
-            },
-            "yarn" => RopeScaling::Yarn {
-                factor: self.need("factor", self.factor)?,
-                original_max_position,
-                beta_fast: self.beta_fast.unwrap_or(32.0),
-                beta_slow: self.beta_slow.unwrap_or(1.0),
-                attention_factor: self.attention_factor,
-                mscale: self.mscale,
-                mscale_all_dim: self.mscale_all_dim,
-                truncate: self.truncate.unwrap_or(true),
-            },
-            other => {
-                return Err(TextError::config(
-                    field("rope_type"),
-                    format!(
-                        "{other} is not supported; default, linear, dynamic, llama3 and yarn are"
-                    ),
-                ));
-            }
-        })
-    }
-}
-
-/// generation_config.json: how the model's makers sample it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct GenerationConfig {
-    /// Tokens that end an answer.
-    pub eos: Vec<u32>,
-    /// `false` makes greedy decoding the default.
-    pub do_sample: Option<bool>,
-    /// Default temperature.
-    pub temperature: Option<f64>,
-    /// Default top-k.
-    pub top_k: Option<u32>,
-    /// Default top-p.
-    pub top_p: Option<f64>,
-    /// Default min-p.
-    pub min_p: Option<f64>,
-    /// Default repetition penalty.
-    pub repetition_penalty: Option<f64>,
-    /// Tokens of an answer when the request does not say.
-    pub max_new_tokens: Option<u32>,
-}
-
-impl GenerationConfig {
-    /// Reads a snapshot's generation_config.json. Where there is none, config.json's end tokens count, as in transformers.
-    ///
-    /// # Errors
-    /// Names the field that is not of its type.
-    pub fn from_snapshot(snapshot: &Snapshot, config: &DecoderConfig) -> Result<Self> {
-        const FILE: &str = "generation_config.json";
-        let Some(map) = parse::<Map<String, Value>>(snapshot, FILE)? else {
-            return Ok(Self {
-                eos: config.eos.clone(),
-                ..Self::default()
-            });
-        };
-        let number = |name: &str| -> Result<Option<f64>> {
-            match map.get(name) {
-                None | Some(Value::Null) => Ok(None),
-                Some(value) => value.as_f64().map(Some).ok_or_else(|| {
-                    TextError::config(
-                        format!("{FILE}: {name}"),
-                        format!("{value} is not a number"),
-                    )
-                }),
-            }
-        };
-        let eos = match map.get("eos_token_id") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(value) => serde_json::from_value::<OneOrMany>(value.clone())
-                .map_err(|_| {
-                    TextError::config(
-                        format!("{FILE}: eos_token_id"),
-                        format!("{value} is no token id"),
-                    )
-                })?
-                .into_vec(),
-        };
-        Ok(Self {
-            eos,
-            do_sample: map.get("do_sample").and_then(Value::as_bool),
-            temperature: number("temperature")?,
-            top_k: number("top_k")?.map(|k| k as u32),
-            top_p: number("top_p")?,
-            min_p: number("min_p")?,
-            repetition_penalty: number("repetition_penalty")?,
-            max_new_tokens: number("max_new_tokens")?.map(|n| n as u32),
         })
     }
 }

@@ -9,9 +9,10 @@ use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::{Snapshot, TensorSource};
 
 use crate::chat::{ChatTemplate, Clock};
-use crate::config::{DecoderConfig, GenerationConfig};
+use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::error::{Result, TextError};
+use crate::generation::GenerationConfig;
 use crate::pipeline::{BatchLimits, TextPipeline, empty_batch};
 use crate::prepare::TextPreparer;
 use crate::tokenizer::Tokenizer;

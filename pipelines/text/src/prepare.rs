@@ -10,7 +10,7 @@ use chandler_core::{
 };
 
 use crate::chat::ChatTemplate;
-use crate::config::GenerationConfig;
+use crate::generation::GenerationConfig;
 use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
