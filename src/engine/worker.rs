@@ -272,6 +272,8 @@ impl<P: Pipeline> Worker<P> {
         match self.pipeline.admit(ticket.clone(), prepared) {
             Admission::Taken => {
                 timeline.admitted();
+                // Counted as running before it is no longer counted as waiting.
+                self.around.stats.occupied(self.pipeline.occupancy());
                 drop(place);
                 self.running.insert(
                     ticket.id,
@@ -315,6 +317,7 @@ impl<P: Pipeline> Worker<P> {
     fn step(&mut self) -> Result<Step, StepError> {
         let mut events = Events::default();
         let stepped = catch_unwind(AssertUnwindSafe(|| self.pipeline.step(&mut events)));
+        self.around.stats.occupied(self.pipeline.occupancy());
         // Also of a step that failed: what a request has said before the failure is part of where it stands.
         self.deliver_all(&mut events);
         let step = match stepped {
@@ -350,13 +353,15 @@ impl<P: Pipeline> Worker<P> {
             Event::Failed(_) => Some(Err(())),
             _ => None,
         };
+        // Counted before it is posted: who has read the end finds it counted.
+        let took = running.timeline.elapsed();
+        match ending {
+            Some(Ok(usage)) => self.around.stats.completed(usage, took),
+            Some(Err(())) => self.around.stats.failed(took),
+            None => {}
+        }
         let delivery = running.outbox.post(event);
-        if let Some(ending) = ending {
-            let took = running.timeline.elapsed();
-            match ending {
-                Ok(usage) => self.around.stats.completed(usage, took),
-                Err(()) => self.around.stats.failed(took),
-            }
+        if ending.is_some() {
             self.running.remove(&id);
             if self.running.is_empty() {
                 self.recovery.trial_over();
