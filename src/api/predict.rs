@@ -197,6 +197,7 @@ pub(super) fn plain(fields: &Fields<'_>, prompt: Prompt) -> Result<TextInput, Re
         n: rows(fields)?,
         logprobs: completions::logprobs_of(fields)?,
         echo: fields.boolean("echo")?.unwrap_or(false),
+        ..TextInput::default()
     })
 }
 

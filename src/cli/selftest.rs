@@ -274,12 +274,12 @@ mod tests {
         let row = RowOutput {
             text: text.to_owned(),
             tokens,
-            finish: None,
+            ..RowOutput::default()
         };
         let usage = Usage {
             prompt_tokens: 2,
-            cached_tokens: 0,
             completion_tokens: 1,
+            ..Usage::default()
         };
         let collected = Collected {
             rows: vec![row],

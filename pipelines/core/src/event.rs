@@ -45,6 +45,8 @@ impl Event {
                 if held.row == more.row && held.finish.is_none() =>
             {
                 held.text.push_str(&more.text);
+                held.reasoning.push_str(&more.reasoning);
+                held.tool_calls.extend(more.tool_calls);
                 held.tokens.extend(more.tokens);
                 held.finish = more.finish;
                 Ok(())
@@ -62,7 +64,13 @@ impl Event {
         match self {
             Self::Text(delta) => {
                 let tops: usize = delta.tokens.iter().map(|t| t.top.len()).sum();
-                64 + delta.text.len() + delta.tokens.len() * 64 + tops * 48
+                let calls: usize = delta
+                    .tool_calls
+                    .iter()
+                    .map(|c| 96 + c.arguments.len())
+                    .sum();
+                let text = delta.text.len() + delta.reasoning.len();
+                64 + text + calls + delta.tokens.len() * 64 + tops * 48
             }
             _ => 64,
         }
@@ -76,10 +84,38 @@ pub struct TextDelta {
     pub row: u32,
     /// The text.
     pub text: String,
+    /// What the model thought before it answered, where thoughts are separated.
+    pub reasoning: String,
+    /// Pieces of tool calls, in order.
+    pub tool_calls: Vec<ToolCallDelta>,
     /// The tokens decided since the last delta; their bytes may lie before or beyond `text`.
     pub tokens: Vec<Token>,
     /// Set on the row's last delta.
     pub finish: Option<FinishReason>,
+}
+
+/// A piece of a tool call. The first piece of a call carries its id and name; arguments come in any number of pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolCallDelta {
+    /// Which of the row's calls, from 0 on.
+    pub index: u32,
+    /// The call's id: set on its first piece alone.
+    pub id: Option<String>,
+    /// The tool's name, whole: set on the call's first piece alone.
+    pub name: Option<String>,
+    /// More of the arguments, which together are one JSON object as text.
+    pub arguments: String,
+}
+
+/// A whole tool call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolCall {
+    /// Its id.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments: a JSON object as text, as the model wrote it.
+    pub arguments: String,
 }
 
 /// A token and how likely it was.
@@ -118,6 +154,8 @@ pub enum FinishReason {
     Stop,
     /// The token or character limit, or the context window, was reached.
     Length,
+    /// The model ended its answer, in which it calls tools.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -126,6 +164,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -139,6 +178,8 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens written, over all rows.
     pub completion_tokens: u32,
+    /// Of these, thoughts.
+    pub reasoning_tokens: u32,
 }
 
 /// Where a step puts its events.
@@ -176,10 +217,34 @@ pub struct Collected {
 pub struct RowOutput {
     /// The text.
     pub text: String,
+    /// What the model thought, where thoughts are separated.
+    pub reasoning: String,
+    /// The tools it calls.
+    pub tool_calls: Vec<ToolCall>,
     /// The tokens it was made of.
     pub tokens: Vec<Token>,
     /// Why it ended; `None` while it has not.
     pub finish: Option<FinishReason>,
+}
+
+impl RowOutput {
+    fn add(&mut self, delta: TextDelta) {
+        self.text.push_str(&delta.text);
+        self.reasoning.push_str(&delta.reasoning);
+        for piece in delta.tool_calls {
+            let index = piece.index as usize;
+            if self.tool_calls.len() <= index {
+                self.tool_calls.resize_with(index + 1, ToolCall::default);
+            }
+            if let Some(call) = self.tool_calls.get_mut(index) {
+                call.id.extend(piece.id);
+                call.name.extend(piece.name);
+                call.arguments.push_str(&piece.arguments);
+            }
+        }
+        self.tokens.extend(delta.tokens);
+        self.finish = delta.finish.or(self.finish);
+    }
 }
 
 impl Collected {
@@ -195,9 +260,7 @@ impl Collected {
                     self.rows.resize_with(row + 1, RowOutput::default);
                 }
                 if let Some(out) = self.rows.get_mut(row) {
-                    out.text.push_str(&delta.text);
-                    out.tokens.extend(delta.tokens);
-                    out.finish = delta.finish.or(out.finish);
+                    out.add(delta);
                 }
                 Ok(false)
             }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::RequestError;
+use crate::form::{Constraint, Reasoning, ToolChoice};
 
 /// What a model does, by its Hugging Face pipeline tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,6 +74,12 @@ pub struct TextInput {
     pub logprobs: Option<u32>,
     /// Whether the answer begins with the prompt (and its log-probabilities, where asked for).
     pub echo: bool,
+    /// Rows to run, of which the `n` most likely are given; `None` runs n. At least n.
+    pub best_of: Option<u32>,
+    /// The form that the answer must have.
+    pub constraint: Option<Constraint>,
+    /// The adapter (LoRA) to answer with, by its name; `None` is the model itself.
+    pub adapter: Option<String>,
 }
 
 /// What a language model reads.
@@ -99,6 +106,12 @@ pub struct Chat {
     pub messages: Vec<Message>,
     /// Tool definitions, as the dialect gave them (JSON schema).
     pub tools: Vec<Value>,
+    /// Whether one of them must be called.
+    pub tool_choice: ToolChoice,
+    /// At most one call in an answer.
+    pub one_tool_call: bool,
+    /// Where the model's marked thoughts go.
+    pub reasoning: Reasoning,
     /// Whether the last message is to be continued instead of answered.
     pub continue_final_message: bool,
     /// Further names that the template sees (`chat_template_kwargs`).

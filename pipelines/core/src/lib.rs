@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod event;
+pub mod form;
 pub mod input;
 pub mod pipeline;
 pub mod random;
@@ -13,7 +14,11 @@ pub mod contract;
 pub mod mock;
 
 pub use error::{ErrorKind, LoadError, RequestError, StepError};
-pub use event::{Collected, Event, Events, FinishReason, RowOutput, TextDelta, Token, Usage};
+pub use event::{
+    Collected, Event, Events, FinishReason, RowOutput, TextDelta, Token, ToolCall, ToolCallDelta,
+    Usage,
+};
+pub use form::{Constraint, Reasoning, ToolChoice};
 pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
 pub use pipeline::{
     Activity, Admission, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare,

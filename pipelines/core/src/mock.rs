@@ -168,6 +168,7 @@ impl Prepare for MockPreparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: true,
+            adapters: Vec::new(),
         }
     }
 
@@ -342,6 +343,7 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
                 } else {
                     request.finish
                 }),
+                ..TextDelta::default()
             }),
         );
     }
@@ -353,6 +355,7 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
                 prompt_tokens,
                 cached_tokens: 0,
                 completion_tokens: request.said as u32 * request.rows,
+                reasoning_tokens: 0,
             }),
         );
     }

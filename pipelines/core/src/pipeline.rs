@@ -124,6 +124,8 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Whether it has a chat template.
     pub chat: bool,
+    /// Names of the adapters (LoRA) that a request may ask for.
+    pub adapters: Vec<String>,
 }
 
 /// What became of a request at the door of the batch.

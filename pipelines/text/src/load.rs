@@ -96,6 +96,7 @@ impl TextPipeline {
             device: describe(&device),
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
+            adapters: Vec::new(),
         };
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),

@@ -261,6 +261,7 @@ impl TextPipeline {
                 .iter()
                 .map(|row| row.generated.len() as u32)
                 .sum(),
+            reasoning_tokens: 0,
         };
         self.batch.take(id);
         events.push(id, Event::Done(usage));

@@ -63,6 +63,7 @@ impl Prepare for TextPreparer {
         };
         input.sampling.validate()?;
         self.check_counts(&input)?;
+        self.check_form(&input)?;
         let prompt = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
         let end_tokens = self.end_tokens(&input);
@@ -124,6 +125,25 @@ impl Prepare for TextPreparer {
 }
 
 impl TextPreparer {
+    /// What this pipeline does not do is refused by name: an answer without it would look right and be wrong.
+    fn check_form(&self, input: &TextInput) -> Result<(), RequestError> {
+        if input.constraint.is_some() {
+            let message = "constrained answers are not built";
+            return Err(RequestError::unsupported("response_format", message));
+        }
+        if let Some(name) = &input.adapter {
+            let message = format!("there is no adapter {name:?}");
+            return Err(RequestError::unsupported("model", message));
+        }
+        match input.best_of {
+            Some(rows) if rows != input.n.max(1) => {
+                let message = format!("best_of is {rows}; only n itself is built");
+                Err(RequestError::unsupported("best_of", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {
         if input.n as usize > self.max_rows {
             let message = format!(

@@ -94,6 +94,7 @@ impl Row {
             text,
             tokens,
             finish: self.finish,
+            ..TextDelta::default()
         })
     }
 
@@ -187,6 +188,7 @@ impl Row {
             text,
             tokens,
             finish: self.finish,
+            ..TextDelta::default()
         }
     }
 }

@@ -48,7 +48,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<ChatRequest, RequestE
         limits: limits(fields, &["max_completion_tokens", "max_tokens"], 1)?,
         n: rows(fields)?,
         logprobs,
-        echo: false,
+        ..TextInput::default()
     };
     Ok(ChatRequest {
         input,

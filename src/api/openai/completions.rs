@@ -53,6 +53,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         n,
         logprobs: logprobs_of(fields)?,
         echo,
+        ..TextInput::default()
     };
     let inputs = prompts(fields)?
         .into_iter()

@@ -45,6 +45,7 @@ pub(in crate::api) fn chat(fields: &Fields<'_>) -> Result<Chat, RequestError> {
         tools: tools(fields)?,
         continue_final_message,
         template_arguments,
+        ..Chat::default()
     })
 }
 
