@@ -1,0 +1,46 @@
+//! What form an answer must have: a grammar it must match, tools it may call, and where the model's thoughts go.
+//! Apart from the input because front doors translate these from three dialects and one pipeline compiles them.
+
+use serde_json::Value;
+
+/// A language that the whole answer must belong to; no token that leads out of it is ever chosen.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Constraint {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that this schema accepts.
+    JsonSchema(Value),
+    /// Text that this regular expression matches from end to end.
+    Regex(String),
+    /// Text of a grammar in llguidance's dialect of Lark.
+    Grammar(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+}
+
+/// Whether the model may call a tool, or must.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It may not; the tools are not shown to it.
+    None,
+    /// It must call at least one of them.
+    Required,
+    /// It must call the one of this name.
+    Named(String),
+}
+
+/// Where the thoughts go that a model marks as such (`<think>…</think>`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reasoning {
+    /// Into a field of their own.
+    #[default]
+    Separated,
+    /// Nowhere; the answer alone is given.
+    Stripped,
+    /// Into the text, marks and all.
+    Inline,
+}
