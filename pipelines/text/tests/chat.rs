@@ -69,6 +69,7 @@ fn chat_of(case: &Value) -> Chat {
         tools: case["tools"].as_array().cloned().unwrap_or_default(),
         continue_final_message,
         template_arguments,
+        ..Chat::default()
     }
 }
 
