@@ -95,6 +95,18 @@ pub fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     Activation::Silu.gated(gate, up)
 }
 
+/// cap·tanh(x / cap), which keeps every number of `x` between −cap and cap: Gemma 2's final logits.
+///
+/// # Errors
+/// [`NnError::Input`] when `x` is on the CPU and not f32.
+pub fn soft_cap(x: &Tensor, cap: f32) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return on_host(Curve::SoftCap(cap), x, None);
+    }
+    let cap = f64::from(cap);
+    Ok(((x / cap)?.tanh()? * cap)?)
+}
+
 fn on_host(curve: Curve, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
     let run = |gate: &[f32], up: Option<&[f32]>| {
         let mut out = vec![0.0; gate.len()];

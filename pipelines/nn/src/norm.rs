@@ -1,17 +1,40 @@
-//! RMSNorm, alone and after the residual's addition.
+//! RMSNorm and LayerNorm, alone and after the residual's addition.
 //! The CPU does each row in one pass while it is in L1; elsewhere it is candle's kernel.
 
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
-use crate::kernels::elementwise::{Rows, rms_norm};
+use crate::kernels::norms::{Gain, Kind, Rows, norm};
 use crate::weights::HostTensor;
 use candle_core::{DType, Device, Tensor};
 
-/// transformers' LlamaRMSNorm: weight · x / √(mean(x²) + eps), the mean in f32.
+/// The kinds of norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// transformers' LlamaRMSNorm: weight · x / √(mean(x²) + eps), the mean in f32.
+    Rms,
+    /// The same times 1 + weight: Gemma's.
+    RmsUnitOffset,
+    /// torch's LayerNorm: weight · (x − mean) / √(variance + eps), plus the bias when there is one.
+    Layer,
+}
+
+/// What a model says about its norms.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormConfig {
+    /// The kind.
+    pub kind: NormKind,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// A norm over the last dimension.
 #[derive(Debug, Clone)]
-pub struct RmsNorm {
+pub struct Norm {
     weight: Weight,
+    bias: Option<Weight>,
+    /// Whether the mean is subtracted first.
+    centred: bool,
     eps: f32,
     width: usize,
 }
@@ -22,66 +45,86 @@ enum Weight {
     Plain(Tensor),
 }
 
-impl RmsNorm {
+impl Weight {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Host(weight) => weight.len() * size_of::<f32>(),
+            Self::Plain(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+        }
+    }
+}
+
+impl Norm {
     /// A norm with `weight`, a vector as long as a row.
     ///
     /// # Errors
     /// [`NnError::Input`] when the weight is no vector, [`NnError::DType`] when it is not a float.
-    pub fn new(weight: HostTensor, eps: f64, device: &Device, dtype: DType) -> Result<Self> {
-        let (width, weight) = (width(&weight)?, weight.to_f32()?);
-        Self::build(weight, width, eps, device, dtype, !device.is_cpu())
-    }
-
-    /// A norm that multiplies by 1 + `weight`, as Gemma's does.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    pub fn with_unit_offset(
+    pub fn new(
+        config: NormConfig,
         weight: HostTensor,
-        eps: f64,
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
-        let (width, mut weight) = (width(&weight)?, weight.to_f32()?);
-        weight.iter_mut().for_each(|w| *w += 1.0);
-        Self::build(weight, width, eps, device, dtype, !device.is_cpu())
+        if !device.is_cpu() {
+            return Self::plain(config, weight, device, dtype);
+        }
+        let width = width(&weight)?;
+        Ok(Self::over(
+            config,
+            width,
+            Weight::Host(numbers(config, &weight)?),
+        ))
     }
 
-    /// [`new`](Self::new) in candle tensors, on any device.
+    /// The same norm in candle tensors, on any device: what [`new`](Self::new) makes off the CPU.
     ///
     /// # Errors
-    /// As for [`new`](Self::new).
-    pub fn plain(weight: HostTensor, eps: f64, device: &Device, dtype: DType) -> Result<Self> {
-        let (width, weight) = (width(&weight)?, weight.to_f32()?);
-        Self::build(weight, width, eps, device, dtype, true)
-    }
-
-    fn build(
-        weight: Vec<f32>,
-        width: usize,
-        eps: f64,
+    /// As for [`new`](Self::new), and [`NnError::Candle`] when the device is out of memory.
+    pub fn plain(
+        config: NormConfig,
+        weight: HostTensor,
         device: &Device,
         dtype: DType,
-        plain: bool,
     ) -> Result<Self> {
-        let weight = if plain {
-            Weight::Plain(Tensor::from_vec(weight, width, device)?.to_dtype(dtype)?)
-        } else {
-            Weight::Host(weight)
+        let width = width(&weight)?;
+        let weight = Tensor::from_vec(numbers(config, &weight)?, width, device)?.to_dtype(dtype)?;
+        Ok(Self::over(config, width, Weight::Plain(weight)))
+    }
+
+    /// The same norm with a bias, as LayerNorm has.
+    ///
+    /// # Errors
+    /// [`NnError::Shape`] when the bias is not as long as a row, [`NnError::Input`] for an RMSNorm, which has none.
+    pub fn with_bias(self, bias: HostTensor) -> Result<Self> {
+        bias.expect_shape(&[self.width])?;
+        if !self.centred {
+            return Err(input(format!("bias `{}` of an rms norm", bias.name())));
+        }
+        let bias = match &self.weight {
+            Weight::Host(_) => Weight::Host(bias.to_f32()?),
+            Weight::Plain(weight) => {
+                Weight::Plain(bias.to_tensor(weight.device(), weight.dtype())?)
+            }
         };
         Ok(Self {
-            weight,
-            eps: eps as f32,
-            width,
+            bias: Some(bias),
+            ..self
         })
     }
 
-    /// Bytes of the weight.
-    pub fn bytes(&self) -> usize {
-        match &self.weight {
-            Weight::Host(weight) => weight.len() * size_of::<f32>(),
-            Weight::Plain(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+    fn over(config: NormConfig, width: usize, weight: Weight) -> Self {
+        Self {
+            weight,
+            bias: None,
+            centred: config.kind == NormKind::Layer,
+            eps: config.eps as f32,
+            width,
         }
+    }
+
+    /// Bytes of the weight and the bias.
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes() + self.bias.as_ref().map_or(0, Weight::bytes)
     }
 
     /// Norms `x` [.., width] over its last dimension.
@@ -90,26 +133,20 @@ impl RmsNorm {
     /// [`NnError::Input`] when `x` has another width, dtype or device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
-        match &self.weight {
-            Weight::Host(weight) => {
-                let out = with_f32(x, "norm", |x| {
-                    let mut out = vec![0.0; x.len()];
-                    let rows = Rows {
-                        x,
-                        residual: None,
-                        out: &mut out,
-                    };
-                    rms_norm(Isa::detect(), weight, self.eps, rows);
-                    Ok(out)
-                })?;
-                Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
-            }
-            Weight::Plain(weight) => Ok(candle_nn::ops::rms_norm(
-                &x.contiguous()?,
-                weight,
-                self.eps,
-            )?),
-        }
+        let Some(gain) = self.gain() else {
+            return self.forward_plain(x);
+        };
+        let out = with_f32(x, "norm", |x| {
+            let mut out = vec![0.0; x.len()];
+            let rows = Rows {
+                x,
+                residual: None,
+                out: &mut out,
+            };
+            norm(Isa::detect(), gain, rows);
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
     }
 
     /// Adds `x` and `residual`, of one shape, and norms the sum: (sum, normed).
@@ -125,7 +162,7 @@ impl RmsNorm {
                 residual.dims()
             )));
         }
-        let Weight::Host(weight) = &self.weight else {
+        let Some(gain) = self.gain() else {
             let sum = (x + residual)?;
             let normed = self.forward(&sum)?;
             return Ok((sum, normed));
@@ -138,7 +175,7 @@ impl RmsNorm {
                     residual: Some((residual, &mut sum)),
                     out: &mut out,
                 };
-                rms_norm(Isa::detect(), weight, self.eps, rows);
+                norm(Isa::detect(), gain, rows);
                 Ok((sum, out))
             })
         })?;
@@ -146,6 +183,41 @@ impl RmsNorm {
             Tensor::from_vec(sum, x.shape(), &Device::Cpu)?,
             Tensor::from_vec(normed, x.shape(), &Device::Cpu)?,
         ))
+    }
+
+    /// What the kernel takes; nothing when the norm is in candle tensors.
+    fn gain(&self) -> Option<Gain<'_>> {
+        let Weight::Host(weight) = &self.weight else {
+            return None;
+        };
+        let bias = match &self.bias {
+            Some(Weight::Host(bias)) => Some(bias.as_slice()),
+            _ => None,
+        };
+        Some(Gain {
+            weight,
+            kind: if self.centred {
+                Kind::Layer(bias)
+            } else {
+                Kind::Rms
+            },
+            eps: self.eps,
+        })
+    }
+
+    fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        let Weight::Plain(weight) = &self.weight else {
+            return Err(input("a norm that is not in candle tensors".to_owned()));
+        };
+        let x = x.contiguous()?;
+        if !self.centred {
+            return Ok(candle_nn::ops::rms_norm(&x, weight, self.eps)?);
+        }
+        let bias = match &self.bias {
+            Some(Weight::Plain(bias)) => bias.clone(),
+            _ => weight.zeros_like()?,
+        };
+        Ok(candle_nn::ops::layer_norm(&x, weight, &bias, self.eps)?)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {
@@ -158,6 +230,14 @@ impl RmsNorm {
             self.width
         )))
     }
+}
+
+fn numbers(config: NormConfig, weight: &HostTensor) -> Result<Vec<f32>> {
+    let mut numbers = weight.to_f32()?;
+    if config.kind == NormKind::RmsUnitOffset {
+        numbers.iter_mut().for_each(|w| *w += 1.0);
+    }
+    Ok(numbers)
 }
 
 fn width(weight: &HostTensor) -> Result<usize> {

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use std::f64::consts::PI;
 
 /// How a model stretches its positions, by transformers' names.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// `default`
     None,
@@ -57,10 +57,22 @@ pub enum RopeScaling {
         /// Whether the ramp's ends are whole numbers; true where the configuration says nothing.
         truncate: bool,
     },
+    /// `longrope`: every frequency over a factor of its own. Which of the model's two lists it is depends on the context that
+    /// is served, and is the caller's to say.
+    LongRope {
+        /// One per rotated pair: `short_factor` or `long_factor`.
+        factors: Vec<f64>,
+        /// How much longer than trained the model's whole context is.
+        factor: f64,
+        /// What cosines and sines are multiplied by; follows from the others when there is none.
+        attention_factor: Option<f64>,
+        /// The trained length: `original_max_position_embeddings`.
+        original_max_position: usize,
+    },
 }
 
 /// What a model says about its rotary embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeConfig {
     /// Numbers in a head.
     pub head_dim: usize,
@@ -163,13 +175,30 @@ impl Rope {
             } => {
                 vec![factor, original_max_position as f64, beta_fast, beta_slow]
             }
+            RopeScaling::LongRope {
+                ref factors,
+                factor,
+                original_max_position,
+                ..
+            } => {
+                if 2 * factors.len() != rotary_dim {
+                    return Err(input(format!(
+                        "{} factors for {} rotated pairs",
+                        factors.len(),
+                        rotary_dim / 2
+                    )));
+                }
+                let mut numbers = factors.clone();
+                numbers.extend([factor, original_max_position as f64]);
+                numbers
+            }
         };
         if !positive(theta) || !numbers.into_iter().all(positive) {
             return Err(input(format!("{config:?}; every number must be positive")));
         }
         let (inverse_frequencies, attention_scaling) = frequencies(config);
         Ok(Self {
-            config: *config,
+            config: config.clone(),
             inverse_frequencies,
             attention_scaling: attention_scaling as f32,
             device: device.clone(),
@@ -181,7 +210,7 @@ impl Rope {
         &self.inverse_frequencies
     }
 
-    /// What cosines and sines are multiplied by: 1 except for yarn.
+    /// What cosines and sines are multiplied by: 1 except for yarn and longrope.
     pub fn attention_scaling(&self) -> f32 {
         self.attention_scaling
     }
@@ -358,6 +387,20 @@ fn frequencies(config: &RopeConfig) -> (Vec<f32>, f64) {
             (plain.into_iter().map(stretch).collect(), 1.0)
         }
         RopeScaling::Yarn { .. } => yarn(config, &powers),
+        RopeScaling::LongRope {
+            ref factors,
+            factor,
+            attention_factor,
+            original_max_position,
+        } => {
+            let stretched = powers.iter().zip(factors);
+            let stretched = stretched.map(|(power, factor)| 1.0 / (*factor as f32 * power));
+            // A trained length of 1 would divide by ln 1; nothing is trained so, and then nothing is scaled.
+            let longer = factor > 1.0 && original_max_position > 1;
+            let scale = || (1.0 + factor.ln() / (original_max_position as f64).ln()).sqrt();
+            let scale = attention_factor.unwrap_or_else(|| if longer { scale() } else { 1.0 });
+            (stretched.collect(), scale)
+        }
     }
 }
 

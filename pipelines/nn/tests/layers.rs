@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use chandler_nn::activation::{Activation, silu_mul};
+use chandler_nn::activation::{Activation, silu_mul, soft_cap};
 use chandler_nn::embedding::Embedding;
 use chandler_nn::error::NnError;
 use chandler_nn::linear::Linear;
-use chandler_nn::norm::RmsNorm;
+use chandler_nn::norm::{Norm, NormConfig, NormKind};
 use chandler_nn::rope::{Rope, RopeConfig, RopeScaling};
 use chandler_nn::weights::HostTensor;
 
@@ -144,11 +144,20 @@ fn what_does_not_fit_is_an_error() {
 
     let table = Embedding::new(host(&[515, 48], 1), &CPU, DType::F32).unwrap();
     assert!(is_input(table.forward(&[3, 515])));
-    let norm = RmsNorm::new(host(&[48], 1), 1e-5, &CPU, DType::F32).unwrap();
+    let norm = Norm::new(norm_config(NormKind::Rms), host(&[48], 1), &CPU, DType::F32).unwrap();
     assert!(is_input(norm.forward(&tensor(&[2, 47], 1))));
     assert!(is_input(
         norm.forward_residual(&tensor(&[2, 48], 1), &tensor(&[48], 1))
     ));
+    assert!(is_input(norm.with_bias(host(&[48], 2))));
+    let layer = Norm::new(
+        norm_config(NormKind::Layer),
+        host(&[48], 1),
+        &CPU,
+        DType::F32,
+    )
+    .unwrap();
+    assert!(is_input(layer.with_bias(host(&[47], 2))));
     assert!(is_input(silu_mul(
         &tensor(&[2, 48], 1),
         &tensor(&[48, 2], 1)
@@ -186,22 +195,46 @@ fn an_embedding_gives_its_rows_and_ties_its_head() {
     }
 }
 
+fn norm_config(kind: NormKind) -> NormConfig {
+    NormConfig { kind, eps: 1e-6 }
+}
+
 #[test]
 fn norms_are_the_plain_ones() {
     let weight = host(&[101], 10);
-    let plain = RmsNorm::plain(weight.clone(), 1e-6, &CPU, DType::F32).unwrap();
-    let norm = RmsNorm::new(weight.clone(), 1e-6, &CPU, DType::F32).unwrap();
     let (x, residual) = (tensor(&[3, 4, 101], 11), tensor(&[3, 4, 101], 12));
-    assert!(error(&norm.forward(&x).unwrap(), &plain.forward(&x).unwrap()) < 1e-6);
-    let (sum, normed) = norm.forward_residual(&x, &residual).unwrap();
-    let (plain_sum, plain_normed) = plain.forward_residual(&x, &residual).unwrap();
-    assert_eq!(numbers(&sum), numbers(&plain_sum));
-    assert!(error(&normed, &plain_normed) < 1e-6);
-    let offset = RmsNorm::with_unit_offset(weight, 1e-6, &CPU, DType::F32).unwrap();
-    let difference = (offset.forward(&x).unwrap() - norm.forward(&x).unwrap()).unwrap();
+    for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
+        let mut plain = Norm::plain(norm_config(kind), weight.clone(), &CPU, DType::F32).unwrap();
+        let mut norm = Norm::new(norm_config(kind), weight.clone(), &CPU, DType::F32).unwrap();
+        assert!(error(&norm.forward(&x).unwrap(), &plain.forward(&x).unwrap()) < 1e-6);
+        if kind == NormKind::Layer {
+            plain = plain.with_bias(host(&[101], 13)).unwrap();
+            norm = norm.with_bias(host(&[101], 13)).unwrap();
+        }
+        let (sum, normed) = norm.forward_residual(&x, &residual).unwrap();
+        let (plain_sum, plain_normed) = plain.forward_residual(&x, &residual).unwrap();
+        assert_eq!(numbers(&sum), numbers(&plain_sum));
+        assert!(error(&normed, &plain_normed) < 1e-6);
+    }
+}
+
+#[test]
+fn a_unit_offset_is_one_more_than_the_weight() {
+    let (weight, x) = (host(&[101], 10), tensor(&[3, 101], 11));
+    let of = |kind, weight| {
+        let norm = Norm::new(norm_config(kind), weight, &CPU, DType::F32).unwrap();
+        norm.forward(&x).unwrap()
+    };
+    let difference = of(NormKind::RmsUnitOffset, weight.clone()) - of(NormKind::Rms, weight);
     let ones = HostTensor::from_bytes("one", DType::F32, vec![101], 1f32.to_le_bytes().repeat(101));
-    let unit = RmsNorm::new(ones.unwrap(), 1e-6, &CPU, DType::F32).unwrap();
-    assert!(error(&difference, &unit.forward(&x).unwrap()) < 1e-6);
+    assert!(error(&difference.unwrap(), &of(NormKind::Rms, ones.unwrap())) < 1e-6);
+}
+
+#[test]
+fn a_soft_cap_is_what_candle_makes_of_it() {
+    let x = (tensor(&[7, 101], 13) * 90.0).unwrap();
+    let expected = ((&x / 30.0).unwrap().tanh().unwrap() * 30.0).unwrap();
+    assert!(error(&soft_cap(&x, 30.0).unwrap(), &expected) < 1e-6);
 }
 
 #[test]

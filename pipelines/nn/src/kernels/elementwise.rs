@@ -1,4 +1,4 @@
-//! The kernels that touch every number once or twice: activations, norms, rotations, gathers.
+//! The kernels that touch every number once or twice: activations, rotations, gathers.
 //! Apart from the products because their cost is memory and the exponential, not multiply-adds.
 
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
@@ -6,7 +6,7 @@ use super::parallel::{self, Shared};
 use super::{Isa, Kernel, dispatch};
 
 /// Elements that a task takes: 64 KiB of f32, some 10 µs of memory traffic.
-const TASK_ELEMENTS: usize = 1 << 14;
+pub(super) const TASK_ELEMENTS: usize = 1 << 14;
 
 /// e^x to within 2 units in the last place; 0 where it would be denormal, infinity from 88.73 on.
 ///
@@ -73,12 +73,14 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L::Vector) -> L::Vector {
 }
 
 /// The activations that have a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Curve {
     /// x·sigmoid(x)
     Silu,
     /// The tanh approximation of GELU, as x·sigmoid(2u).
     GeluTanh,
+    /// cap·tanh(x / cap)
+    SoftCap(f32),
 }
 
 #[inline(always)]
@@ -93,6 +95,10 @@ unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
                 let cube = L::mul(L::mul(x, x), L::mul(x, L::splat(0.044_715 * scale)));
                 let twice = L::mul_add(x, L::splat(scale), cube);
                 L::mul(x, sigmoid::<L>(twice))
+            }
+            Curve::SoftCap(cap) => {
+                let cap = L::splat(cap);
+                L::mul(tanh::<L>(L::div(x, cap)), cap)
             }
         }
     }
@@ -142,93 +148,6 @@ pub(crate) fn activate(isa: Isa, which: Curve, gate: &[f32], up: Option<&[f32]>,
         // SAFETY: the slices have one length.
         unsafe { dispatch(isa, kernel) }
     });
-}
-
-/// RMSNorm of each row of `x`, after adding `residual` when there is one; the sum is kept in `sum`.
-/// As transformers' LlamaRMSNorm: the variance in f32, weight · (x · rsqrt(variance + eps)).
-pub(crate) fn rms_norm(isa: Isa, weight: &[f32], eps: f32, rows: Rows<'_>) {
-    struct RmsNorm<'a> {
-        weight: &'a [f32],
-        eps: f32,
-        x: &'a [f32],
-        residual: Option<(&'a [f32], &'a mut [f32])>,
-        out: &'a mut [f32],
-    }
-    impl Kernel for RmsNorm<'_> {
-        #[inline(always)]
-        unsafe fn run<L: Lanes>(self) {
-            let width = self.weight.len();
-            // SAFETY: every slice is one row of `width` numbers.
-            unsafe {
-                let x = match self.residual {
-                    Some((residual, sum)) => {
-                        for_vectors::<L>(width, |at| {
-                            at.store::<L>(
-                                sum,
-                                L::add(at.load::<L>(self.x), at.load::<L>(residual)),
-                            );
-                        });
-                        &*sum
-                    }
-                    None => self.x,
-                };
-                let mut squares = L::splat(0.0);
-                for_vectors::<L>(width, |at| {
-                    let x = at.load::<L>(x);
-                    squares = L::mul_add(x, x, squares);
-                });
-                let variance = L::sum(squares) / width as f32;
-                let scale = L::splat(1.0 / (variance + self.eps).sqrt());
-                for_vectors::<L>(width, |at| {
-                    let normed = L::mul(at.load::<L>(x), scale);
-                    at.store::<L>(self.out, L::mul(at.load::<L>(self.weight), normed));
-                });
-            }
-        }
-    }
-    let Rows { x, residual, out } = rows;
-    let (width, len) = (weight.len(), x.len());
-    let fits = width > 0
-        && len % width == 0
-        && out.len() == len
-        && residual
-            .as_ref()
-            .is_none_or(|(r, sum)| r.len() == len && sum.len() == len);
-    debug_assert!(fits);
-    if !fits {
-        return;
-    }
-    let out = Shared(out.as_mut_ptr());
-    let residual = residual.map(|(residual, sum)| (residual, Shared(sum.as_mut_ptr())));
-    let rows_per_task = TASK_ELEMENTS.div_ceil(width);
-    let rows = len / width;
-    parallel::for_each(rows.div_ceil(rows_per_task), len * 2, |task| {
-        for row in task * rows_per_task..rows.min((task + 1) * rows_per_task) {
-            let range = row * width..(row + 1) * width;
-            // SAFETY: a row of `out` and one of `sum` belong to one task; all lengths were checked.
-            unsafe {
-                let part = |all: Shared<f32>| {
-                    std::slice::from_raw_parts_mut(all.get().add(range.start), width)
-                };
-                let kernel = RmsNorm {
-                    weight,
-                    eps,
-                    x: &x[range.clone()],
-                    residual: residual.map(|(residual, sum)| (&residual[range.clone()], part(sum))),
-                    out: part(out),
-                };
-                dispatch(isa, kernel);
-            }
-        }
-    });
-}
-
-/// What [`rms_norm`] reads and writes; all of one length.
-pub(crate) struct Rows<'a> {
-    pub(crate) x: &'a [f32],
-    /// What is added to `x` first, and where the sum goes.
-    pub(crate) residual: Option<(&'a [f32], &'a mut [f32])>,
-    pub(crate) out: &'a mut [f32],
 }
 
 /// The half-split rotation of transformers' `apply_rotary_pos_emb`: x [rows, heads, head_dim], cos and sin
@@ -362,7 +281,7 @@ pub(crate) fn widen(isa: Isa, bytes: &[u8], stored: StoredAs, out: &mut [f32]) {
 
 /// A vector's worth of positions in equally long slices.
 #[derive(Clone, Copy)]
-struct At {
+pub(super) struct At {
     start: usize,
     /// Less than a vector, at the end.
     count: Option<usize>,
@@ -370,7 +289,7 @@ struct At {
 
 impl At {
     #[inline(always)]
-    unsafe fn load<L: Lanes>(self, slice: &[f32]) -> L::Vector {
+    pub(super) unsafe fn load<L: Lanes>(self, slice: &[f32]) -> L::Vector {
         // SAFETY: `for_vectors` stays inside the length that its caller gave.
         unsafe {
             let from = slice.as_ptr().add(self.start);
@@ -382,7 +301,7 @@ impl At {
     }
 
     #[inline(always)]
-    unsafe fn store<L: Lanes>(self, slice: &mut [f32], v: L::Vector) {
+    pub(super) unsafe fn store<L: Lanes>(self, slice: &mut [f32], v: L::Vector) {
         // SAFETY: as for `load`; the widest vector has 16 lanes.
         unsafe {
             let to = slice.as_mut_ptr().add(self.start);
@@ -403,7 +322,7 @@ impl At {
 /// # Safety
 /// As for [`Lanes`]; slices that `body` loads from and stores to have at least `len` numbers.
 #[inline(always)]
-unsafe fn for_vectors<L: Lanes>(len: usize, mut body: impl FnMut(At)) {
+pub(super) unsafe fn for_vectors<L: Lanes>(len: usize, mut body: impl FnMut(At)) {
     let whole = len - len % L::WIDTH;
     for start in (0..whole).step_by(L::WIDTH) {
         body(At { start, count: None });

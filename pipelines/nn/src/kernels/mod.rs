@@ -11,6 +11,7 @@ mod crew;
 pub(crate) mod elementwise;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
+pub(crate) mod norms;
 pub(crate) mod parallel;
 
 #[cfg(target_arch = "x86_64")]

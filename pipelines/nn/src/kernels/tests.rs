@@ -1,8 +1,9 @@
 //! The kernels against plain f64 arithmetic, on every instruction set of this machine, at odd sizes.
 
-use super::elementwise::{Curve, Rotate, Rows, activate, rms_norm, rotate, widen};
+use super::elementwise::{Curve, Rotate, activate, rotate, widen};
 use super::lanes::StoredAs;
 use super::matmul::{Matrix, Product, multiply};
+use super::norms::{Gain, Kind, Rows, norm};
 use super::{Isa, Kernel, dispatch};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -250,7 +251,7 @@ fn activations_follow_their_formulas() {
     let gate: Vec<f32> = noise(1003, 12).iter().map(|x| x * 30.0).collect();
     let up = noise(1003, 13);
     for isa in Isa::all_available() {
-        for which in [Curve::Silu, Curve::GeluTanh] {
+        for which in [Curve::Silu, Curve::GeluTanh, Curve::SoftCap(7.0)] {
             let mut out = vec![0.0; gate.len()];
             activate(isa, which, &gate, Some(&up), &mut out);
             for ((x, up), y) in gate.iter().zip(&up).zip(&out) {
@@ -263,10 +264,19 @@ fn activations_follow_their_formulas() {
                                 (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
                             0.5 * x * (1.0 + u.tanh())
                         }
+                        Curve::SoftCap(cap) => {
+                            let cap = f64::from(cap);
+                            cap * (x / cap).tanh()
+                        }
                     };
                 let error = (f64::from(*y) - expected).abs();
+                // Near zero a capped score is the difference of numbers as large as the cap.
+                let largest = match which {
+                    Curve::SoftCap(cap) => f64::from(cap),
+                    _ => 1.0,
+                };
                 assert!(
-                    error < 1e-6 * (expected.abs() + 0.1),
+                    error < 1e-6 * (expected.abs() + 0.1 * largest),
                     "{isa:?} {which:?} {x}: {y}, {expected}"
                 );
             }
@@ -277,36 +287,55 @@ fn activations_follow_their_formulas() {
 #[test]
 fn norms_follow_their_formula_with_and_without_a_residual() {
     let (rows, width) = (5, 101);
-    let (x, residual, weight) = (
-        noise(rows * width, 14),
-        noise(rows * width, 15),
-        noise(width, 16),
-    );
-    for isa in Isa::all_available() {
-        for with_residual in [false, true] {
-            let (mut sum, mut out) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-            let residual_and_sum = with_residual.then_some((&residual[..], &mut sum[..]));
-            let all = Rows {
-                x: &x,
-                residual: residual_and_sum,
-                out: &mut out,
-            };
-            rms_norm(isa, &weight, 1e-5, all);
-            for row in 0..rows {
-                let at = |i: usize| {
-                    let i = row * width + i;
-                    if with_residual {
-                        x[i] + residual[i]
-                    } else {
-                        x[i]
-                    }
-                };
-                let mean = (0..width).map(|i| f64::from(at(i)).powi(2)).sum::<f64>() / width as f64;
-                for i in 0..width {
-                    let expected = f64::from(weight[i]) * f64::from(at(i)) / (mean + 1e-5).sqrt();
-                    assert!((f64::from(out[row * width + i]) - expected).abs() < 1e-6);
-                    assert!(!with_residual || sum[row * width + i] == at(i));
+    // Off zero, so that a mean that is forgotten shows, and one that leaks into padded lanes.
+    let x: Vec<f32> = noise(rows * width, 14).iter().map(|x| x + 0.5).collect();
+    let residual = noise(rows * width, 15);
+    let (weight, bias) = (noise(width, 16), noise(width, 20));
+    let kinds = [Kind::Rms, Kind::Layer(None), Kind::Layer(Some(&bias))];
+    let cases = Isa::all_available().into_iter().flat_map(|isa| {
+        kinds
+            .into_iter()
+            .flat_map(move |kind| [(isa, kind, false), (isa, kind, true)])
+    });
+    for (isa, kind, with_residual) in cases {
+        let (mut sum, mut out) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let all = Rows {
+            x: &x,
+            residual: with_residual.then_some((&residual[..], &mut sum[..])),
+            out: &mut out,
+        };
+        let gain = Gain {
+            weight: &weight,
+            kind,
+            eps: 1e-5,
+        };
+        norm(isa, gain, all);
+        for row in 0..rows {
+            let at = |i: usize| {
+                let i = row * width + i;
+                if with_residual {
+                    x[i] + residual[i]
+                } else {
+                    x[i]
                 }
+            };
+            let average = |f: &dyn Fn(f64) -> f64| {
+                (0..width).map(|i| f(at(i).into())).sum::<f64>() / width as f64
+            };
+            let mean = match kind {
+                Kind::Rms => 0.0,
+                Kind::Layer(_) => average(&|x| x),
+            };
+            let variance = average(&|x| (x - mean).powi(2));
+            for i in 0..width {
+                let bias = match kind {
+                    Kind::Layer(Some(bias)) => f64::from(bias[i]),
+                    _ => 0.0,
+                };
+                let scaled = (f64::from(at(i)) - mean) / (variance + 1e-5).sqrt();
+                let expected = f64::from(weight[i]) * scaled + bias;
+                assert!((f64::from(out[row * width + i]) - expected).abs() < 2e-6);
+                assert!(!with_residual || sum[row * width + i] == at(i));
             }
         }
     }

@@ -228,6 +228,46 @@ impl HostTensor {
         )
     }
 
+    /// The tensor at `index` of dimension 0, without that dimension: one expert of many. Shares the bytes.
+    ///
+    /// # Errors
+    /// [`NnError::Rows`] when there is none, or the tensor is a scalar.
+    pub fn at(&self, index: usize) -> Result<Self> {
+        let one = self.rows(index, 1)?;
+        let shape = one.shape.get(1..).unwrap_or_default().to_vec();
+        Self::over(one.name, one.dtype, shape, one.backing, one.range)
+    }
+
+    /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out].
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when it is no matrix, [`NnError::DType`] when it is none of f32, f16 and bf16.
+    pub fn transposed(&self) -> Result<Self> {
+        self.expect_float(self.dtype)?;
+        let [rows, columns] = *self.shape else {
+            return Err(NnError::Input {
+                what: "a matrix to be transposed",
+                reason: format!("`{}` has shape {:?}", self.name, self.shape),
+            });
+        };
+        let size = self.dtype.size_in_bytes();
+        let mut bytes = Vec::with_capacity(self.range.len());
+        let elements = || self.bytes().chunks_exact(size);
+        for column in 0..columns {
+            for element in elements().skip(column).step_by(columns) {
+                bytes.extend_from_slice(element);
+            }
+        }
+        let (range, backing) = (0..bytes.len(), Backing::Owned(Arc::new(bytes)));
+        Self::over(
+            self.name.clone(),
+            self.dtype,
+            vec![columns, rows],
+            backing,
+            range,
+        )
+    }
+
     /// Says that the shape is what the model's configuration asks for.
     ///
     /// # Errors

@@ -182,6 +182,32 @@ fn rows_that_are_not_there_are_refused() {
 }
 
 #[test]
+fn one_of_many_shares_bytes_and_loses_a_dimension() {
+    let numbers: Vec<u8> = (0..12u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
+    let all = HostTensor::from_bytes("t", DType::F32, vec![2, 2, 3], numbers).unwrap();
+    let second = all.at(1).unwrap();
+    assert_eq!(second.shape(), [2, 3]);
+    assert_eq!(f32s(&second), [6., 7., 8., 9., 10., 11.]);
+    assert_eq!(second.bytes().as_ptr(), all.bytes()[24..].as_ptr());
+    assert!(matches!(all.at(2), Err(NnError::Rows { have: 2, .. })));
+    assert!(second.at(0).unwrap().at(0).unwrap().shape().is_empty());
+}
+
+#[test]
+fn a_transposed_matrix_has_its_columns_for_rows() {
+    for dtype in [DType::F32, DType::BF16] {
+        let numbers: Vec<u8> = (0..6u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
+        let all = HostTensor::from_bytes("t", DType::F32, vec![2, 3], numbers).unwrap();
+        let turned = all.to_dtype(dtype).unwrap().transposed().unwrap();
+        assert_eq!((turned.shape(), turned.dtype()), (&[3, 2][..], dtype));
+        assert_eq!(turned.to_f32().unwrap(), [0., 3., 1., 4., 2., 5.]);
+    }
+    assert!(host(&[1.]).transposed().is_err());
+    let integers = HostTensor::from_bytes("t", DType::U8, vec![1, 1], vec![0]).unwrap();
+    assert!(matches!(integers.transposed(), Err(NnError::DType { .. })));
+}
+
+#[test]
 fn a_shape_other_than_expected_is_an_error_with_both() {
     let all = HostTensor::from_bytes("t", DType::U8, vec![4, 3], vec![0; 12]).unwrap();
     all.expect_shape(&[4, 3]).unwrap();
