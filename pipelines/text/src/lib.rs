@@ -10,7 +10,6 @@ mod generation;
 mod load;
 mod pipeline;
 mod prepare;
-mod rope_fields;
 mod row;
 pub mod sampling;
 mod stop;

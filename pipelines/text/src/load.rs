@@ -63,10 +63,10 @@ impl TextPipeline {
         progress: &(dyn Fn(LoadStep) + Sync),
     ) -> Result<Self> {
         let device = options.device.open()?;
-        let config = DecoderConfig::from_snapshot(snapshot)?;
+        let config = DecoderConfig::from_snapshot(snapshot)?.for_context(options.max_model_len)?;
         let generation = GenerationConfig::from_snapshot(snapshot, &config)?;
         let weights = snapshot.weights()?;
-        let stored = weights.tensor("model.embed_tokens.weight")?.dtype();
+        let stored = Decoder::stored_dtype(&config, weights.as_ref())?;
         let dtype = options.dtype.resolve(stored, &device);
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {
@@ -78,7 +78,8 @@ impl TextPipeline {
             files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
         let decoder = built?;
         warn_of_stray_tokens(&tokenizer, &config);
-        let window = window(&config, options.max_model_len)?;
+        let window = config.max_position;
+        tell_of_longer_context(&config);
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
         let shape = cache_shape(
             &config,
@@ -110,7 +111,7 @@ impl TextPipeline {
         };
         Ok(Self {
             cache: KvCache::new(shape, &device, cache_dtype)?,
-            weight_bytes: decoder.bytes(&config) as u64,
+            weight_bytes: decoder.bytes() as u64,
             decoder,
             device,
             limits: options.limits,
@@ -152,15 +153,14 @@ fn warn_of_stray_tokens(tokenizer: &Tokenizer, config: &DecoderConfig) {
     }
 }
 
-fn window(config: &DecoderConfig, asked: Option<usize>) -> Result<usize> {
-    let most = config.max_position;
-    match asked {
-        None => Ok(most),
-        Some(len) if (2..=most).contains(&len) => Ok(len),
-        Some(len) => Err(TextError::config(
-            "max_model_len",
-            format!("{len} is not between 2 and {most}, the context that config.json states"),
-        )),
+/// A longrope model is served with the context that its short factors are for, unless a longer one was asked for.
+fn tell_of_longer_context(config: &DecoderConfig) {
+    if let Some(longer) = &config.extended {
+        tracing::info!(
+            context = config.max_position,
+            longest = longer.max_position,
+            "the model's short rope factors are used; a max_model_len above the context takes its long ones"
+        );
     }
 }
 
@@ -173,7 +173,7 @@ fn cache_shape(
     dtype: DType,
 ) -> Result<CacheShape> {
     let one = CacheShape {
-        layers: config.layers,
+        layers: config.layers.len(),
         blocks: 1,
         block_size: BLOCK_SIZE,
         kv_heads: config.kv_heads,

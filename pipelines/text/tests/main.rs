@@ -4,6 +4,7 @@
 
 mod batching;
 mod chat;
+mod families;
 mod parity;
 mod sampling;
 mod tokenizer;

@@ -109,7 +109,9 @@ def initialise(model, generator):
 
 def reset_rope(model):
     """Dynamic rope keeps the longest length it has seen; every sequence here starts from a fresh model."""
-    rotary = model.model.rotary_emb
+    rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
+    if getattr(rotary, "rope_type", None) != "dynamic":
+        return
     rotary.inv_freq = rotary.original_inv_freq.clone()
     rotary.max_seq_len_cached = model.config.max_position_embeddings
 
@@ -334,11 +336,16 @@ def attempt(name, spec, seed, folder):
     return expected
 
 
-def make(out):
+def quiet():
+    """One thread and no chance, so that the bytes come out again."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+def make(out):
+    quiet()
     for name, spec in FIXTURES.items():
         for seed in range(spec["seed"], spec["seed"] + 60):
             try:
@@ -349,6 +356,8 @@ def make(out):
         else:
             raise SystemExit(f"{name}: no seed would do")
         print(f"{name}: seed {seed}, {json.dumps(expected['checks'])}")
+    import fixture_families  # here, because it uses this file
+    fixture_families.make(out / "families")
     fixture_chat.make(out / "chat", compact_json)
 
 

@@ -2,7 +2,7 @@
 //! prompt cut into chunks. The expected values are in `fixtures/`, and `make_fixtures.py` made them.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::attention::Span;
@@ -23,6 +23,39 @@ pub const FIXTURES: [&str; 6] = [
     "llama-yarn-f32",
     "qwen2-f32",
 ];
+
+/// A checkpoint of each family: what config.json may say of it is in `fixture_families.py`.
+const FAMILIES: [&str; 12] = [
+    "families/mistral",
+    "families/ministral",
+    "families/qwen3",
+    "families/gemma2",
+    "families/gemma3",
+    "families/gemma3-vision",
+    "families/phi3",
+    "families/smollm3",
+    "families/mixtral",
+    "families/qwen3-moe",
+    "families/olmo2",
+    "families/gpt2",
+];
+
+fn all() -> impl Iterator<Item = &'static str> {
+    FIXTURES.into_iter().chain(FAMILIES)
+}
+
+/// The contexts that a model is served with: a longrope model once within its trained length, and once past it.
+fn contexts(name: &str) -> &'static [Option<usize>] {
+    match name {
+        "families/phi3" => &[None, Some(192)],
+        _ => &[None],
+    }
+}
+
+/// Whether transformers' answer to a prompt is of the model as it is served with this context.
+fn answers(name: &str, context: Option<usize>, prompt: &Expected) -> bool {
+    name != "families/phi3" || context.is_some() == (prompt.ids.len() > 64)
+}
 
 pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -90,12 +123,17 @@ struct Sequence {
 
 impl Model {
     fn load(name: &str) -> Self {
-        let snapshot = Snapshot::dir(fixture(name)).unwrap();
+        Self::open(&fixture(name), None)
+    }
+
+    fn open(dir: &Path, context: Option<usize>) -> Self {
+        let snapshot = Snapshot::dir(dir).unwrap();
         let config = DecoderConfig::from_snapshot(&snapshot).unwrap();
+        let config = config.for_context(context).unwrap();
         let weights = snapshot.weights().unwrap();
         let decoder = Decoder::load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
         let shape = CacheShape {
-            layers: config.layers,
+            layers: config.layers.len(),
             blocks: 100,
             block_size: 16,
             kv_heads: config.kv_heads,
@@ -189,18 +227,21 @@ fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
 
 #[test]
 fn prefill_and_decode_agree_with_transformers_alone() {
-    for name in FIXTURES {
-        for prompt in expected(name).0 {
-            let mut model = Model::load(name);
-            let mut sequence = [Model::sequence(&prompt.ids)];
-            let mut logits = model
-                .pass(&mut sequence, &[prompt.ids.len()])
-                .pop()
-                .unwrap();
-            for step in 0..prompt.greedy.len() {
-                check_step(name, &prompt, step, &logits);
-                sequence[0].tokens.push(prompt.greedy[step]);
-                logits = model.pass(&mut sequence, &[1]).pop().unwrap();
+    for name in all() {
+        for context in contexts(name) {
+            let (prompts, _) = expected(name);
+            for prompt in prompts.iter().filter(|p| answers(name, *context, p)) {
+                let mut model = Model::open(&fixture(name), *context);
+                let mut sequence = [Model::sequence(&prompt.ids)];
+                let mut logits = model
+                    .pass(&mut sequence, &[prompt.ids.len()])
+                    .pop()
+                    .unwrap();
+                for step in 0..prompt.greedy.len() {
+                    check_step(name, prompt, step, &logits);
+                    sequence[0].tokens.push(prompt.greedy[step]);
+                    logits = model.pass(&mut sequence, &[1]).pop().unwrap();
+                }
             }
         }
     }
@@ -208,41 +249,49 @@ fn prefill_and_decode_agree_with_transformers_alone() {
 
 #[test]
 fn prefill_and_decode_agree_with_transformers_in_a_batch_of_mixed_lengths() {
-    for name in FIXTURES {
-        let (prompts, _) = expected(name);
-        let mut model = Model::load(name);
-        let mut sequences: Vec<Sequence> =
-            prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
-        let mut take: Vec<usize> = prompts.iter().map(|p| p.ids.len()).collect();
-        for step in 0..32 {
-            let logits = model.pass(&mut sequences, &take);
-            let mut end = 0;
-            for (prompt, (sequence, take)) in
-                prompts.iter().zip(sequences.iter_mut().zip(&mut take))
-            {
-                end += *take;
-                check_step(name, prompt, step, &logits[end - 1]);
-                sequence.tokens.push(prompt.greedy[step]);
-                *take = 1;
+    for name in all() {
+        for context in contexts(name) {
+            let (mut prompts, _) = expected(name);
+            prompts.retain(|prompt| answers(name, *context, prompt));
+            let mut model = Model::open(&fixture(name), *context);
+            let mut sequences: Vec<Sequence> =
+                prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
+            let mut take: Vec<usize> = prompts.iter().map(|p| p.ids.len()).collect();
+            for step in 0..32 {
+                let logits = model.pass(&mut sequences, &take);
+                let mut end = 0;
+                for (prompt, (sequence, take)) in
+                    prompts.iter().zip(sequences.iter_mut().zip(&mut take))
+                {
+                    end += *take;
+                    check_step(name, prompt, step, &logits[end - 1]);
+                    sequence.tokens.push(prompt.greedy[step]);
+                    *take = 1;
+                }
             }
         }
     }
 }
 
+/// The logits of every position of a prompt that is read in pieces of `chunk` tokens.
+fn in_chunks(model: &mut Model, prompt: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    let mut sequence = [Model::sequence(prompt)];
+    let mut found = Vec::new();
+    while found.len() < prompt.len() {
+        let take = chunk.min(prompt.len() - found.len());
+        found.extend(model.pass(&mut sequence, &[take]));
+    }
+    found
+}
+
 #[test]
 fn every_position_of_a_prompt_agrees_however_it_is_cut() {
-    for name in FIXTURES {
+    for name in all() {
         let (prompts, arrays) = expected(name);
         let prompt = prompts.iter().find(|p| p.name == "p23").unwrap();
         let whole: Vec<Vec<f32>> = arrays["prefill.p23"].to_vec2().unwrap();
         for chunk in [1, 5, 16, 23] {
-            let mut model = Model::load(name);
-            let mut sequence = [Model::sequence(&prompt.ids)];
-            let mut found = Vec::new();
-            while found.len() < prompt.ids.len() {
-                let take = chunk.min(prompt.ids.len() - found.len());
-                found.extend(model.pass(&mut sequence, &[take]));
-            }
+            let found = in_chunks(&mut Model::load(name), &prompt.ids, chunk);
             for (position, (found, expected)) in found.iter().zip(&whole).enumerate() {
                 let error = relative_error(found, expected);
                 assert!(
@@ -255,35 +304,128 @@ fn every_position_of_a_prompt_agrees_however_it_is_cut() {
 }
 
 #[test]
+fn a_row_has_the_same_bits_alone_in_company_and_in_chunks() {
+    for name in all() {
+        let (prompts, _) = expected(name);
+        let of = |name: &str| &prompts.iter().find(|p| p.name == name).unwrap().ids;
+        let (prompt, other) = (of("p23"), of("p7"));
+        let alone = in_chunks(&mut Model::load(name), prompt, 23);
+        assert!(
+            in_chunks(&mut Model::load(name), prompt, 5) == alone,
+            "{name}"
+        );
+        let mut together = [other, prompt, other].map(|ids| Model::sequence(ids));
+        let together = Model::load(name).pass(&mut together, &[7, 23, 7]);
+        assert!(together[7..30] == alone, "{name}");
+        assert!(together[..7] == together[30..], "{name}");
+    }
+}
+
+/// A copy of a fixture in which some files may be changed.
+fn copy(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixture(name)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    dir
+}
+
+#[test]
 fn the_old_spelling_of_a_config_is_the_same_model() {
-    for name in FIXTURES {
+    for name in all() {
         let (prompts, _) = expected(name);
         let prompt = prompts.iter().find(|p| p.name == "p7").unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        for file in std::fs::read_dir(fixture(name)).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
-        }
+        let dir = copy(name);
         std::fs::copy(
             fixture(name).join("config.v4.json"),
             dir.path().join("config.json"),
         )
         .unwrap();
-        let snapshot = Snapshot::dir(dir.path()).unwrap();
-        let mut model = Model::load(name);
-        let old = DecoderConfig::from_snapshot(&snapshot).unwrap();
+        let (mut old, new) = (Model::open(dir.path(), None), Model::load(name));
         assert_eq!(
-            format!("{:?}", old.rope),
-            format!("{:?}", model.config.rope),
+            format!("{:?}", old.config),
+            format!("{:?}", new.config),
             "{name}"
         );
-        let weights = snapshot.weights().unwrap();
-        model.decoder = Decoder::load(&old, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
         let mut sequence = [Model::sequence(&prompt.ids)];
-        let logits = model
-            .pass(&mut sequence, &[prompt.ids.len()])
-            .pop()
-            .unwrap();
+        let logits = old.pass(&mut sequence, &[prompt.ids.len()]).pop().unwrap();
         check_step(name, prompt, 0, &logits);
     }
+}
+
+/// That a fixture with its tensors changed by `change` is the same model to the last bit.
+fn check_same(name: &str, change: impl FnOnce(HashMap<String, Tensor>) -> HashMap<String, Tensor>) {
+    let dir = copy(name);
+    let file = dir.path().join("model.safetensors");
+    let tensors = change(candle_core::safetensors::load(&file, &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let prompt = [5, 17, 3, 96, 41];
+    let found = in_chunks(&mut Model::open(dir.path(), None), &prompt, 5);
+    assert!(
+        found == in_chunks(&mut Model::load(name), &prompt, 5),
+        "{name}"
+    );
+}
+
+#[test]
+fn experts_in_one_tensor_are_the_same_model() {
+    let cases = [
+        ("families/mixtral", "block_sparse_moe", ["w1", "w3", "w2"]),
+        (
+            "families/qwen3-moe",
+            "mlp",
+            ["gate_proj", "up_proj", "down_proj"],
+        ),
+    ];
+    for (name, block, parts) in cases {
+        check_same(name, |mut tensors| {
+            let layers = 0..4;
+            for layer in layers {
+                let base = format!("model.layers.{layer}.{block}");
+                let mut stacks: [Vec<Tensor>; 3] = Default::default();
+                for expert in 0..8 {
+                    for (part, stack) in parts.iter().zip(&mut stacks) {
+                        let name = format!("{base}.experts.{expert}.{part}.weight");
+                        stack.extend(tensors.remove(&name));
+                    }
+                }
+                let [gate, up, down] = stacks;
+                if gate.is_empty() {
+                    continue;
+                }
+                let router = tensors.remove(&format!("{base}.gate.weight")).unwrap();
+                let [gate, up, down] = [gate, up, down].map(|s| Tensor::stack(&s, 0).unwrap());
+                let both = Tensor::cat(&[gate, up], 1).unwrap();
+                let base = format!("model.layers.{layer}.mlp");
+                tensors.insert(format!("{base}.gate.weight"), router);
+                tensors.insert(format!("{base}.experts.gate_up_proj"), both);
+                tensors.insert(format!("{base}.experts.down_proj"), down);
+            }
+            assert!(tensors.keys().any(|name| name.ends_with("gate_up_proj")));
+            tensors
+        });
+    }
+}
+
+#[test]
+fn a_gpt2_without_its_prefix_is_the_same_model() {
+    check_same("families/gpt2", |tensors| {
+        let bare = |name: String| name.strip_prefix("transformer.").unwrap().to_owned();
+        tensors.into_iter().map(|(k, v)| (bare(k), v)).collect()
+    });
+}
+
+#[test]
+fn the_text_half_of_a_model_that_sees_is_found_under_both_names() {
+    check_same("families/gemma3-vision", |tensors| {
+        let renamed = |name: String| match name.strip_prefix("model.language_model.") {
+            Some(rest) => format!("language_model.model.{rest}"),
+            None => match name.strip_prefix("language_model.model.") {
+                Some(rest) => format!("model.language_model.{rest}"),
+                None => name,
+            },
+        };
+        tensors.into_iter().map(|(k, v)| (renamed(k), v)).collect()
+    });
 }

@@ -1,18 +1,28 @@
-//! The decoder that every family is a setting of: embedding, layers of attention and gated feed-forward, norm, head.
-//! Mirrors `transformers` modeling_llama.py (LlamaForCausalLM) and modeling_qwen2.py, over ragged rows of many sequences.
+//! The decoder that every family is a setting of: embedding, layers of attention and feed-forward, norm, head; over ragged
+//! rows of many sequences. Which norms a layer has, what turns its queries and which feed-forward follows is its own data:
+//! nothing here asks for a family. Mirrors `transformers` modeling_llama.py, and the files named in `config::families`.
+
+mod attention;
+mod experts;
+mod feed_forward;
+mod load;
+mod projection;
 
 use candle_core::{DType, Device, Tensor};
-use chandler_nn::activation::Activation;
-use chandler_nn::attention::{AttentionConfig, Span, paged_attention};
+use chandler_nn::activation::soft_cap;
+use chandler_nn::attention::Span;
 use chandler_nn::embedding::Embedding;
 use chandler_nn::kv_cache::KvCache;
 use chandler_nn::linear::Linear;
-use chandler_nn::norm::RmsNorm;
+use chandler_nn::norm::Norm;
 use chandler_nn::rope::{Rope, Rotation};
-use chandler_nn::weights::{HostTensor, TensorSource};
+use chandler_nn::weights::TensorSource;
 
 use crate::config::DecoderConfig;
 use crate::error::Result;
+use attention::{At, Attention};
+use feed_forward::FeedForward;
+use load::Loader;
 
 /// Rows that go through the model together: every sequence's new tokens, one sequence after the other.
 pub struct Pass<'a> {
@@ -31,93 +41,90 @@ pub struct Pass<'a> {
 /// The model.
 pub struct Decoder {
     embedding: Embedding,
+    embedding_scale: Option<f64>,
+    /// The table of learned positions.
+    positions: Option<Embedding>,
     layers: Vec<Layer>,
-    norm: RmsNorm,
+    norm: Norm,
     head: Linear,
-    rope: Rope,
-    attention: AttentionConfig,
+    /// Whether the head's bytes are the embedding's.
+    tied: bool,
+    final_softcap: Option<f32>,
+    ropes: Vec<Rope>,
     device: Device,
 }
 
+/// Attention and feed-forward, with a norm on either side of each where the family has one.
 struct Layer {
-    input_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    post_attention_norm: RmsNorm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    activation: Activation,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    before_attention: Option<Norm>,
+    attention: Attention,
+    after_attention: Option<Norm>,
+    before_feed_forward: Option<Norm>,
+    feed_forward: FeedForward,
+    after_feed_forward: Option<Norm>,
 }
 
-/// Where in a pass a layer works.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    index: usize,
-    pass: &'a Pass<'a>,
-    rotation: &'a Rotation,
+/// The residual stream, and what the last block adds to it: kept apart so that a norm can do the addition on its way.
+struct Stream {
+    residual: Tensor,
+    update: Option<Tensor>,
 }
 
-/// Takes tensors by name and checks their shapes before anything is built from them.
-struct Loader<'a> {
-    source: &'a dyn TensorSource,
-    device: &'a Device,
-    dtype: DType,
-}
-
-impl Loader<'_> {
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<HostTensor> {
-        let tensor = self.source.tensor(name)?;
-        tensor.expect_shape(shape)?;
-        Ok(tensor)
+impl Stream {
+    /// The sum, and what the next block reads of it.
+    fn enter(self, norm: Option<&Norm>) -> Result<(Tensor, Tensor)> {
+        match (norm, self.update) {
+            (Some(norm), Some(update)) => Ok(norm.forward_residual(&update, &self.residual)?),
+            (Some(norm), None) => {
+                let normed = norm.forward(&self.residual)?;
+                Ok((self.residual, normed))
+            }
+            (None, Some(update)) => {
+                let sum = (update + self.residual)?;
+                Ok((sum.clone(), sum))
+            }
+            (None, None) => Ok((self.residual.clone(), self.residual)),
+        }
     }
 
-    fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
-        let bias = match bias {
-            true => Some(self.tensor(&format!("{name}.bias"), &[outputs])?),
-            false => None,
-        };
-        Ok(Linear::new(weight, bias, self.device, self.dtype)?)
-    }
-
-    fn norm(&self, name: &str, config: &DecoderConfig) -> Result<RmsNorm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[config.hidden_size])?;
-        Ok(RmsNorm::new(
-            weight,
-            config.norm_eps,
-            self.device,
-            self.dtype,
-        )?)
-    }
-
-    fn layer(&self, index: usize, config: &DecoderConfig) -> Result<Layer> {
-        let at = |name: &str| format!("model.layers.{index}.{name}");
-        let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
-        Ok(Layer {
-            input_norm: self.norm(&at("input_layernorm"), config)?,
-            query: self.linear(&at("self_attn.q_proj"), queries, hidden, config.qkv_bias)?,
-            key: self.linear(&at("self_attn.k_proj"), keys, hidden, config.qkv_bias)?,
-            value: self.linear(&at("self_attn.v_proj"), keys, hidden, config.qkv_bias)?,
-            output: self.linear(&at("self_attn.o_proj"), hidden, queries, config.output_bias)?,
-            post_attention_norm: self.norm(&at("post_attention_layernorm"), config)?,
-            gate: self.linear(&at("mlp.gate_proj"), ffn, hidden, config.mlp_bias)?,
-            up: self.linear(&at("mlp.up_proj"), ffn, hidden, config.mlp_bias)?,
-            down: self.linear(&at("mlp.down_proj"), hidden, ffn, config.mlp_bias)?,
-            activation: config.activation,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
+    /// The same of some rows.
+    fn rows(&self, rows: &Tensor) -> Result<Self> {
+        let update = self.update.as_ref();
+        Ok(Self {
+            residual: self.residual.index_select(rows, 0)?,
+            update: update.map(|u| u.index_select(rows, 0)).transpose()?,
         })
+    }
+}
+
+/// What a block adds to the stream, normed where the family does so.
+fn leave(norm: Option<&Norm>, update: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => Ok(norm.forward(&update)?),
+        None => Ok(update),
+    }
+}
+
+impl Layer {
+    fn forward(&self, stream: Stream, at: &At<'_>, cache: &mut KvCache) -> Result<Stream> {
+        let (residual, x) = stream.enter(self.before_attention.as_ref())?;
+        let attended = self.attention.forward(&x, at, cache)?;
+        let update = Some(leave(self.after_attention.as_ref(), attended)?);
+        let (residual, x) = Stream { residual, update }.enter(self.before_feed_forward.as_ref())?;
+        let fed = self.feed_forward.forward(&x)?;
+        let update = Some(leave(self.after_feed_forward.as_ref(), fed)?);
+        Ok(Stream { residual, update })
+    }
+
+    fn bytes(&self) -> usize {
+        let norms = [
+            &self.before_attention,
+            &self.after_attention,
+            &self.before_feed_forward,
+            &self.after_feed_forward,
+        ];
+        let norms: usize = norms.into_iter().flatten().map(Norm::bytes).sum();
+        norms + self.attention.bytes() + self.feed_forward.bytes()
     }
 }
 
@@ -132,42 +139,25 @@ impl Decoder {
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
-        let loader = Loader {
-            source,
-            device,
-            dtype,
-        };
-        let table = loader.tensor(
-            "model.embed_tokens.weight",
-            &[config.vocab_size, config.hidden_size],
-        )?;
-        let embedding = Embedding::new(table, device, dtype)?;
-        let layers = (0..config.layers)
-            .map(|index| loader.layer(index, config))
-            .collect::<Result<_>>()?;
-        let norm = loader.norm("model.norm", config)?;
-        // A checkpoint that says "tied" and carries a head all the same is tied in transformers, too.
-        let head = if config.tied {
-            embedding.tied_head()?
-        } else {
-            loader.linear("lm_head", config.vocab_size, config.hidden_size, false)?
-        };
-        Ok(Self {
-            embedding,
-            layers,
-            norm,
-            head,
-            rope: Rope::new(&config.rope, device)?,
-            attention: AttentionConfig::causal(config.head_dim),
-            device: device.clone(),
-        })
+        Loader::new(config, source, device, dtype).decoder()
+    }
+
+    /// The dtype in which a checkpoint has its embedding, and so its weights.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn stored_dtype(config: &DecoderConfig, source: &dyn TensorSource) -> Result<DType> {
+        // Which device and dtype it is for makes no difference to a name.
+        let loader = Loader::new(config, source, &Device::Cpu, DType::F32);
+        Ok(source.tensor(&loader.embedding_name())?.dtype())
     }
 
     /// Bytes of the weights, each counted once.
-    pub fn bytes(&self, config: &DecoderConfig) -> usize {
+    pub fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
-        let head = if config.tied { 0 } else { self.head.bytes() };
-        self.embedding.bytes() + layers + self.norm.bytes() + head
+        let positions = self.positions.as_ref().map_or(0, Embedding::bytes);
+        let head = if self.tied { 0 } else { self.head.bytes() };
+        self.embedding.bytes() + positions + layers + self.norm.bytes() + head
     }
 
     /// Logits [wanted rows, vocab_size] after all rows have gone through; their keys and values are in the cache then.
@@ -175,95 +165,40 @@ impl Decoder {
     /// # Errors
     /// What the device says; running out of memory above all.
     pub fn forward(&self, pass: &Pass<'_>, cache: &mut KvCache) -> Result<Option<Tensor>> {
-        let rotation = self.rope.rotation(pass.positions)?;
-        let mut residual = self.embedding.forward(pass.tokens)?;
-        let mut update: Option<Tensor> = None;
+        let rotations = self.ropes.iter().map(|rope| rope.rotation(pass.positions));
+        let rotations = rotations.collect::<Result<Vec<Rotation>, _>>()?;
+        let mut stream = Stream {
+            residual: self.embed(pass)?,
+            update: None,
+        };
         for (index, layer) in self.layers.iter().enumerate() {
-            let (sum, normed) = add_norm(&layer.input_norm, update, residual)?;
-            let attended = layer.attend(
-                &normed,
-                &At {
-                    index,
-                    pass,
-                    rotation: &rotation,
-                },
-                &self.attention,
-                cache,
-            )?;
-            let (sum, normed) = layer
-                .post_attention_norm
-                .forward_residual(&attended, &sum)?;
-            update = Some(layer.feed_forward(&normed)?);
-            residual = sum;
+            let at = At {
+                index,
+                pass,
+                rotations: &rotations,
+            };
+            stream = layer.forward(stream, &at, cache)?;
         }
         if pass.wanted.is_empty() {
             return Ok(None);
         }
         let wanted = Tensor::new(pass.wanted, &self.device)?;
-        let residual = residual.index_select(&wanted, 0)?;
-        let update = update.map(|u| u.index_select(&wanted, 0)).transpose()?;
-        let (_, normed) = add_norm(&self.norm, update, residual)?;
-        Ok(Some(self.head.forward(&normed)?))
+        let (_, normed) = stream.rows(&wanted)?.enter(Some(&self.norm))?;
+        let logits = self.head.forward(&normed)?;
+        Ok(Some(match self.final_softcap {
+            Some(cap) => soft_cap(&logits, cap)?,
+            None => logits,
+        }))
     }
-}
 
-/// The residual stream with the last layer's update, and its norm.
-fn add_norm(norm: &RmsNorm, update: Option<Tensor>, residual: Tensor) -> Result<(Tensor, Tensor)> {
-    match update {
-        Some(update) => Ok(norm.forward_residual(&update, &residual)?),
-        None => {
-            let normed = norm.forward(&residual)?;
-            Ok((residual, normed))
+    fn embed(&self, pass: &Pass<'_>) -> Result<Tensor> {
+        let mut x = self.embedding.forward(pass.tokens)?;
+        if let Some(scale) = self.embedding_scale {
+            x = (x * scale)?;
         }
-    }
-}
-
-impl Layer {
-    fn bytes(&self) -> usize {
-        let linears = [
-            &self.query,
-            &self.key,
-            &self.value,
-            &self.output,
-            &self.gate,
-            &self.up,
-            &self.down,
-        ];
-        linears.iter().map(|linear| linear.bytes()).sum::<usize>()
-            + self.input_norm.bytes()
-            + self.post_attention_norm.bytes()
-    }
-
-    fn attend(
-        &self,
-        x: &Tensor,
-        at: &At<'_>,
-        attention: &AttentionConfig,
-        cache: &mut KvCache,
-    ) -> Result<Tensor> {
-        let At {
-            index,
-            pass,
-            rotation,
-        } = *at;
-        let rows = pass.tokens.len();
-        let projected = Linear::forward_many(&[&self.query, &self.key, &self.value], x)?;
-        let [query, key, value] = projected.as_slice() else {
-            return Err(candle_core::Error::msg("three projections give three tensors").into());
-        };
-        let query = rotation.apply(&query.reshape((rows, self.heads, self.head_dim))?)?;
-        let key = rotation.apply(&key.reshape((rows, self.kv_heads, self.head_dim))?)?;
-        let value = value.reshape((rows, self.kv_heads, self.head_dim))?;
-        cache.write(index, &key, &value, pass.slots)?;
-        let attended = paged_attention(&query, cache, index, pass.spans, attention)?;
-        Ok(self.output.forward(&attended)?)
-    }
-
-    fn feed_forward(&self, x: &Tensor) -> Result<Tensor> {
-        let both = Linear::forward_many(&[&self.gate, &self.up], x)?;
-        let [gate, up] = both.as_slice() else {
-            return Err(candle_core::Error::msg("two projections give two tensors").into());
-        };
-        Ok(self.down.forward(&self.activation.gated(gate, up)?)?)
+        match &self.positions {
+            Some(table) => Ok((x + table.forward(pass.positions)?)?),
+            None => Ok(x),
+        }
     }
 }
