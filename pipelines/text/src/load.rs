@@ -78,20 +78,13 @@ impl TextPipeline {
             files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
         let decoder = built?;
         warn_of_stray_tokens(&tokenizer, &config);
-        let window = config.max_position;
         tell_of_longer_context(&config);
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
-        let shape = cache_shape(
-            &config,
-            &options.limits,
-            window,
-            options.cache_bytes,
-            cache_dtype,
-        )?;
+        let shape = cache_shape(&config, &options.limits, options.cache_bytes, cache_dtype)?;
         let info = ModelInfo {
             task: Task::TextGeneration,
             architecture: config.architecture.clone(),
-            context_length: window,
+            context_length: config.max_position,
             vocab_size: config.vocab_size,
             parameters: parameters(weights.as_ref()),
             device: describe(&device),
@@ -168,7 +161,6 @@ fn tell_of_longer_context(config: &DecoderConfig) {
 fn cache_shape(
     config: &DecoderConfig,
     limits: &BatchLimits,
-    window: usize,
     budget: Option<u64>,
     dtype: DType,
 ) -> Result<CacheShape> {
@@ -181,7 +173,7 @@ fn cache_shape(
     };
     let affordable = budget.unwrap_or(DEFAULT_CACHE_BYTES) / one.bytes(dtype).max(1) as u64;
     // Why two more: a request's last block may be partly empty, and a fork copies one.
-    let usable = (window.div_ceil(BLOCK_SIZE) + 2).saturating_mul(limits.max_rows);
+    let usable = (config.max_position.div_ceil(BLOCK_SIZE) + 2).saturating_mul(limits.max_rows);
     let blocks = usable.min(usize::try_from(affordable).unwrap_or(usize::MAX));
     if blocks < 4 {
         return Err(TextError::config(

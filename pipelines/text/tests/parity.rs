@@ -127,11 +127,21 @@ impl Model {
     }
 
     fn open(dir: &Path, context: Option<usize>) -> Self {
+        Self::build(dir, context, false)
+    }
+
+    /// In candle operations throughout, as on a device that has no kernels of ours.
+    fn plain(dir: &Path, context: Option<usize>) -> Self {
+        Self::build(dir, context, true)
+    }
+
+    fn build(dir: &Path, context: Option<usize>, plain: bool) -> Self {
         let snapshot = Snapshot::dir(dir).unwrap();
         let config = DecoderConfig::from_snapshot(&snapshot).unwrap();
         let config = config.for_context(context).unwrap();
         let weights = snapshot.weights().unwrap();
-        let decoder = Decoder::load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
+        let load = [Decoder::load, Decoder::load_plain][usize::from(plain)];
+        let decoder = load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
         let shape = CacheShape {
             layers: config.layers.len(),
             blocks: 100,
@@ -140,7 +150,12 @@ impl Model {
             head_dim: config.head_dim,
         };
         Self {
-            cache: KvCache::new(shape, &Device::Cpu, DType::F32).unwrap(),
+            cache: [KvCache::new, KvCache::plain][usize::from(plain)](
+                shape,
+                &Device::Cpu,
+                DType::F32,
+            )
+            .unwrap(),
             pool: BlockPool::new(shape.blocks, shape.block_size).unwrap(),
             config,
             decoder,
@@ -249,11 +264,20 @@ fn prefill_and_decode_agree_with_transformers_alone() {
 
 #[test]
 fn prefill_and_decode_agree_with_transformers_in_a_batch_of_mixed_lengths() {
+    check_batches(Model::open);
+}
+
+#[test]
+fn prefill_and_decode_agree_with_transformers_in_candle_operations() {
+    check_batches(Model::plain);
+}
+
+fn check_batches(open: impl Fn(&Path, Option<usize>) -> Model) {
     for name in all() {
         for context in contexts(name) {
             let (mut prompts, _) = expected(name);
             prompts.retain(|prompt| answers(name, *context, prompt));
-            let mut model = Model::open(&fixture(name), *context);
+            let mut model = open(&fixture(name), *context);
             let mut sequences: Vec<Sequence> =
                 prompts.iter().map(|p| Model::sequence(&p.ids)).collect();
             let mut take: Vec<usize> = prompts.iter().map(|p| p.ids.len()).collect();

@@ -183,12 +183,6 @@ impl Raw {
     fn settle(mut self, family: &'static Family) -> Result<DecoderConfig> {
         let hidden_size = between("hidden_size", self.hidden_size, MOST_WIDTH)?;
         let heads = self.heads(hidden_size)?;
-        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
-            return Err(TextError::config(
-                field("rms_norm_eps"),
-                format!("{} is not between 0 and 1", self.rms_norm_eps),
-            ));
-        }
         let max_position = between(
             "max_position_embeddings",
             self.max_position_embeddings,
@@ -217,7 +211,7 @@ impl Raw {
                 .map_err(|error| TextError::config(field("hidden_act"), format!("{error}")))?,
             norm: NormConfig {
                 kind: family.norm,
-                eps: self.rms_norm_eps,
+                eps: self.norm_eps()?,
             },
             query_key_norm: family.query_key_norm,
             learned_positions: family.names.positions.map(|_| max_position),
@@ -263,6 +257,16 @@ impl Raw {
             queries,
             keys,
         })
+    }
+
+    fn norm_eps(&self) -> Result<f64> {
+        if self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0 {
+            return Ok(self.rms_norm_eps);
+        }
+        Err(TextError::config(
+            field("rms_norm_eps"),
+            format!("{} is not between 0 and 1", self.rms_norm_eps),
+        ))
     }
 
     /// Outputs of a feed-forward layer that is no expert; a plain one is four times as wide as the model if nothing is said.

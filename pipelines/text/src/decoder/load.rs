@@ -29,6 +29,8 @@ pub(super) struct Loader<'a> {
     dtype: DType,
     /// What the names in this checkpoint begin with.
     prefix: &'static str,
+    /// Whether layers are candle tensors on the CPU, too.
+    plain: bool,
 }
 
 /// What linear layers of one input are read as.
@@ -57,6 +59,15 @@ impl<'a> Loader<'a> {
             device,
             dtype,
             prefix: prefix.copied().unwrap_or_default(),
+            plain: false,
+        }
+    }
+
+    /// The same in candle tensors on any device.
+    pub(super) fn plain(self) -> Self {
+        Self {
+            plain: true,
+            ..self
         }
     }
 
@@ -70,7 +81,7 @@ impl<'a> Loader<'a> {
             &self.embedding_name(),
             &[config.vocab_size, config.hidden_size],
         )?;
-        let embedding = Embedding::new(table, self.device, self.dtype)?;
+        let embedding = self.embedding(table)?;
         let positions = self.positions()?;
         let layers = config.layers.iter().enumerate();
         let layers = layers
@@ -96,6 +107,7 @@ impl<'a> Loader<'a> {
             head,
             tied: config.tied,
             final_softcap: config.final_softcap,
+            plain: self.plain,
             ropes: ropes.collect::<Result<_, _>>()?,
             device: self.device.clone(),
         })
@@ -114,7 +126,7 @@ impl<'a> Loader<'a> {
         };
         let name = format!("{}{name}.weight", self.prefix);
         let table = self.tensor(&name, &[rows, config.hidden_size])?;
-        Ok(Some(Embedding::new(table, self.device, self.dtype)?))
+        Ok(Some(self.embedding(table)?))
     }
 
     fn head(&self) -> Result<Linear> {
@@ -123,8 +135,7 @@ impl<'a> Loader<'a> {
         let name = heads.iter().find(there).or(heads.first());
         let name = format!("{}.weight", name.copied().unwrap_or_default());
         let shape = [self.config.vocab_size, self.config.hidden_size];
-        let weight = self.tensor(&name, &shape)?;
-        Ok(Linear::new(weight, None, self.device, self.dtype)?)
+        self.linear(self.tensor(&name, &shape)?, None)
     }
 
     fn layer(&self, index: usize, layer: &LayerConfig) -> Result<Layer> {
@@ -249,7 +260,7 @@ impl<'a> Loader<'a> {
                 .collect::<Result<_>>()?,
         };
         Ok(Experts {
-            router: Linear::new(weight, None, self.device, self.dtype)?,
+            router: self.linear(weight, None)?,
             experts,
             per_token: config.per_token,
             normalised: config.normalised,
@@ -263,7 +274,7 @@ impl<'a> Loader<'a> {
         let [gate, up, down] = *EXPERT_PARTS.iter().find(there).unwrap_or(first);
         let hidden = self.config.hidden_size;
         let weight = |part: &str, shape: &[usize]| {
-            self.plain(self.tensor(&format!("{base}{part}.weight"), shape)?)
+            self.linear(self.tensor(&format!("{base}{part}.weight"), shape)?, None)
         };
         Ok(Gated {
             gate: weight(gate, &[config.width, hidden])?,
@@ -284,9 +295,9 @@ impl<'a> Loader<'a> {
             .map(|expert| {
                 let both = up.at(expert)?;
                 Ok(Gated {
-                    gate: self.plain(both.rows(0, width)?)?,
-                    up: self.plain(both.rows(width, width)?)?,
-                    down: self.plain(down.at(expert)?)?,
+                    gate: self.linear(both.rows(0, width)?, None)?,
+                    up: self.linear(both.rows(width, width)?, None)?,
+                    down: self.linear(down.at(expert)?, None)?,
                     activation: self.config.activation,
                 })
             })
@@ -303,13 +314,29 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    fn plain(&self, weight: HostTensor) -> Result<Linear> {
-        Ok(Linear::new(weight, None, self.device, self.dtype)?)
+    fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
+        let make = match self.plain {
+            true => Linear::plain,
+            false => Linear::new,
+        };
+        Ok(make(weight, bias, self.device, self.dtype)?)
+    }
+
+    fn embedding(&self, table: HostTensor) -> Result<Embedding> {
+        let make = match self.plain {
+            true => Embedding::plain,
+            false => Embedding::new,
+        };
+        Ok(make(table, self.device, self.dtype)?)
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm> {
         let weight = self.tensor(&format!("{name}.weight"), &[width])?;
-        let norm = Norm::new(self.config.norm, weight, self.device, self.dtype)?;
+        let make = match self.plain {
+            true => Norm::plain,
+            false => Norm::new,
+        };
+        let norm = make(self.config.norm, weight, self.device, self.dtype)?;
         match self.config.norm.kind {
             NormKind::Layer => Ok(norm.with_bias(self.tensor(&format!("{name}.bias"), &[width])?)?),
             NormKind::Rms | NormKind::RmsUnitOffset => Ok(norm),
@@ -322,7 +349,7 @@ impl<'a> Loader<'a> {
             Packing::Apart(names) => {
                 let layers = names.iter().zip(wanted.outputs).map(|(name, outputs)| {
                     let (weight, bias) = self.matrix(&format!("{base}{name}"), *outputs, wanted)?;
-                    Ok(Linear::new(weight, bias, self.device, self.dtype)?)
+                    self.linear(weight, bias)
                 });
                 layers.collect::<Result<Vec<_>>>()?
             }
@@ -334,12 +361,7 @@ impl<'a> Loader<'a> {
                     let rows = weight.rows(start, *outputs)?;
                     let bias = bias.as_ref().map(|bias| bias.rows(start, *outputs));
                     start += outputs;
-                    Ok(Linear::new(
-                        rows,
-                        bias.transpose()?,
-                        self.device,
-                        self.dtype,
-                    )?)
+                    self.linear(rows, bias.transpose()?)
                 });
                 layers.collect::<Result<Vec<_>>>()?
             }

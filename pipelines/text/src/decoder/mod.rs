@@ -51,6 +51,8 @@ pub struct Decoder {
     tied: bool,
     final_softcap: Option<f32>,
     ropes: Vec<Rope>,
+    /// Whether it was built of candle tensors where kernels could do it.
+    plain: bool,
     device: Device,
 }
 
@@ -142,6 +144,20 @@ impl Decoder {
         Loader::new(config, source, device, dtype).decoder()
     }
 
+    /// The same model in candle operations, on any device: what [`load`](Self::load) builds off the CPU. For a cache made with
+    /// [`KvCache::plain`]. It is here so that what other devices compute can be held against references on the CPU.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_plain(
+        config: &DecoderConfig,
+        source: &dyn TensorSource,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        Loader::new(config, source, device, dtype).plain().decoder()
+    }
+
     /// The dtype in which a checkpoint has its embedding, and so its weights.
     ///
     /// # Errors
@@ -165,7 +181,10 @@ impl Decoder {
     /// # Errors
     /// What the device says; running out of memory above all.
     pub fn forward(&self, pass: &Pass<'_>, cache: &mut KvCache) -> Result<Option<Tensor>> {
-        let rotations = self.ropes.iter().map(|rope| rope.rotation(pass.positions));
+        let rotations = self.ropes.iter().map(|rope| match self.plain {
+            true => rope.plain_rotation(pass.positions),
+            false => rope.rotation(pass.positions),
+        });
         let rotations = rotations.collect::<Result<Vec<Rotation>, _>>()?;
         let mut stream = Stream {
             residual: self.embed(pass)?,
