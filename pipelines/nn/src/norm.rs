@@ -87,6 +87,11 @@ impl Norm {
         dtype: DType,
     ) -> Result<Self> {
         let width = width(&weight)?;
+        // A half dtype that holds a small weight well holds 1 + that weight badly; Gemma multiplies in f32, too.
+        let dtype = match config.kind {
+            NormKind::RmsUnitOffset => DType::F32,
+            NormKind::Rms | NormKind::Layer => dtype,
+        };
         let weight = Tensor::from_vec(numbers(config, &weight)?, width, device)?.to_dtype(dtype)?;
         Ok(Self::over(config, width, Weight::Plain(weight)))
     }
@@ -209,15 +214,16 @@ impl Norm {
         let Weight::Plain(weight) = &self.weight else {
             return Err(input("a norm that is not in candle tensors".to_owned()));
         };
-        let x = x.contiguous()?;
+        let dtype = x.dtype();
+        let x = x.to_dtype(weight.dtype())?.contiguous()?;
         if !self.centred {
-            return Ok(candle_nn::ops::rms_norm(&x, weight, self.eps)?);
+            return Ok(candle_nn::ops::rms_norm(&x, weight, self.eps)?.to_dtype(dtype)?);
         }
         let bias = match &self.bias {
             Some(Weight::Plain(bias)) => bias.clone(),
             _ => weight.zeros_like()?,
         };
-        Ok(candle_nn::ops::layer_norm(&x, weight, &bias, self.eps)?)
+        Ok(candle_nn::ops::layer_norm(&x, weight, &bias, self.eps)?.to_dtype(dtype)?)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {

@@ -231,6 +231,22 @@ fn a_unit_offset_is_one_more_than_the_weight() {
 }
 
 #[test]
+fn a_unit_offset_keeps_its_small_weights_in_a_half_dtype() {
+    // 1 + 0.001 is 1 in bf16 and 1.001 in f32; every number of x is 1, and so is its root mean square.
+    let weight = HostTensor::from_bytes("w", DType::F32, vec![8], 0.001f32.to_le_bytes().repeat(8));
+    let norm = Norm::plain(
+        norm_config(NormKind::RmsUnitOffset),
+        weight.unwrap(),
+        &CPU,
+        DType::BF16,
+    );
+    let x = Tensor::ones((1, 8), DType::F16, &CPU).unwrap();
+    let normed = norm.unwrap().forward(&x).unwrap();
+    assert_eq!(normed.dtype(), DType::F16);
+    assert!((numbers(&normed)[0] - 1.001).abs() < 5e-4);
+}
+
+#[test]
 fn a_soft_cap_is_what_candle_makes_of_it() {
     let x = (tensor(&[7, 101], 13) * 90.0).unwrap();
     let expected = ((&x / 30.0).unwrap().tanh().unwrap() * 30.0).unwrap();
