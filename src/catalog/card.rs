@@ -95,7 +95,7 @@ pub enum Origin<'a> {
     Hub(&'a str),
 }
 
-/// The dimensions of a decoder-only transformer of the Llama family, with config.json's names.
+/// The dimensions of a decoder-only transformer with gated feed-forward layers, by config.json's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -118,6 +118,12 @@ pub struct Shape {
     /// Biases on the query, key and value projections.
     #[serde(default)]
     pub qkv_bias: bool,
+    /// Weights of a layer's norms together, where they are more than the two of `hidden` that Llama has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norms: Option<u64>,
+    /// Experts of a layer, each with a feed-forward layer of `intermediate`, chosen by a router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<u64>,
 }
 
 impl Shape {
@@ -126,8 +132,9 @@ impl Shape {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let attention = self.hidden * (q + 2 * kv) + q * self.hidden;
         let biases = if self.qkv_bias { q + 2 * kv } else { 0 };
-        let feed_forward = 3 * self.hidden * self.intermediate;
-        let norms = 2 * self.hidden;
+        let router = self.experts.unwrap_or(0) * self.hidden;
+        let feed_forward = 3 * self.hidden * self.intermediate * self.experts.unwrap_or(1) + router;
+        let norms = self.norms.unwrap_or(2 * self.hidden);
         let embeddings = self.vocab * self.hidden * if self.tied { 1 } else { 2 };
         self.layers * (attention + biases + feed_forward + norms) + embeddings + self.hidden
     }
@@ -219,8 +226,17 @@ mod tests {
             intermediate: 14_336,
             tied: false,
             qkv_bias: false,
+            norms: None,
+            experts: None,
         };
         assert_eq!(llama.parameters(), 8_030_261_248);
+        // Mixtral 8x7B: 46,702,792,704.
+        let mixtral = Shape {
+            vocab: 32_000,
+            experts: Some(8),
+            ..llama
+        };
+        assert_eq!(mixtral.parameters(), 46_702_792_704);
         let qwen = Shape {
             vocab: 151_936,
             hidden: 896,
@@ -231,6 +247,8 @@ mod tests {
             intermediate: 4864,
             tied: true,
             qkv_bias: true,
+            norms: None,
+            experts: None,
         };
         assert_eq!(qwen.parameters(), 494_032_768);
         assert_eq!(qwen.cache_elements_per_token(), 2 * 24 * 2 * 64);
