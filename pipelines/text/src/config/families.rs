@@ -80,6 +80,9 @@ pub(crate) struct LayerNames {
     /// Query, key and value.
     pub(crate) query_key_value: Packing,
     pub(crate) output: &'static str,
+    /// The norms of queries and keys, for the families that have them.
+    pub(crate) query_norm: &'static str,
+    pub(crate) key_norm: &'static str,
     /// Gate and up, or up alone.
     pub(crate) up: Packing,
     pub(crate) down: &'static str,
@@ -127,6 +130,8 @@ const LLAMA_NAMES: Names = Names {
             "self_attn.v_proj",
         ]),
         output: "self_attn.o_proj",
+        query_norm: "self_attn.q_norm",
+        key_norm: "self_attn.k_norm",
         up: Packing::Apart(&["mlp.gate_proj", "mlp.up_proj"]),
         down: "mlp.down_proj",
         transposed: false,
@@ -258,6 +263,7 @@ const GPT2: Family = Family {
             up: Packing::Apart(&["mlp.c_fc"]),
             down: "mlp.c_proj",
             transposed: true,
+            ..LLAMA_NAMES.layer
         },
     },
     ..LLAMA

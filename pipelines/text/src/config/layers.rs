@@ -309,6 +309,7 @@ impl Reader<'_> {
             max_position: self.max_position,
             trained: raw.original_max_position_embeddings,
             long,
+            rotary_dim,
         };
         Ok(RopeConfig {
             head_dim,

@@ -39,6 +39,8 @@ pub(super) struct Lengths {
     pub(super) trained: Option<usize>,
     /// Whether more than the trained length is served.
     pub(super) long: bool,
+    /// Numbers of a head that are rotated.
+    pub(super) rotary_dim: usize,
 }
 
 impl Rope {
@@ -151,6 +153,13 @@ impl Rope {
         let factors = factors.clone().ok_or_else(|| {
             TextError::config(field(name), "rope type longrope needs it".to_owned())
         })?;
+        if 2 * factors.len() != lengths.rotary_dim {
+            let (found, pairs) = (factors.len(), lengths.rotary_dim / 2);
+            return Err(TextError::config(
+                field(name),
+                format!("{found} factors for {pairs} pairs of a head that are rotated"),
+            ));
+        }
         let whole = lengths.max_position as f64 / original_max_position as f64;
         Ok(RopeScaling::LongRope {
             factors,

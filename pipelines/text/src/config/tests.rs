@@ -267,4 +267,12 @@ fn a_longrope_model_serves_its_trained_length_until_more_is_asked_for() {
         text.contains("max_model_len") && text.contains("128"),
         "{text}"
     );
+    let text = complaint(|c| {
+        c["architectures"] = json!(["Phi3ForCausalLM"]);
+        c["rope_scaling"] = json!({"type": "su", "short_factor": [1.0], "long_factor": [2.0, 4.0]});
+    });
+    assert!(
+        text.contains("short_factor: 1 factors for 2 pairs"),
+        "{text}"
+    );
 }

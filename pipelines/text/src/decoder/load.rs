@@ -98,7 +98,7 @@ impl<'a> Loader<'a> {
         Ok(Decoder {
             embedding_scale: config
                 .embedding_scale
-                .map(|scale| self.rounded(scale))
+                .map(|scale| rounded(scale, self.dtype))
                 .transpose()?,
             embedding,
             positions,
@@ -111,12 +111,6 @@ impl<'a> Loader<'a> {
             ropes: ropes.collect::<Result<_, _>>()?,
             device: self.device.clone(),
         })
-    }
-
-    /// As transformers rounds √hidden_size: to the dtype of the embedding that it multiplies.
-    fn rounded(&self, scale: f64) -> Result<f64> {
-        let scale = Tensor::new(scale as f32, &Device::Cpu)?.to_dtype(self.dtype)?;
-        Ok(scale.to_dtype(DType::F64)?.to_scalar()?)
     }
 
     fn positions(&self) -> Result<Option<Embedding>> {
@@ -180,8 +174,8 @@ impl<'a> Loader<'a> {
             };
             Ok::<_, TextError>(QueryKeyNorms {
                 over,
-                query: self.norm(&format!("{base}self_attn.q_norm"), of_queries)?,
-                key: self.norm(&format!("{base}self_attn.k_norm"), of_keys)?,
+                query: self.norm(&format!("{base}{}", self.names().query_norm), of_queries)?,
+                key: self.norm(&format!("{base}{}", self.names().key_norm), of_keys)?,
             })
         });
         Ok(Attention {
@@ -390,5 +384,24 @@ impl<'a> Loader<'a> {
             false => None,
         };
         Ok((weight, bias))
+    }
+}
+
+/// As transformers rounds √hidden_size: to the dtype of the embedding that it multiplies.
+fn rounded(scale: f64, dtype: DType) -> Result<f64> {
+    let scale = Tensor::new(scale as f32, &Device::Cpu)?.to_dtype(dtype)?;
+    Ok(scale.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedding_scale_is_rounded_to_the_dtype_of_the_embedding() {
+        // modeling_gemma2.py has this example in a comment.
+        let of = |dtype| rounded(3072f64.sqrt(), dtype).unwrap();
+        assert_eq!(of(DType::BF16), 55.5);
+        assert!((of(DType::F32) - 55.4256).abs() < 1e-4);
     }
 }
