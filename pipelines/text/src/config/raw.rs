@@ -71,6 +71,19 @@ pub(super) fn read(written: Map<String, Value>) -> Result<DecoderConfig> {
     let raw: Raw = serde_json::from_value(Value::Object(merged))
         .map_err(|error| TextError::config("config.json", format!("{error}")))?;
     raw.settle(family)
+        .map_err(|error| in_its_words(error, family))
+}
+
+/// An error about a field, by the name that the family gives it.
+fn in_its_words(error: TextError, family: &Family) -> TextError {
+    match error {
+        TextError::Config { field: at, message } => {
+            let renamed = family.renamed.iter().find(|(_, ours)| at == field(ours));
+            let at = renamed.map_or(at, |(theirs, _)| field(theirs));
+            TextError::Config { field: at, message }
+        }
+        other => other,
+    }
 }
 
 fn family(written: &Map<String, Value>) -> Result<&'static Family> {

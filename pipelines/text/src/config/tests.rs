@@ -276,3 +276,28 @@ fn a_longrope_model_serves_its_trained_length_until_more_is_asked_for() {
         "{text}"
     );
 }
+
+#[test]
+fn an_error_names_a_field_as_its_family_does() {
+    let gpt2 = |name: &str, value: Value| {
+        let written = json!({"architectures": ["GPT2LMHeadModel"], name: value});
+        raw::read(written.as_object().unwrap().clone())
+    };
+    let config = gpt2("n_inner", Value::Null).unwrap();
+    assert_eq!(
+        config.layers[0].feed_forward,
+        FeedForwardConfig::Plain { width: 4 * 768 }
+    );
+    assert_eq!(
+        (config.learned_positions, config.ropes.len()),
+        (Some(1024), 0)
+    );
+    for (name, value) in [
+        ("n_embd", json!(0)),
+        ("n_layer", json!(1u64 << 40)),
+        ("layer_norm_epsilon", json!(2.0)),
+    ] {
+        let text = gpt2(name, value).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("config.json: {name}")), "{text}");
+    }
+}
