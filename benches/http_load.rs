@@ -2,7 +2,7 @@
 //! `cargo bench --bench http_load -- MODEL [--clients N] [--requests N]` prints requests and tokens per second, and how
 //! long clients waited for their first token (p50, p99). Apart from `generation`, which knows no HTTP and no queue.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Why: a benchmark may stop at the first surprise.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
