@@ -52,6 +52,20 @@ pub enum NnError {
         /// The bytes that were there.
         found: usize,
     },
+    /// A quantised tensor whose rows are no whole blocks.
+    #[error(
+        "tensor `{name}` of {kind} has rows of {columns} numbers; a multiple of {block} is wanted"
+    )]
+    Blocks {
+        /// The tensor's name.
+        name: String,
+        /// The block format.
+        kind: &'static str,
+        /// Numbers in a row.
+        columns: usize,
+        /// Numbers in a block.
+        block: usize,
+    },
     /// Rows that a tensor does not have.
     #[error("tensor `{name}` has {have} rows, and {len} from row {start} were asked for")]
     Rows {

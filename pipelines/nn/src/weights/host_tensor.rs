@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use memmap2::Mmap;
 
-use super::convert;
+use super::quantized::{QuantType, StoredType};
+use super::{convert, dequantize};
 use crate::error::{NnError, Result};
 
 /// Checkpoints are little-endian, and bytes are handed to candle as they are.
@@ -38,62 +39,76 @@ impl Backing {
     }
 }
 
-/// One tensor as it lies in the checkpoint, on the host: dtype, shape and bytes (of a mapped file, static or owned).
-/// Cheap to clone: the bytes are shared.
+/// One tensor as it lies in the checkpoint, on the host: dtype or block format, shape and bytes (of a mapped file, static or
+/// owned). Cheap to clone: the bytes are shared.
 #[derive(Clone)]
 pub struct HostTensor {
     name: Arc<str>,
-    dtype: DType,
+    stored: StoredType,
     shape: Arc<[usize]>,
     backing: Backing,
-    /// Inside `backing`; exactly as long as shape × dtype says. Both are checked by every constructor.
+    /// Inside `backing`; exactly as long as `stored` needs for the shape. Both are checked by every constructor.
     range: Range<usize>,
 }
 
 impl HostTensor {
-    /// A tensor over a range of shared bytes.
+    /// A tensor over a range of shared bytes, in a plain dtype or a block format.
     ///
     /// # Errors
-    /// [`NnError::TensorBytes`] when the range is not inside the backing or not what shape and dtype need.
+    /// [`NnError::TensorBytes`] when the range is not inside the backing or not what shape and dtype need,
+    /// [`NnError::Blocks`] when the rows of a block format are no whole blocks.
     pub(super) fn over(
         name: impl Into<Arc<str>>,
-        dtype: DType,
+        stored: impl Into<StoredType>,
         shape: impl Into<Arc<[usize]>>,
         backing: Backing,
         range: Range<usize>,
     ) -> Result<Self> {
-        let (name, shape) = (name.into(), shape.into());
+        let (name, stored, shape) = (name.into(), stored.into(), shape.into());
+        if let StoredType::Quant(kind) = stored {
+            // A scalar is a row of one.
+            let columns = shape.last().copied().unwrap_or(1);
+            if kind.byte_len(columns).is_none() {
+                return Err(NnError::Blocks {
+                    name: name.to_string(),
+                    kind: kind.name(),
+                    columns,
+                    block: kind.block_len(),
+                });
+            }
+        }
         let found = backing.bytes().get(range.clone()).map_or(0, <[u8]>::len);
-        if byte_len(dtype, &shape) != Some(found) {
+        if stored.byte_len(&shape) != Some(found) {
             return Err(NnError::TensorBytes {
                 name: name.to_string(),
-                dtype: dtype.as_str().to_owned(),
+                dtype: stored.name().to_owned(),
                 shape: shape.to_vec(),
                 found,
             });
         }
         Ok(Self {
             name,
-            dtype,
+            stored,
             shape,
             backing,
             range,
         })
     }
 
-    /// A tensor over bytes of its own, little-endian and row-major.
+    /// A tensor over bytes of its own, little-endian and row-major, in a plain dtype or a block format.
     ///
     /// # Errors
-    /// [`NnError::TensorBytes`] when `bytes` is not as long as shape and dtype say.
+    /// [`NnError::TensorBytes`] when `bytes` is not as long as shape and dtype say, [`NnError::Blocks`] when the rows of a
+    /// block format are no whole blocks.
     pub fn from_bytes(
         name: impl Into<String>,
-        dtype: DType,
+        stored: impl Into<StoredType>,
         shape: Vec<usize>,
         bytes: Vec<u8>,
     ) -> Result<Self> {
         let range = 0..bytes.len();
         let backing = Backing::Owned(Arc::new(bytes));
-        Self::over(name.into(), dtype, shape, backing, range)
+        Self::over(name.into(), stored, shape, backing, range)
     }
 
     /// The name in the checkpoint, as in `model.layers.0.self_attn.q_proj.weight`.
@@ -101,9 +116,25 @@ impl HostTensor {
         &self.name
     }
 
-    /// The dtype of [`bytes`](Self::bytes).
+    /// How the numbers lie in [`bytes`](Self::bytes).
+    pub fn stored(&self) -> StoredType {
+        self.stored
+    }
+
+    /// The block format, when it has one.
+    pub fn quantized(&self) -> Option<QuantType> {
+        match self.stored {
+            StoredType::Plain(_) => None,
+            StoredType::Quant(kind) => Some(kind),
+        }
+    }
+
+    /// The dtype of the numbers; of a block format f32, which all its numbers are dequantised to, by definition.
     pub fn dtype(&self) -> DType {
-        self.dtype
+        match self.stored {
+            StoredType::Plain(dtype) => dtype,
+            StoredType::Quant(_) => DType::F32,
+        }
     }
 
     /// The shape, row-major; empty for a scalar.
@@ -116,7 +147,7 @@ impl HostTensor {
         self.shape.iter().product()
     }
 
-    /// The bytes, little-endian and row-major. They may be unaligned for the dtype: a checkpoint promises nothing.
+    /// The bytes, little-endian and row-major, as [`stored`](Self::stored) says. They may be unaligned for the dtype: a checkpoint promises nothing.
     pub fn bytes(&self) -> &[u8] {
         // The constructors have checked the range; an empty slice is unreachable and better than a panic.
         self.backing.bytes().get(self.range.clone()).unwrap_or(&[])
@@ -128,19 +159,23 @@ impl HostTensor {
     }
 
     /// A tensor on `device` in `dtype`. Equal dtypes are copied as they are, whatever they are; others are converted
-    /// among f32, f16 and bf16, on the CPU by all threads and elsewhere by the device.
+    /// among f32, f16 and bf16, on the CPU by all threads and elsewhere by the device. A block format is dequantised.
     ///
     /// # Errors
     /// [`NnError::DType`] for a conversion from or to anything else, [`NnError::Candle`] when the device is out of memory.
     pub fn to_tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
         let shape = &*self.shape;
-        if self.dtype == dtype {
+        if self.stored == StoredType::Plain(dtype) {
             return Ok(Tensor::from_raw_buffer(self.bytes(), dtype, shape, device)?);
         }
-        self.expect_float(self.dtype)?;
+        self.expect_float(self.dtype())?;
         self.expect_float(dtype)?;
+        if self.quantized().is_some() {
+            let numbers = Tensor::from_vec(self.to_f32()?, shape, &Device::Cpu)?;
+            return Ok(numbers.to_dtype(dtype)?.to_device(device)?);
+        }
         if !device.is_cpu() {
-            let stored = Tensor::from_raw_buffer(self.bytes(), self.dtype, shape, device)?;
+            let stored = Tensor::from_raw_buffer(self.bytes(), self.dtype(), shape, device)?;
             return Ok(stored.to_dtype(dtype)?);
         }
         // Typed vectors, so that candle takes them over without another copy.
@@ -166,14 +201,15 @@ impl HostTensor {
     }
 
     /// Itself when it has this dtype already, else a converted copy in memory, made by all threads. Rounds to nearest, ties to
-    /// even, as candle and torch do.
+    /// even, as candle and torch do. A block format is dequantised, for f32 too.
     ///
     /// # Errors
     /// [`NnError::DType`] when either dtype is none of f32, f16 and bf16.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        if self.dtype == dtype {
+        if self.stored == StoredType::Plain(dtype) {
             return Ok(self.clone());
         }
+        self.expect_float(dtype)?;
         let mut bytes: Vec<u8> = bytemuck::zeroed_vec(self.elements() * dtype.size_in_bytes());
         self.convert_into(dtype, &mut bytes)?;
         let range = 0..bytes.len();
@@ -186,14 +222,20 @@ impl HostTensor {
         )
     }
 
-    /// The numbers as f32, for what is small and kept wide: norms, biases, positions.
+    /// The numbers as f32, for what is small and kept wide: norms, biases, positions. A block format is dequantised, to the
+    /// bit as the `gguf` package does it.
     ///
     /// # Errors
-    /// [`NnError::DType`] when it is none of f32, f16 and bf16.
+    /// [`NnError::DType`] when it is none of f32, f16, bf16 and a block format.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        self.expect_float(self.dtype)?;
+        self.expect_float(self.dtype())?;
         let mut numbers: Vec<f32> = bytemuck::zeroed_vec(self.elements());
-        self.convert_into(DType::F32, bytemuck::cast_slice_mut(&mut numbers))?;
+        match self.stored {
+            StoredType::Quant(kind) => dequantize::dequantize(kind, self.bytes(), &mut numbers),
+            StoredType::Plain(_) => {
+                self.convert_into(DType::F32, bytemuck::cast_slice_mut(&mut numbers))?;
+            }
+        }
         Ok(numbers)
     }
 
@@ -221,7 +263,7 @@ impl HostTensor {
         let range = self.range.start + start * row_bytes..self.range.start + end * row_bytes;
         Self::over(
             self.name.clone(),
-            self.dtype,
+            self.stored,
             shape,
             self.backing.clone(),
             range,
@@ -294,9 +336,16 @@ impl HostTensor {
     }
 
     fn convert_into(&self, dtype: DType, out: &mut [u8]) -> Result<()> {
-        self.expect_float(self.dtype)?;
+        self.expect_float(self.dtype())?;
         self.expect_float(dtype)?;
-        convert::floats(self.bytes(), self.dtype, out, dtype);
+        match self.stored {
+            StoredType::Plain(from) => convert::floats(self.bytes(), from, out, dtype),
+            StoredType::Quant(kind) => {
+                let mut numbers: Vec<f32> = bytemuck::zeroed_vec(self.elements());
+                dequantize::dequantize(kind, self.bytes(), &mut numbers);
+                convert::floats(bytemuck::cast_slice(&numbers), DType::F32, out, dtype);
+            }
+        }
         Ok(())
     }
 }
@@ -306,9 +355,9 @@ impl fmt::Debug for HostTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "HostTensor({} {:?} {:?}, {})",
+            "HostTensor({} {} {:?}, {})",
             self.name,
-            self.dtype,
+            self.stored.name(),
             self.shape,
             match self.backing {
                 Backing::Mapped(_) => "mapped",
@@ -317,15 +366,4 @@ impl fmt::Debug for HostTensor {
             }
         )
     }
-}
-
-/// shape × dtype in bytes, or nothing when it does not fit a `usize` or the dtype has no whole bytes.
-fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
-    let element = dtype.size_in_bytes();
-    if element == 0 {
-        return None;
-    }
-    shape
-        .iter()
-        .try_fold(element, |bytes, dimension| bytes.checked_mul(*dimension))
 }

@@ -2,11 +2,13 @@
 //! Apart from the layers, which take a [`HostTensor`] and decide themselves in which form they keep it.
 
 mod convert;
+pub(crate) mod dequantize;
 mod directory;
 mod embedded;
 mod file;
 mod host_tensor;
 mod index;
+mod quantized;
 pub mod safetensors;
 mod snapshot;
 mod source;
@@ -15,6 +17,7 @@ mod text;
 pub use directory::SnapshotDir;
 pub use embedded::StaticSource;
 pub use host_tensor::HostTensor;
+pub use quantized::{QuantType, StoredType, quantize, quantize_tensor};
 pub use snapshot::{MAX_FILE_BYTES, Snapshot};
 pub use source::TensorSource;
 

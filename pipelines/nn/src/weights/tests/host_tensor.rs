@@ -215,5 +215,5 @@ fn a_shape_other_than_expected_is_an_error_with_both() {
         all.expect_shape(&[3, 4]).unwrap_err().to_string(),
         "tensor `t` has shape [4, 3], and config.json asks for [3, 4]"
     );
-    assert_eq!(format!("{all:?}"), "HostTensor(t U8 [4, 3], owned)");
+    assert_eq!(format!("{all:?}"), "HostTensor(t u8 [4, 3], owned)");
 }
