@@ -30,7 +30,7 @@ enum Table {
 
 impl Embedding {
     /// A layer over `table` [rows, width]. On the CPU the result is f32, and `dtype` is what the table is kept in, as for
-    /// [`Linear::new`].
+    /// [`Linear::new`]. A quantised table stays as it is, and rows are dequantised when they are asked for.
     ///
     /// # Errors
     /// [`NnError::Input`] when it is no matrix, [`NnError::DType`] for anything but f32, f16 and bf16.
@@ -41,6 +41,7 @@ impl Embedding {
         let (rows, width) = shape(&table)?;
         let tensor = match dtype {
             DType::F32 => table,
+            _ if table.quantized().is_some() => table,
             _ => table.to_dtype(dtype)?,
         };
         let stored = StoredAs::of_tensor(&tensor)?;
@@ -102,7 +103,7 @@ impl Embedding {
         match &self.table {
             Table::Host { tensor, stored, .. } => {
                 let isa = Isa::detect();
-                let row_bytes = self.width * stored.bytes();
+                let row_bytes = stored.row_bytes(self.width);
                 let mut out = vec![0.0; ids.len() * self.width];
                 for (id, out) in ids.iter().zip(out.chunks_exact_mut(self.width)) {
                     let start = *id as usize * row_bytes;

@@ -40,7 +40,10 @@ impl Linear {
     /// A layer over `weight`, of shape [out, in], and `bias`, one number per output.
     ///
     /// On the CPU activations are f32 whatever `dtype` says; `dtype` is what the weight is kept in: f32 keeps it as it is
-    /// stored (f16 and bf16 lose nothing by it), a half dtype converts other weights to it, once.
+    /// stored (f16 and bf16 lose nothing by it), a half dtype converts other weights to it, once. A quantised weight stays
+    /// as it is whatever `dtype` says; the kernel unpacks it in registers, to the numbers that dequantising gives.
+    ///
+    /// Elsewhere a quantised weight is dequantised to `dtype` once: there is no quantised kernel for CUDA.
     ///
     /// # Errors
     /// [`NnError::Shape`] when the shapes do not fit, [`NnError::DType`] for anything but f32, f16 and bf16.
@@ -56,6 +59,7 @@ impl Linear {
         let (outputs, inputs) = shape(&weight, bias.as_ref())?;
         let tensor = match dtype {
             DType::F32 => weight,
+            _ if weight.quantized().is_some() => weight,
             _ => weight.to_dtype(dtype)?,
         };
         let stored = StoredAs::of_tensor(&tensor)?;

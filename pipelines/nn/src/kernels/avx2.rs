@@ -1,5 +1,6 @@
 //! `Lanes` over AVX2, FMA and F16C: eight lanes, sixteen registers.
 
+use super::blocks::Avx2Codes;
 use super::lanes::Lanes;
 use std::arch::x86_64::*;
 
@@ -8,6 +9,7 @@ pub(super) struct Avx2;
 
 impl Lanes for Avx2 {
     type Vector = __m256;
+    type Codes = Avx2Codes;
     const WIDTH: usize = 8;
     const TILE_ROWS: usize = 4;
 

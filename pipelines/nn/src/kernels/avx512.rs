@@ -1,5 +1,6 @@
 //! `Lanes` over AVX-512: sixteen lanes, thirty-two registers.
 
+use super::blocks::Avx512Codes;
 use super::lanes::Lanes;
 use std::arch::x86_64::*;
 
@@ -8,6 +9,7 @@ pub(super) struct Avx512;
 
 impl Lanes for Avx512 {
     type Vector = __m512;
+    type Codes = Avx512Codes;
     const WIDTH: usize = 16;
     const TILE_ROWS: usize = 8;
 

@@ -1,8 +1,9 @@
 //! What a kernel may ask of an instruction set: a vector of f32 lanes, and loads that widen the stored dtypes into it.
 //! Apart from the implementations so that kernels read as one text and the intrinsics stay in three small files.
 
+use super::blocks::Codes;
 use crate::error::{NnError, Result};
-use crate::weights::HostTensor;
+use crate::weights::{HostTensor, QuantType, StoredType};
 use candle_core::DType;
 
 /// A vector of f32 lanes.
@@ -12,6 +13,8 @@ use candle_core::DType;
 pub(crate) trait Lanes: Copy + 'static {
     /// The register.
     type Vector: Copy;
+    /// Whole numbers on their way to f32.
+    type Codes: Codes<Self::Vector>;
     /// Lanes in a register.
     const WIDTH: usize;
     /// Rows of the weight matrix in a tile, 8 or 4: as many accumulators as the register file has room for.
@@ -59,12 +62,13 @@ pub(crate) trait Lanes: Copy + 'static {
     }
 }
 
-/// How a weight element is stored.
+/// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoredAs {
     F32,
     F16,
     Bf16,
+    Quant(QuantType),
 }
 
 impl StoredAs {
@@ -73,21 +77,24 @@ impl StoredAs {
     /// # Errors
     /// [`NnError::DType`] for what the kernels do not read.
     pub(crate) fn of_tensor(tensor: &HostTensor) -> Result<Self> {
-        match tensor.dtype() {
-            DType::F32 => Ok(Self::F32),
-            DType::F16 => Ok(Self::F16),
-            DType::BF16 => Ok(Self::Bf16),
+        match tensor.stored() {
+            StoredType::Plain(DType::F32) => Ok(Self::F32),
+            StoredType::Plain(DType::F16) => Ok(Self::F16),
+            StoredType::Plain(DType::BF16) => Ok(Self::Bf16),
+            StoredType::Quant(kind) => Ok(Self::Quant(kind)),
             other => Err(NnError::DType {
                 name: tensor.name().to_owned(),
-                found: other.as_str().to_owned(),
+                found: other.name().to_owned(),
             }),
         }
     }
 
-    pub(crate) fn bytes(self) -> usize {
+    /// Bytes of a row of `columns` numbers; of a quantised one, which is whole blocks, `usize::MAX` when it is none.
+    pub(crate) fn row_bytes(self, columns: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4 * columns,
+            Self::F16 | Self::Bf16 => 2 * columns,
+            Self::Quant(kind) => kind.byte_len(columns).unwrap_or(usize::MAX),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Dot form: every output has one accumulator register that walks along k, so that an output's order of additions depends on
 //! k alone. A row gives the same bits alone or among any others, which is what lets requests share a batch.
 
+use super::blocks::product::BlockPanel;
+use super::blocks::with_format;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
 use super::rows::{Scratch, Source, Strided, pack};
@@ -11,7 +13,7 @@ use std::ops::Range;
 
 /// The longest stretch of k that a tile walks before it adds up its lanes: eight rows of it are 22 KiB, and with three rows
 /// of x and the next three they fit an L1 of 48 KiB. On a Sapphire Rapids 704, a quarter of 2816, was a fifth faster than 1024.
-pub(super) const LONGEST_CHUNK: usize = 704;
+pub(super) const LONGEST_CHUNK: usize = 768;
 /// Rows of x that are gone through before the next rows of W are taken: 0.7 MiB for a chunk, a third of a typical L2.
 const X_BLOCK: usize = 256;
 /// Rows of x up to which W is gone through in the order in which it lies in memory.
@@ -45,7 +47,8 @@ pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Produ
     for product in products.iter_mut() {
         let Matrix { rows, columns, .. } = product.matrix;
         let fits = x.len() == x_rows * columns
-            && product.matrix.bytes.len() == rows * columns * product.matrix.stored.bytes()
+            && product.matrix.bytes.len()
+                == rows.saturating_mul(product.matrix.stored.row_bytes(columns))
             && product.out.len() == x_rows * rows
             && product.matrix.bias.is_none_or(|bias| bias.len() == rows);
         if !fits {
@@ -99,12 +102,31 @@ impl Kernel for Panel<'_> {
                 StoredAs::F32 => self.with_dtype::<L, F32>(),
                 StoredAs::F16 => self.with_dtype::<L, F16>(),
                 StoredAs::Bf16 => self.with_dtype::<L, Bf16>(),
+                StoredAs::Quant(kind) => {
+                    with_format::<L>(kind, self.blocks());
+                    self.add_bias();
+                }
             }
         }
     }
 }
 
 impl Panel<'_> {
+    /// The same for quantised rows.
+    #[inline(always)]
+    fn blocks(&self) -> BlockPanel<'_> {
+        BlockPanel {
+            bytes: self.matrix.bytes,
+            columns: self.matrix.columns,
+            chunk: chunk_len(self.matrix.columns),
+            rows: self.rows.clone(),
+            x: self.x,
+            x_rows: self.x_rows,
+            out: self.out.get(),
+            out_stride: self.matrix.rows,
+        }
+    }
+
     #[inline(always)]
     unsafe fn with_dtype<L: Lanes, W: Stored>(self) {
         // SAFETY: as for `run`.
@@ -355,7 +377,8 @@ impl Ahead {
 /// k in equal chunks of at most [`LONGEST_CHUNK`]; of k alone, since it fixes the order of additions.
 fn chunk_len(k: usize) -> usize {
     let chunks = k.div_ceil(LONGEST_CHUNK).max(1);
-    k.div_ceil(chunks).next_multiple_of(16).max(16)
+    let unit = if chunks == 1 { 16 } else { 256 };
+    k.div_ceil(chunks).next_multiple_of(unit).max(16)
 }
 
 /// How far apart a tile's rows are taken while W comes out of memory: a page at least, because the processor follows one

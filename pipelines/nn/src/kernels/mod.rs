@@ -6,6 +6,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub(crate) mod attention;
+mod blocks;
 pub(crate) mod buffer;
 mod crew;
 pub(crate) mod elementwise;

@@ -1,5 +1,6 @@
 //! `Lanes` in plain Rust: the fallback on machines without AVX2, and the yardstick that the other two are tested against.
 
+use super::blocks::PortableCodes;
 use super::lanes::Lanes;
 use half::{bf16, f16};
 
@@ -21,6 +22,7 @@ unsafe fn halves(from: *const u8) -> [u16; 8] {
 
 impl Lanes for Portable {
     type Vector = Vector;
+    type Codes = PortableCodes;
     const WIDTH: usize = 8;
     const TILE_ROWS: usize = 4;
 

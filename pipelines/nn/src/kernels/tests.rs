@@ -38,6 +38,7 @@ fn stored(numbers: &[f32], stored: StoredAs) -> (Vec<u8>, Vec<f32>) {
                 bytes.extend(bf16::from_f32(*x).to_le_bytes());
                 values.push(bf16::from_f32(*x).to_f32());
             }
+            StoredAs::Quant(kind) => unreachable!("{kind:?} has tests of its own"),
         }
     }
     (bytes, values)

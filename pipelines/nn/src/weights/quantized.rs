@@ -105,7 +105,7 @@ impl QuantType {
             .filter(|_| whole)
     }
 
-    fn candle(self) -> GgmlDType {
+    pub(super) fn candle(self) -> GgmlDType {
         match self {
             Self::Q4_0 => GgmlDType::Q4_0,
             Self::Q4_1 => GgmlDType::Q4_1,

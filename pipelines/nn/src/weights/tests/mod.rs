@@ -4,6 +4,7 @@ mod directory;
 mod header;
 mod host_tensor;
 mod properties;
+mod quantized;
 mod snapshot;
 
 use candle_core::{DType, Device, Tensor};

@@ -1,0 +1,94 @@
+//! What unpacking asks of an instruction set: vectors of small whole numbers, and their way to f32.
+//! Apart from `Lanes`, which is about f32 alone; the plain implementation is here too, the others in `codes_x86`.
+
+use half::f16;
+
+/// A vector of as many whole numbers as `V` has lanes.
+///
+/// Every method is unsafe as those of [`Lanes`](crate::kernels::lanes::Lanes) are; pointers must be good for as many elements
+/// as there are lanes, and need not be aligned.
+pub(crate) trait Codes<V: Copy>: Copy {
+    /// The values of the 16 codes of four bits, in whatever form finds them fastest.
+    type Table: Copy;
+
+    /// Bytes without a sign.
+    unsafe fn load_u8(from: *const u8) -> Self;
+    /// Bytes with a sign.
+    unsafe fn load_i8(from: *const u8) -> Self;
+    unsafe fn shift_right_4(self) -> Self;
+    unsafe fn to_f32(self) -> V;
+
+    /// Code · scale + offset of every code of four bits; the products are exact.
+    unsafe fn table(scale: f32, offset: f32) -> Self::Table;
+    /// The values of the codes in the lowest four bits, whatever the higher ones are.
+    unsafe fn look_up(self, table: Self::Table) -> V;
+
+    /// Eight bytes without a sign, lowest first, times `factor`, to eight numbers at `to`.
+    unsafe fn scale_8(bytes: u64, factor: f32, to: *mut f32);
+    /// Sixteen bytes with a sign at `from`, times `factor`, to sixteen numbers at `to`.
+    unsafe fn scale_16_signed(from: *const u8, factor: f32, to: *mut f32);
+    /// Eight f16 to eight numbers at `to`.
+    unsafe fn widen_8(halves: [u16; 8], to: *mut f32);
+    /// An f16.
+    unsafe fn widen_1(half: u16) -> f32;
+}
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct PortableCodes([i32; 8]);
+
+impl Codes<[f32; 8]> for PortableCodes {
+    type Table = [f32; 16];
+
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { from.cast::<[u8; 8]>().read() }.map(i32::from))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { from.cast::<[i8; 8]>().read() }.map(i32::from))
+    }
+    #[inline(always)]
+    unsafe fn shift_right_4(self) -> Self {
+        Self(self.0.map(|code| code >> 4))
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> [f32; 8] {
+        self.0.map(|code| code as f32)
+    }
+    #[inline(always)]
+    unsafe fn table(scale: f32, offset: f32) -> [f32; 16] {
+        std::array::from_fn(|code| code as f32 * scale + offset)
+    }
+    #[inline(always)]
+    unsafe fn look_up(self, table: [f32; 16]) -> [f32; 8] {
+        self.0.map(|code| table[(code & 15) as usize])
+    }
+    #[inline(always)]
+    unsafe fn scale_8(bytes: u64, factor: f32, to: *mut f32) {
+        let numbers = bytes.to_le_bytes().map(|byte| f32::from(byte) * factor);
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(numbers) }
+    }
+    #[inline(always)]
+    unsafe fn scale_16_signed(from: *const u8, factor: f32, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = from.cast::<[i8; 16]>().read();
+            let numbers = bytes.map(|byte| f32::from(byte) * factor);
+            to.cast::<[f32; 16]>().write_unaligned(numbers);
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen_8(halves: [u16; 8], to: *mut f32) {
+        let numbers = halves.map(|half| f16::from_bits(half).to_f32());
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(numbers) }
+    }
+    #[inline(always)]
+    unsafe fn widen_1(half: u16) -> f32 {
+        f16::from_bits(half).to_f32()
+    }
+}
