@@ -1,5 +1,8 @@
 //! How fast the CPU layers are: bandwidth of decode against the machine's roof, arithmetic of prefill, and attention.
-//! `cargo run --release -p chandler-nn --example kernel_speed [decode|batch|prefill|attention|small]`
+//! `cargo run --release -p chandler-nn --example kernel_speed [decode|batch|prefill|attention|small|quantized [FORMAT]]`
+
+#[path = "kernel_speed/quantized.rs"]
+mod quantized;
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::attention::{AttentionConfig, Span, paged_attention};
@@ -88,6 +91,9 @@ fn main() -> Result<()> {
     }
     if wanted("attention") {
         attention()?;
+    }
+    if wanted("quantized") {
+        quantized::run(std::env::args().nth(2).as_deref(), roof)?;
     }
     Ok(())
 }

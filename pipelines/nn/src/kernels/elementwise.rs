@@ -1,7 +1,7 @@
 //! The kernels that touch every number once or twice: activations, rotations, gathers.
 //! Apart from the products because their cost is memory and the exponential, not multiply-adds.
 
-use super::blocks::{Unpack, with_format};
+use super::blocks::unpack;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
 use super::{Isa, Kernel, dispatch};
@@ -268,17 +268,14 @@ pub(crate) fn widen(isa: Isa, bytes: &[u8], stored: StoredAs, out: &mut [f32]) {
                     StoredAs::F32 => self.go::<L, F32>(),
                     StoredAs::F16 => self.go::<L, F16>(),
                     StoredAs::Bf16 => self.go::<L, Bf16>(),
-                    StoredAs::Quant(kind) => {
-                        let unpack = Unpack {
-                            from: self.bytes.as_ptr(),
-                            to: self.out.as_mut_ptr(),
-                            len: self.out.len(),
-                        };
-                        with_format::<L>(kind, unpack);
-                    }
+                    // Unpacked below.
+                    StoredAs::Quant(_) => {}
                 }
             }
         }
+    }
+    if let StoredAs::Quant(kind) = stored {
+        return unpack(isa, kind, bytes, out);
     }
     let fits = bytes.len() == stored.row_bytes(out.len());
     debug_assert!(fits);

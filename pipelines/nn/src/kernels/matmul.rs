@@ -9,6 +9,7 @@ use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
 use super::rows::{Scratch, Source, Strided, pack};
 use super::{Isa, Kernel, dispatch};
+use crate::weights::QuantType;
 use std::ops::Range;
 
 /// The longest stretch of k that a tile walks before it adds up its lanes: eight rows of it are 22 KiB, and with three rows
@@ -69,7 +70,12 @@ pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Produ
     parallel::for_each(panels.len(), work, |index| {
         if let Some(panel) = panels.get(index) {
             // SAFETY: the lengths were checked above, and the panels' rows, thus their outputs, are disjoint.
-            unsafe { dispatch(isa, panel.clone()) }
+            unsafe {
+                match panel.matrix.stored {
+                    StoredAs::Quant(kind) => panel.multiply_blocks(isa, kind),
+                    _ => dispatch(isa, panel.clone()),
+                }
+            }
         }
     });
 }
@@ -102,10 +108,8 @@ impl Kernel for Panel<'_> {
                 StoredAs::F32 => self.with_dtype::<L, F32>(),
                 StoredAs::F16 => self.with_dtype::<L, F16>(),
                 StoredAs::Bf16 => self.with_dtype::<L, Bf16>(),
-                StoredAs::Quant(kind) => {
-                    with_format::<L>(kind, self.blocks());
-                    self.add_bias();
-                }
+                // Multiplied by `multiply_blocks`.
+                StoredAs::Quant(_) => {}
             }
         }
     }
@@ -113,9 +117,9 @@ impl Kernel for Panel<'_> {
 
 impl Panel<'_> {
     /// The same for quantised rows.
-    #[inline(always)]
-    fn blocks(&self) -> BlockPanel<'_> {
-        BlockPanel {
+    unsafe fn multiply_blocks(&self, isa: Isa, kind: QuantType) {
+        let blocks = BlockPanel {
+            isa,
             bytes: self.matrix.bytes,
             columns: self.matrix.columns,
             chunk: chunk_len(self.matrix.columns),
@@ -124,6 +128,11 @@ impl Panel<'_> {
             x_rows: self.x_rows,
             out: self.out.get(),
             out_stride: self.matrix.rows,
+        };
+        // SAFETY: `multiply` has checked the lengths.
+        unsafe {
+            with_format(kind, blocks);
+            self.add_bias();
         }
     }
 

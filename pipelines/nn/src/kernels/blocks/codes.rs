@@ -16,6 +16,8 @@ pub(crate) trait Codes<V: Copy>: Copy {
     /// Bytes with a sign.
     unsafe fn load_i8(from: *const u8) -> Self;
     unsafe fn shift_right_4(self) -> Self;
+    /// The lowest four bits, and a fifth where the lane's bit of `bits` is set.
+    unsafe fn with_fifth(self, bits: u32) -> Self;
     unsafe fn to_f32(self) -> V;
 
     /// Code · scale + offset of every code of four bits; the products are exact.
@@ -53,6 +55,11 @@ impl Codes<[f32; 8]> for PortableCodes {
     #[inline(always)]
     unsafe fn shift_right_4(self) -> Self {
         Self(self.0.map(|code| code >> 4))
+    }
+    #[inline(always)]
+    unsafe fn with_fifth(self, bits: u32) -> Self {
+        let fifth = |lane| (bits >> lane & 1) as i32 * 16;
+        Self(std::array::from_fn(|lane| self.0[lane] & 15 | fifth(lane)))
     }
     #[inline(always)]
     unsafe fn to_f32(self) -> [f32; 8] {

@@ -67,6 +67,19 @@ impl Codes<__m256> for Avx2Codes {
         unsafe { Self(_mm256_srli_epi32::<4>(self.0)) }
     }
     #[inline(always)]
+    unsafe fn with_fifth(self, bits: u32) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let bits = _mm256_set1_epi32(bits.cast_signed());
+            let lane_bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let unset =
+                _mm256_cmpeq_epi32(_mm256_and_si256(bits, lane_bits), _mm256_setzero_si256());
+            let fifth = _mm256_andnot_si256(unset, _mm256_set1_epi32(16));
+            let low = _mm256_and_si256(self.0, _mm256_set1_epi32(15));
+            Self(_mm256_or_si256(low, fifth))
+        }
+    }
+    #[inline(always)]
     unsafe fn to_f32(self) -> __m256 {
         // SAFETY: the trait's contract.
         unsafe { _mm256_cvtepi32_ps(self.0) }
@@ -126,6 +139,15 @@ impl Codes<__m512> for Avx512Codes {
     unsafe fn shift_right_4(self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { Self(_mm512_srli_epi32::<4>(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn with_fifth(self, bits: u32) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let low = _mm512_and_si512(self.0, _mm512_set1_epi32(15));
+            let sixteen = _mm512_set1_epi32(16);
+            Self(_mm512_mask_or_epi32(low, bits as u16, low, sixteen))
+        }
     }
     #[inline(always)]
     unsafe fn to_f32(self) -> __m512 {

@@ -152,12 +152,29 @@ impl Format for Q4_1 {
     }
 }
 
-/// Puts 32 codes of five bits together; the fifth bits are one number.
+/// 32 codes of four bits in 16 bytes, the low halves first, with their fifth bits at `high`.
 #[inline(always)]
-fn join_five_bits(high: u32, low: &[u8; 16], to: &mut [u8]) {
-    for (i, to) in to.iter_mut().take(32).enumerate() {
-        let nibble = low[i % 16] >> (i / 16 * 4) & 15;
-        *to = nibble | (high >> i & 1) as u8 * 16;
+unsafe fn unpack_five_bits<L: Lanes>(
+    high: *const u8,
+    from: *const u8,
+    scale: f32,
+    offset: f32,
+) -> Numbers<L> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let high: u32 = read(high);
+        let mut numbers = [L::splat(0.0); 8];
+        let (scale, offset) = (L::splat(scale), L::splat(offset));
+        let half = 16 / L::WIDTH;
+        for i in 0..half {
+            let codes = L::Codes::load_u8(from.add(i * L::WIDTH));
+            let low = codes.with_fifth(high >> (i * L::WIDTH)).to_f32();
+            let shifted = codes.shift_right_4();
+            let next = shifted.with_fifth(high >> (16 + i * L::WIDTH)).to_f32();
+            numbers[i] = L::mul_add(low, scale, offset);
+            numbers[half + i] = L::mul_add(next, scale, offset);
+        }
+        numbers
     }
 }
 
@@ -167,23 +184,15 @@ impl Format for Q5_0 {
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
-        unsafe {
-            widen_scales::<L>(unit, 22, len, open.scales.as_mut_ptr());
-            for (block, codes) in open.codes.chunks_exact_mut(32).take(len / 32).enumerate() {
-                let block = unit.add(22 * block);
-                join_five_bits(read(block.add(2)), &read(block.add(6)), codes);
-                codes
-                    .iter_mut()
-                    .for_each(|code| *code = code.wrapping_sub(16));
-            }
-        }
+        unsafe { widen_scales::<L>(unit, 22, len, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
         // SAFETY: the caller's promise.
         unsafe {
+            let block = unit.add(22 * group);
             let scale = *open.scales.get_unchecked(group);
-            unpack_signed::<L>(open.codes.as_ptr().add(32 * group), [scale; 2])
+            unpack_five_bits::<L>(block.add(2), block.add(6), scale, -16.0 * scale)
         }
     }
 }
@@ -197,19 +206,16 @@ impl Format for Q5_1 {
         unsafe {
             widen_scales::<L>(unit, 24, len, open.scales.as_mut_ptr());
             widen_scales::<L>(unit.add(2), 24, len, open.offsets.as_mut_ptr());
-            for (block, codes) in open.codes.chunks_exact_mut(32).take(len / 32).enumerate() {
-                let block = unit.add(24 * block);
-                join_five_bits(read(block.add(4)), &read(block.add(8)), codes);
-            }
         }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
         // SAFETY: the caller's promise.
         unsafe {
+            let block = unit.add(24 * group);
             let scale = *open.scales.get_unchecked(group);
             let offset = *open.offsets.get_unchecked(group);
-            unpack_unsigned::<L>(open.codes.as_ptr().add(32 * group), scale, offset)
+            unpack_five_bits::<L>(block.add(4), block.add(8), scale, offset)
         }
     }
 }

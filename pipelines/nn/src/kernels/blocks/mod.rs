@@ -15,7 +15,9 @@ pub(super) use codes::{Codes, PortableCodes};
 pub(super) use codes_x86::{Avx2Codes, Avx512Codes};
 
 use super::lanes::Lanes;
+use super::{Isa, Kernel, dispatch};
 use crate::weights::QuantType;
+use std::marker::PhantomData;
 
 /// Numbers that are opened at a time, eight small blocks or one large one: a unit. The last of a row may be shorter, in
 /// steps of 32.
@@ -71,61 +73,68 @@ pub(super) trait Format: Copy {
 
 /// Work that is written over a format.
 pub(super) trait FormatWork {
-    /// The work. Implementations are `#[inline(always)]`, as a kernel's are.
+    /// The work.
     ///
     /// # Safety
-    /// As for [`Lanes`], and what the implementation asks for.
-    unsafe fn go<L: Lanes, F: Format>(self);
+    /// What the implementation asks for.
+    unsafe fn go<F: Format>(self);
 }
 
 /// Runs the copy of `work` for a format.
 ///
 /// # Safety
 /// As for [`FormatWork::go`].
-#[inline(always)]
-pub(super) unsafe fn with_format<L: Lanes>(kind: QuantType, work: impl FormatWork) {
+pub(super) unsafe fn with_format(kind: QuantType, work: impl FormatWork) {
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            QuantType::Q4_0 => work.go::<L, formats::Q4_0>(),
-            QuantType::Q4_1 => work.go::<L, formats::Q4_1>(),
-            QuantType::Q5_0 => work.go::<L, formats::Q5_0>(),
-            QuantType::Q5_1 => work.go::<L, formats::Q5_1>(),
-            QuantType::Q8_0 => work.go::<L, formats::Q8_0>(),
-            QuantType::Q4K => work.go::<L, formats::Q4K>(),
-            QuantType::Q5K => work.go::<L, formats::Q5K>(),
-            QuantType::Q6K => work.go::<L, formats::Q6K>(),
+            QuantType::Q4_0 => work.go::<formats::Q4_0>(),
+            QuantType::Q4_1 => work.go::<formats::Q4_1>(),
+            QuantType::Q5_0 => work.go::<formats::Q5_0>(),
+            QuantType::Q5_1 => work.go::<formats::Q5_1>(),
+            QuantType::Q8_0 => work.go::<formats::Q8_0>(),
+            QuantType::Q4K => work.go::<formats::Q4K>(),
+            QuantType::Q5K => work.go::<formats::Q5K>(),
+            QuantType::Q6K => work.go::<formats::Q6K>(),
         }
     }
 }
 
-/// Numbers in whole blocks to f32.
-pub(super) struct Unpack {
-    pub(super) from: *const u8,
-    pub(super) to: *mut f32,
-    pub(super) len: usize,
-}
-
-impl FormatWork for Unpack {
-    /// # Safety
-    /// `from` holds `len` numbers, whole blocks, and `to` has room for them.
-    #[inline(always)]
-    unsafe fn go<L: Lanes, F: Format>(self) {
-        let mut open = Open::EMPTY;
-        for start in (0..self.len).step_by(UNIT) {
-            let len = UNIT.min(self.len - start);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let unit = self.from.add(F::bytes(start));
-                F::open::<L>(unit, len, &mut open);
-                for group in 0..len / F::GROUP {
-                    let numbers = F::unpack::<L>(unit, &open, group);
-                    let to = self.to.add(start + group * F::GROUP);
-                    for i in 0..F::GROUP / L::WIDTH {
-                        L::store(to.add(i * L::WIDTH), numbers[i]);
+/// Unpacks the numbers of `bytes`, whole blocks of `kind`, into `out`. What does not fit is left as it is.
+pub(super) fn unpack(isa: Isa, kind: QuantType, bytes: &[u8], out: &mut [f32]) {
+    struct Unpack<'a, F>(&'a [u8], &'a mut [f32], PhantomData<F>);
+    impl<F: Format> Kernel for Unpack<'_, F> {
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) {
+            let mut open = Open::EMPTY;
+            for start in (0..self.1.len()).step_by(UNIT) {
+                let len = UNIT.min(self.1.len() - start);
+                // SAFETY: the lengths were checked: there are `len` numbers from `start` on, in whole groups.
+                unsafe {
+                    let unit = self.0.as_ptr().add(F::bytes(start));
+                    F::open::<L>(unit, len, &mut open);
+                    for group in 0..len / F::GROUP {
+                        let numbers = F::unpack::<L>(unit, &open, group);
+                        let to = self.1.as_mut_ptr().add(start + group * F::GROUP);
+                        for i in 0..F::GROUP / L::WIDTH {
+                            L::store(to.add(i * L::WIDTH), numbers[i]);
+                        }
                     }
                 }
             }
         }
+    }
+    struct Work<'a>(Isa, &'a [u8], &'a mut [f32]);
+    impl FormatWork for Work<'_> {
+        unsafe fn go<F: Format>(self) {
+            // SAFETY: the lengths were checked.
+            unsafe { dispatch(self.0, Unpack::<F>(self.1, self.2, PhantomData)) }
+        }
+    }
+    let fits = kind.byte_len(out.len()) == Some(bytes.len());
+    debug_assert!(fits, "a row's bytes must be those of its numbers");
+    if fits {
+        // SAFETY: the lengths fit.
+        unsafe { with_format(kind, Work(isa, bytes, out)) }
     }
 }

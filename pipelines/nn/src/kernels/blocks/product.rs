@@ -5,13 +5,19 @@
 
 use super::{Format, FormatWork, Open, UNIT};
 use crate::kernels::lanes::Lanes;
+use crate::kernels::{Isa, Kernel, dispatch};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Rows of x that an unpacked number is used for.
 const MOST_COLUMNS: usize = 8;
+/// Tiles that take turns at a unit of [`MOST_COLUMNS`] rows of x: all their columns are more than an L1 holds, and coming out
+/// of L2 for every two rows of W they would be what the product waits for.
+const TILES: usize = 4;
 
 /// Some rows of one W against all of x.
 pub(in crate::kernels) struct BlockPanel<'a> {
+    pub(in crate::kernels) isa: Isa,
     /// The whole matrix.
     pub(in crate::kernels) bytes: &'a [u8],
     /// Its columns: whole blocks.
@@ -32,95 +38,169 @@ pub(in crate::kernels) struct BlockPanel<'a> {
 impl FormatWork for BlockPanel<'_> {
     /// # Safety
     /// The lengths fit, x has a row, and no other thread writes these outputs.
-    #[inline(always)]
-    unsafe fn go<L: Lanes, F: Format>(self) {
-        let mut x_row = 0;
-        while x_row < self.x_rows {
+    unsafe fn go<F: Format>(self) {
+        for x_row in (0..self.x_rows).step_by(MOST_COLUMNS) {
+            let panel = &self;
             // SAFETY: the caller's promise.
             unsafe {
-                match (self.x_rows - x_row, L::WIDTH) {
-                    (1, 16) => self.columns::<L, F, 8, 1>(x_row),
-                    (1, _) => self.columns::<L, F, 4, 1>(x_row),
-                    (2, _) => self.columns::<L, F, 4, 2>(x_row),
-                    (3 | 4, 16) => self.columns::<L, F, 4, 4>(x_row),
-                    (3 | 4, _) => self.columns::<L, F, 2, 4>(x_row),
-                    (_, 16) => self.columns::<L, F, 2, MOST_COLUMNS>(x_row),
-                    _ => self.columns::<L, F, 1, MOST_COLUMNS>(x_row),
+                match self.x_rows - x_row {
+                    1 => dispatch(self.isa, Columns::<F, 1>::of(panel, x_row)),
+                    2 => dispatch(self.isa, Columns::<F, 2>::of(panel, x_row)),
+                    3 | 4 => dispatch(self.isa, Columns::<F, 4>::of(panel, x_row)),
+                    _ => dispatch(self.isa, Columns::<F, MOST_COLUMNS>::of(panel, x_row)),
                 }
             }
-            x_row += MOST_COLUMNS;
         }
     }
 }
 
-impl BlockPanel<'_> {
-    /// All of the rows of W against C rows of x.
+/// All of a panel's rows of W against C rows of x: a kernel of its own for each C, since compiled as one they are too large
+/// for the compiler to hand out registers well.
+struct Columns<'a, F, const C: usize> {
+    panel: &'a BlockPanel<'a>,
+    x_row: usize,
+    format: PhantomData<F>,
+}
+
+impl<F: Format, const C: usize> Kernel for Columns<'_, F, C> {
     #[inline(always)]
-    unsafe fn columns<L: Lanes, F: Format, const R: usize, const C: usize>(&self, x_row: usize) {
-        let mut opened = [Open::EMPTY; R];
-        for row in self.rows.clone().step_by(R) {
-            // SAFETY: the caller's promise.
-            unsafe { self.tile::<L, F, R, C>(row, x_row, &mut opened) }
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (C, L::WIDTH) {
+                (1, 16) => self.rows::<L, 8>(),
+                (1, _) | (2, _) | (4, 16) => self.rows::<L, 4>(),
+                (4, _) | (_, 16) => self.rows::<L, 2>(),
+                _ => self.rows::<L, 1>(),
+            }
+        }
+    }
+}
+
+impl<'a, F: Format, const C: usize> Columns<'a, F, C> {
+    fn of(panel: &'a BlockPanel<'a>, x_row: usize) -> Self {
+        Self {
+            panel,
+            x_row,
+            format: PhantomData,
         }
     }
 
-    /// R rows of W against C rows of x; past the last of either the last one again, whose results are not kept.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, F: Format, const R: usize, const C: usize>(
+    unsafe fn rows<L: Lanes, const R: usize>(&self) {
+        let mut opened = [Open::EMPTY; R];
+        let tiles = if C == MOST_COLUMNS { TILES } else { 1 };
+        for row in self.panel.rows.clone().step_by(R * tiles) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                if C == MOST_COLUMNS {
+                    self.tiles::<L, R, TILES>(row, &mut opened);
+                } else {
+                    self.tiles::<L, R, 1>(row, &mut opened);
+                }
+            }
+        }
+    }
+
+    /// T tiles of R rows of W against C rows of x, which they take turns at, unit by unit. Past the last row of either the
+    /// last one again, whose results are not kept.
+    #[inline(always)]
+    unsafe fn tiles<L: Lanes, const R: usize, const T: usize>(
         &self,
         row: usize,
-        x_row: usize,
         opened: &mut [Open; R],
     ) {
-        let k = self.columns;
+        let BlockPanel {
+            columns: k,
+            x_rows,
+            ref rows,
+            ..
+        } = *self.panel;
         let row_bytes = F::bytes(k);
         // SAFETY: rows of W and of x are clamped to those there are; units and groups stay inside them; outputs are this
         // panel's own.
         unsafe {
-            let w: [*const u8; R] = std::array::from_fn(|r| {
-                let row = (row + r).min(self.rows.end - 1);
-                self.bytes.as_ptr().add(row * row_bytes)
-            });
             let x: [*const f32; C] = std::array::from_fn(|c| {
-                let row = (x_row + c).min(self.x_rows - 1);
-                self.x.as_ptr().add(row * k)
+                let row = (self.x_row + c).min(x_rows - 1);
+                self.panel.x.as_ptr().add(row * k)
             });
-            for start in (0..k).step_by(self.chunk) {
-                let end = k.min(start + self.chunk);
-                let mut sums = [[L::splat(0.0); R]; C];
+            for start in (0..k).step_by(self.panel.chunk) {
+                let end = k.min(start + self.panel.chunk);
+                let mut sums = [[[L::splat(0.0); R]; C]; T];
                 for at in (start..end).step_by(UNIT) {
                     let len = UNIT.min(end - at);
-                    let unit = w.map(|w| w.wrapping_add(F::bytes(at)));
-                    for r in 0..R {
-                        F::open::<L>(unit[r], len, &mut opened[r]);
-                        if x_row == 0 {
-                            prefetch::<L, F>(unit[r].wrapping_add(R * row_bytes));
-                        }
-                    }
-                    for group in 0..len / F::GROUP {
-                        let x = x.map(|x| x.add(at + group * F::GROUP));
+                    for t in 0..T {
+                        let w: [*const u8; R] = std::array::from_fn(|r| {
+                            let row = (row + t * R + r).min(rows.end - 1);
+                            let at = row * row_bytes + F::bytes(at);
+                            self.panel.bytes.as_ptr().add(at)
+                        });
                         for r in 0..R {
-                            let numbers = F::unpack::<L>(unit[r], &opened[r], group);
-                            for i in 0..F::GROUP / L::WIDTH {
-                                for c in 0..C {
-                                    let x = L::load(x[c].add(i * L::WIDTH));
-                                    sums[c][r] = L::mul_add(x, numbers[i], sums[c][r]);
-                                }
+                            F::open::<L>(w[r], len, &mut opened[r]);
+                            if self.x_row == 0 {
+                                prefetch::<L, F>(w[r].wrapping_add(T * R * row_bytes));
                             }
                         }
+                        let x = x.map(|x| x.add(at));
+                        unit::<L, F, R, C>(w, opened, x, len, &mut sums[t]);
                     }
                 }
-                for c in 0..C.min(self.x_rows - x_row) {
-                    let sums = L::sum_each::<R>(sums[c]);
-                    let out = self.out.add((x_row + c) * self.out_stride + row);
-                    for r in 0..R.min(self.rows.end - row) {
-                        let out = out.add(r);
-                        *out = if start == 0 { sums[r] } else { *out + sums[r] };
+                for t in 0..T {
+                    let rows = (row + t * R).min(rows.end)..rows.end;
+                    self.put::<L, R>(rows, start == 0, &sums[t]);
+                }
+            }
+        }
+    }
+
+    /// The sums of a chunk to the outputs, added to those of the chunks before.
+    #[inline(always)]
+    unsafe fn put<L: Lanes, const R: usize>(
+        &self,
+        rows: Range<usize>,
+        first: bool,
+        sums: &[[L::Vector; R]; C],
+    ) {
+        for c in 0..C.min(self.panel.x_rows - self.x_row) {
+            // SAFETY: outputs that there are, this panel's own.
+            unsafe {
+                let sums = L::sum_each::<R>(sums[c]);
+                let at = (self.x_row + c) * self.panel.out_stride + rows.start;
+                for r in 0..R.min(rows.len()) {
+                    let out = self.panel.out.add(at + r);
+                    *out = if first { sums[r] } else { *out + sums[r] };
+                }
+            }
+        }
+    }
+}
+
+/// One opened unit of R rows of W against C rows of x.
+#[inline(always)]
+unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
+    w: [*const u8; R],
+    opened: &[Open; R],
+    x: [*const f32; C],
+    len: usize,
+    to: &mut [[L::Vector; R]; C],
+) {
+    let mut sums = *to;
+    for group in 0..len / F::GROUP {
+        // SAFETY: the caller's promise: `len` numbers of each row.
+        unsafe {
+            let x = x.map(|x| x.add(group * F::GROUP));
+            for r in 0..R {
+                let numbers = F::unpack::<L>(w[r], &opened[r], group);
+                for i in 0..F::GROUP / L::WIDTH {
+                    for c in 0..C {
+                        let x = L::load(x[c].add(i * L::WIDTH));
+                        sums[c][r] = L::mul_add(x, numbers[i], sums[c][r]);
                     }
                 }
             }
         }
     }
+    *to = sums;
 }
 
 /// Asks for the unit that is read when the next rows are at this place.
