@@ -8,7 +8,7 @@ use chandler_nn::error::NnError;
 use chandler_nn::linear::Linear;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
 use chandler_nn::rope::{Rope, RopeConfig, RopeScaling};
-use chandler_nn::weights::HostTensor;
+use chandler_nn::weights::{HostTensor, QuantType, quantize_tensor};
 
 const CPU: Device = Device::Cpu;
 
@@ -192,6 +192,59 @@ fn an_embedding_gives_its_rows_and_ties_its_head() {
         let logits = layer.tied_head().unwrap().forward(&rows).unwrap();
         let expected = plain.tied_head().unwrap().forward(&rows).unwrap();
         assert!(error(&logits, &expected) < 1e-6);
+    }
+}
+
+#[test]
+fn quantised_layers_are_the_dequantised_ones_and_stay_as_they_are() {
+    for kind in QuantType::ALL {
+        let stored = quantize_tensor(kind, &host(&[77, 768], 30)).unwrap();
+        let wide = stored.to_dtype(DType::F32).unwrap();
+        for dtype in [DType::F32, DType::BF16] {
+            let bias = || Some(host(&[77], 31));
+            let layer = Linear::new(stored.clone(), bias(), &CPU, dtype).unwrap();
+            let plain = Linear::plain(stored.clone(), bias(), &CPU, DType::F32).unwrap();
+            assert_eq!(layer.bytes(), stored.bytes().len() + 4 * 77);
+            let dequantised = Linear::new(wide.clone(), bias(), &CPU, DType::F32).unwrap();
+            let x = tensor(&[11, 768], 32);
+            let y = layer.forward(&x).unwrap();
+            assert!(error(&y, &plain.forward(&x).unwrap()) < 1e-6, "{kind:?}");
+            assert_eq!(numbers(&y), numbers(&dequantised.forward(&x).unwrap()));
+            // Two thirds of a fused matrix, beside a layer of f32.
+            let part = Linear::new(stored.rows(20, 50).unwrap(), None, &CPU, dtype).unwrap();
+            let other = Linear::new(host(&[5, 768], 33), None, &CPU, dtype).unwrap();
+            let both = Linear::forward_many(&[&part, &other], &x).unwrap();
+            assert_eq!(
+                numbers(&both[0]),
+                numbers(&part.forward(&x).unwrap()),
+                "{kind:?}"
+            );
+            let whole = Linear::new(stored.clone(), None, &CPU, dtype).unwrap();
+            let expected = whole.forward(&x).unwrap().narrow(1, 20, 50).unwrap();
+            assert_eq!(numbers(&both[0]), numbers(&expected), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_quantised_embedding_dequantises_its_rows_and_ties_its_head() {
+    for kind in QuantType::ALL {
+        let table = quantize_tensor(kind, &host(&[33, 512], 34)).unwrap();
+        let layer = Embedding::new(table.clone(), &CPU, DType::BF16).unwrap();
+        assert_eq!(layer.bytes(), table.bytes().len());
+        let rows = layer.forward(&[32, 0, 7, 7]).unwrap();
+        let wide = table.to_f32().unwrap();
+        let expected: Vec<f32> = [32, 0, 7, 7]
+            .into_iter()
+            .flat_map(|row: usize| wide[row * 512..][..512].to_vec())
+            .collect();
+        assert_eq!(numbers(&rows), expected, "{kind:?}");
+        let head = layer.tied_head().unwrap();
+        assert_eq!(head.bytes(), table.bytes().len());
+        let plain = Embedding::plain(table, &CPU, DType::F32).unwrap();
+        assert_eq!(numbers(&plain.forward(&[32, 0, 7, 7]).unwrap()), expected);
+        let logits = plain.tied_head().unwrap().forward(&rows).unwrap();
+        assert!(error(&head.forward(&rows).unwrap(), &logits) < 1e-6);
     }
 }
 

@@ -277,22 +277,26 @@ impl HostTensor {
     pub fn at(&self, index: usize) -> Result<Self> {
         let one = self.rows(index, 1)?;
         let shape = one.shape.get(1..).unwrap_or_default().to_vec();
-        Self::over(one.name, one.dtype, shape, one.backing, one.range)
+        Self::over(one.name, one.stored, shape, one.backing, one.range)
     }
 
-    /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out].
+    /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out]. A quantised one becomes f32,
+    /// since its blocks lie along the rows.
     ///
     /// # Errors
     /// [`NnError::Input`] when it is no matrix, [`NnError::DType`] when it is none of f32, f16 and bf16.
     pub fn transposed(&self) -> Result<Self> {
-        self.expect_float(self.dtype)?;
+        self.expect_float(self.dtype())?;
+        if self.quantized().is_some() {
+            return self.to_dtype(DType::F32)?.transposed();
+        }
         let [rows, columns] = *self.shape else {
             return Err(NnError::Input {
                 what: "a matrix to be transposed",
                 reason: format!("`{}` has shape {:?}", self.name, self.shape),
             });
         };
-        let size = self.dtype.size_in_bytes();
+        let size = self.dtype().size_in_bytes();
         let mut bytes = Vec::with_capacity(self.range.len());
         let elements = || self.bytes().chunks_exact(size);
         for column in 0..columns {
@@ -303,7 +307,7 @@ impl HostTensor {
         let (range, backing) = (0..bytes.len(), Backing::Owned(Arc::new(bytes)));
         Self::over(
             self.name.clone(),
-            self.dtype,
+            self.stored,
             vec![columns, rows],
             backing,
             range,
