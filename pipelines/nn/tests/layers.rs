@@ -208,7 +208,7 @@ fn quantised_layers_are_the_dequantised_ones_and_stay_as_they_are() {
             let dequantised = Linear::new(wide.clone(), bias(), &CPU, DType::F32).unwrap();
             let x = tensor(&[11, 768], 32);
             let y = layer.forward(&x).unwrap();
-            assert!(error(&y, &plain.forward(&x).unwrap()) < 1e-6, "{kind:?}");
+            assert!(error(&y, &plain.forward(&x).unwrap()) < 1e-5, "{kind:?}");
             assert_eq!(numbers(&y), numbers(&dequantised.forward(&x).unwrap()));
             // Two thirds of a fused matrix, beside a layer of f32.
             let part = Linear::new(stored.rows(20, 50).unwrap(), None, &CPU, dtype).unwrap();
@@ -244,7 +244,7 @@ fn a_quantised_embedding_dequantises_its_rows_and_ties_its_head() {
         let plain = Embedding::plain(table, &CPU, DType::F32).unwrap();
         assert_eq!(numbers(&plain.forward(&[32, 0, 7, 7]).unwrap()), expected);
         let logits = plain.tied_head().unwrap().forward(&rows).unwrap();
-        assert!(error(&head.forward(&rows).unwrap(), &logits) < 1e-6);
+        assert!(error(&head.forward(&rows).unwrap(), &logits) < 1e-5);
     }
 }
 
