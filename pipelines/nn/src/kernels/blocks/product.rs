@@ -162,13 +162,17 @@ impl<'a, F: Format, const C: usize> Columns<'a, F, C> {
         sums: &[[L::Vector; R]; C],
     ) {
         for c in 0..C.min(self.panel.x_rows - self.x_row) {
-            // SAFETY: outputs that there are, this panel's own.
-            unsafe {
-                let sums = L::sum_each::<R>(sums[c]);
-                let at = (self.x_row + c) * self.panel.out_stride + rows.start;
-                for r in 0..R.min(rows.len()) {
-                    let out = self.panel.out.add(at + r);
-                    *out = if first { sums[r] } else { *out + sums[r] };
+            let at = (self.x_row + c) * self.panel.out_stride + rows.start;
+            // Four at a time, as every instruction set adds them up together.
+            for four in (0..R).step_by(4) {
+                // SAFETY: outputs that there are, this panel's own.
+                unsafe {
+                    let sums = std::array::from_fn(|r| sums[c][(four + r).min(R - 1)]);
+                    let sums = L::sum_each::<4>(sums);
+                    for r in four..R.min(rows.len()).min(four + 4) {
+                        let (out, sum) = (self.panel.out.add(at + r), sums[r - four]);
+                        *out = if first { sum } else { *out + sum };
+                    }
                 }
             }
         }
