@@ -10,6 +10,7 @@ impl Lanes for Avx2 {
     type Vector = __m256;
     const WIDTH: usize = 8;
     const TILE_ROWS: usize = 4;
+    const X_ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {
@@ -119,5 +120,55 @@ impl Lanes for Avx2 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+
+    /// Four sums together: a transposition within halves, and every addition is one of whole registers.
+    #[inline(always)]
+    unsafe fn sum_each<const R: usize>(v: [__m256; R]) -> [f32; R] {
+        let mut sums = [0.0; R];
+        // SAFETY: the trait's contract; whole fours of rows are stored.
+        unsafe {
+            for first in (0..R - R % 4).step_by(4) {
+                let [a, b, c, d] = fours([v[first], v[first + 1], v[first + 2], v[first + 3]]);
+                let four = _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(a, b), c), d);
+                let sum = _mm_add_ps(
+                    _mm256_castps256_ps128(four),
+                    _mm256_extractf128_ps::<1>(four),
+                );
+                _mm_storeu_ps(sums.as_mut_ptr().add(first), sum);
+            }
+        }
+        sums
+    }
+
+    /// Three rounds of eight shuffles: pairs of rows, fours within halves, then halves across.
+    #[inline(always)]
+    unsafe fn transpose(v: &mut [__m256; 16]) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            // Half h of the j-th of each four holds lane 4h + j.
+            let a = fours([v[0], v[1], v[2], v[3]]);
+            let b = fours([v[4], v[5], v[6], v[7]]);
+            for j in 0..4 {
+                v[j] = _mm256_permute2f128_ps::<0x20>(a[j], b[j]);
+                v[4 + j] = _mm256_permute2f128_ps::<0x31>(a[j], b[j]);
+            }
+        }
+    }
+}
+
+/// Four rows transposed within halves: half h of the j-th is lane 4h + j of each row.
+#[inline(always)]
+unsafe fn fours([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    // SAFETY: the trait's contract.
+    unsafe {
+        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ]
     }
 }

@@ -10,6 +10,7 @@ impl Lanes for Avx512 {
     type Vector = __m512;
     const WIDTH: usize = 16;
     const TILE_ROWS: usize = 8;
+    const X_ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
@@ -124,40 +125,71 @@ impl Lanes for Avx512 {
         unsafe { _mm512_reduce_max_ps(v) }
     }
 
-    /// Eight sums together take 11 shuffles, 5 blends and 8 additions where eight alone take 32 shuffles and 32 additions;
-    /// shuffles share a port with multiply-adds, and in a prefill there are eight sums for every few hundred of those.
+    /// Four sums together: a transposition within quarters, and every addition is one of whole registers.
     #[inline(always)]
     unsafe fn sum_each<const R: usize>(v: [__m512; R]) -> [f32; R] {
-        if R != 8 {
-            // SAFETY: the trait's contract.
-            return std::array::from_fn(|r| unsafe { Self::sum(v[r]) });
-        }
         let mut sums = [0.0; R];
-        // SAFETY: the trait's contract; R is 8, which is what the store writes.
+        // SAFETY: the trait's contract; whole fours of rows are stored.
         unsafe {
-            // Lane i with lane i + 8: the upper half of `a` beside the lower half of `b`, added to their other halves.
-            let halves = |a: __m512, b: __m512| {
-                let crossed = _mm512_shuffle_f32x4::<0b01_00_11_10>(a, b);
-                _mm512_add_ps(_mm512_mask_blend_ps(0xFF00, a, b), crossed)
-            };
-            // Lane i with lane i + 4: four vectors to a register, a quarter each.
-            let quarters = |a: __m512, b: __m512| {
-                _mm512_add_ps(
-                    _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
-                    _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
-                )
-            };
-            let abcd = quarters(halves(v[0], v[1]), halves(v[2], v[3]));
-            let efgh = quarters(halves(v[4], v[5]), halves(v[6], v[7]));
-            // Within each quarter: lane i with i + 2, then with i + 1.
-            let crossed = _mm512_shuffle_ps::<0b01_00_11_10>(abcd, efgh);
-            let pairs = _mm512_add_ps(_mm512_mask_blend_ps(0xCCCC, abcd, efgh), crossed);
-            let ones = _mm512_add_ps(pairs, _mm512_movehdup_ps(pairs));
-            // Quarter q holds the sums of v[q] in lane 4q and of v[4 + q] in lane 4q + 2.
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-            let ordered = _mm512_permutexvar_ps(order, ones);
-            _mm256_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps256(ordered));
+            for first in (0..R - R % 4).step_by(4) {
+                let [a, b, c, d] = fours([v[first], v[first + 1], v[first + 2], v[first + 3]]);
+                let four = _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), c), d);
+                let sum = _mm_add_ps(
+                    _mm512_castps512_ps128(four),
+                    _mm512_extractf32x4_ps::<1>(four),
+                );
+                let sum = _mm_add_ps(sum, _mm512_extractf32x4_ps::<2>(four));
+                let sum = _mm_add_ps(sum, _mm512_extractf32x4_ps::<3>(four));
+                _mm_storeu_ps(sums.as_mut_ptr().add(first), sum);
+            }
         }
         sums
+    }
+
+    /// Four rounds of 16 shuffles: pairs of rows, fours within quarters, then quarters across, twice.
+    #[inline(always)]
+    unsafe fn transpose(v: &mut [__m512; 16]) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            // v[4g + j]: quarter q holds lane 4q + j of rows 4g..4g + 4.
+            for g in 0..4 {
+                let four = fours([v[4 * g], v[4 * g + 1], v[4 * g + 2], v[4 * g + 3]]);
+                for j in 0..4 {
+                    v[4 * g + j] = four[j];
+                }
+            }
+            for j in 0..4 {
+                let (a, b, c, d) = (v[j], v[4 + j], v[8 + j], v[12 + j]);
+                // Quarters 0 and 2 of two groups, and 1 and 3.
+                let (ab, cd) = (
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(c, d),
+                );
+                let (ab_odd, cd_odd) = (
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(c, d),
+                );
+                v[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+                v[4 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab_odd, cd_odd);
+                v[8 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd);
+                v[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_odd, cd_odd);
+            }
+        }
+    }
+}
+
+/// Four rows transposed within quarters: quarter q of the j-th is lane 4q + j of each row.
+#[inline(always)]
+unsafe fn fours([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+    // SAFETY: the trait's contract.
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+        [
+            _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+            _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+            _mm512_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm512_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ]
     }
 }

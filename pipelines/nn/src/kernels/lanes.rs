@@ -16,6 +16,8 @@ pub(crate) trait Lanes: Copy + 'static {
     const WIDTH: usize;
     /// Rows of the weight matrix in a tile, 8 or 4: as many accumulators as the register file has room for.
     const TILE_ROWS: usize;
+    /// Rows of x in a tile of outer products, a multiple of three, not more than lanes: two registers of accumulators each.
+    const X_ROWS: usize;
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
@@ -51,11 +53,38 @@ pub(crate) trait Lanes: Copy + 'static {
     /// The largest lane.
     unsafe fn max_lane(v: Self::Vector) -> f32;
 
-    /// `sum` of each of R vectors; an implementation may interleave them but keeps the order of `sum`.
+    /// The sums of the lanes of each of R vectors: lanes 0 to 3, one after the other, then 4 to 7 among themselves and to
+    /// what there is, and so on. It is the order of the matrix product, which adds up whole registers of outputs so.
     #[inline(always)]
     unsafe fn sum_each<const R: usize>(v: [Self::Vector; R]) -> [f32; R] {
-        // SAFETY: the caller's promise.
-        std::array::from_fn(|r| unsafe { Self::sum(v[r]) })
+        std::array::from_fn(|r| {
+            let mut lanes = [0.0f32; 16];
+            // SAFETY: the caller's promise; the widest vector has 16 lanes.
+            unsafe { Self::store(lanes.as_mut_ptr(), v[r]) };
+            let four = |i: usize| ((lanes[i] + lanes[i + 1]) + lanes[i + 2]) + lanes[i + 3];
+            (4..Self::WIDTH)
+                .step_by(4)
+                .fold(four(0), |sum, i| sum + four(i))
+        })
+    }
+
+    /// Makes of the first `WIDTH` vectors as many others: the i-th of them their lanes i, in their order. An array and no
+    /// closures, since those are not inlined this deep, and what is not inlined has no instruction set.
+    #[inline(always)]
+    unsafe fn transpose(v: &mut [Self::Vector; 16]) {
+        let (mut rows, mut lane) = ([0.0f32; 16 * 16], [0.0f32; 16]);
+        // SAFETY: the caller's promise; the widest vector has 16 lanes.
+        unsafe {
+            for r in 0..Self::WIDTH {
+                Self::store(rows.as_mut_ptr().add(r * Self::WIDTH), v[r]);
+            }
+            for i in 0..Self::WIDTH {
+                for r in 0..Self::WIDTH {
+                    lane[r] = rows[r * Self::WIDTH + i];
+                }
+                v[i] = Self::load(lane.as_ptr());
+            }
+        }
     }
 }
 

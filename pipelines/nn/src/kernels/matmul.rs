@@ -1,23 +1,20 @@
 //! y = x·Wᵀ + b with W as it is stored, the one product that a transformer spends its time in.
 //!
-//! Dot form: every output has one accumulator register that walks along k, so that an output's order of additions depends on
-//! k alone. A row gives the same bits alone or among any others, which is what lets requests share a batch.
+//! Dot form: an output is as many chains of multiply-adds as a register has lanes, each along every sixteenth k, and a tree
+//! that adds up the lanes; the order of additions depends on k alone. A row gives the same bits alone or among any others,
+//! which is what lets requests share a batch. Many rows of x take the same chains in another form (`outer`).
 
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
-use super::rows::{Scratch, Source, Strided, pack};
-use super::{Isa, Kernel, dispatch};
+use super::rows::{Source, Strided};
+use super::{Isa, Kernel, dispatch, outer};
 use std::ops::Range;
 
-/// The longest stretch of k that a tile walks before it adds up its lanes: eight rows of it are 22 KiB, and with three rows
-/// of x and the next three they fit an L1 of 48 KiB. On a Sapphire Rapids 704, a quarter of 2816, was a fifth faster than 1024.
-pub(super) const LONGEST_CHUNK: usize = 704;
-/// Rows of x that are gone through before the next rows of W are taken: 0.7 MiB for a chunk, a third of a typical L2.
-const X_BLOCK: usize = 256;
-/// Rows of x up to which W is gone through in the order in which it lies in memory.
-const BY_ROWS: usize = 32;
-/// Rows of x from which copying eight rows of W, widened and aligned, pays for itself.
-const PACK_FROM: usize = 7;
+/// The longest stretch of k that is walked before the lanes are added up: four panels of W packed for `outer` are 0.75 MiB of
+/// it, a part of a typical L2.
+const LONGEST_CHUNK: usize = 1536;
+/// Rows of x from which packing pays for itself.
+const MANY_ROWS: usize = 7;
 /// A tile's columns: with eight rows of W, 24 accumulators.
 const TILE_COLUMNS: usize = 3;
 
@@ -37,35 +34,104 @@ pub(crate) struct Product<'a> {
     pub(crate) out: &'a mut [f32],
 }
 
+impl Matrix<'_> {
+    /// The first R of `rows`, `spread` apart, from `column` on; past the last row, the last one again, whose results nobody
+    /// keeps.
+    ///
+    /// # Safety
+    /// `rows` are rows of the matrix, at least one, and `column` is a column; W is what the numbers are stored as.
+    #[inline(always)]
+    pub(super) unsafe fn strided<W: Stored, const R: usize>(
+        &self,
+        rows: Range<usize>,
+        spread: usize,
+        column: usize,
+    ) -> Strided<W, R> {
+        Strided::new(std::array::from_fn(|r| {
+            let row = (rows.start + r * spread).min(rows.end - 1);
+            // SAFETY: inside the matrix.
+            unsafe {
+                let at = (row * self.columns + column) * W::BYTES;
+                self.bytes.as_ptr().add(at)
+            }
+        }))
+    }
+}
+
+/// A matrix and where its products go: [x rows, matrix rows].
+#[derive(Clone, Copy)]
+pub(super) struct Output<'a> {
+    pub(super) matrix: Matrix<'a>,
+    out: Shared<f32>,
+}
+
+impl Output<'_> {
+    /// Where the products of a row of x start.
+    #[inline(always)]
+    pub(super) fn row(&self, x_row: usize) -> *mut f32 {
+        self.out.get().wrapping_add(x_row * self.matrix.rows)
+    }
+
+    /// Adds the bias to the products of these rows.
+    ///
+    /// # Safety
+    /// They are rows of the matrix and of x, and no other thread writes them.
+    pub(super) unsafe fn add_bias(&self, rows: &Range<usize>, x_rows: &Range<usize>) {
+        let Some(bias) = self.matrix.bias.and_then(|bias| bias.get(rows.clone())) else {
+            return;
+        };
+        for x_row in x_rows.clone() {
+            let out = self.row(x_row).wrapping_add(rows.start);
+            for (r, bias) in bias.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *out.add(r) += bias }
+            }
+        }
+    }
+}
+
 /// Makes several products of one `x` [rows, columns] in one fork and join. Slices whose lengths do not fit are left as they
 /// are (the layers check them and say so).
 pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Product<'_>]) {
+    let outputs: Vec<Output<'_>> = products
+        .iter_mut()
+        .filter_map(|product| {
+            let Matrix { rows, columns, .. } = product.matrix;
+            let fits = x.len() == x_rows * columns
+                && product.matrix.bytes.len() == rows * columns * product.matrix.stored.bytes()
+                && product.out.len() == x_rows * rows
+                && product.matrix.bias.is_none_or(|bias| bias.len() == rows);
+            debug_assert!(fits, "a product's slices must fit its shape");
+            fits.then(|| Output {
+                matrix: product.matrix,
+                out: Shared(product.out.as_mut_ptr()),
+            })
+        })
+        .collect();
+    // SAFETY: the lengths were checked, and outputs are borrowed uniquely.
+    let done = x_rows >= MANY_ROWS && unsafe { outer::multiply(isa, x, x_rows, &outputs) };
+    if !done {
+        few_rows(isa, x, x_rows, &outputs);
+    }
+}
+
+fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
     let mut panels = Vec::new();
     let mut work = 0;
-    for product in products.iter_mut() {
-        let Matrix { rows, columns, .. } = product.matrix;
-        let fits = x.len() == x_rows * columns
-            && product.matrix.bytes.len() == rows * columns * product.matrix.stored.bytes()
-            && product.out.len() == x_rows * rows
-            && product.matrix.bias.is_none_or(|bias| bias.len() == rows);
-        if !fits {
-            debug_assert!(fits, "a product's slices must fit its shape");
-            continue;
-        }
-        work += x_rows * rows * columns;
-        let step = rows_per_task(&product.matrix, x_rows);
-        let out = Shared(product.out.as_mut_ptr());
+    for output in outputs {
+        let rows = output.matrix.rows;
+        work += x.len() * rows;
+        let step = rows_per_task(&output.matrix, x_rows);
         panels.extend((0..rows).step_by(step).map(|start| Panel {
             x,
             x_rows,
-            matrix: product.matrix,
+            output: *output,
             rows: start..rows.min(start + step),
-            out,
         }));
     }
     parallel::for_each(panels.len(), work, |index| {
         if let Some(panel) = panels.get(index) {
-            // SAFETY: the lengths were checked above, and the panels' rows, thus their outputs, are disjoint.
+            // SAFETY: `multiply` has checked the lengths, and the panels' rows, thus their outputs, are disjoint.
             unsafe { dispatch(isa, panel.clone()) }
         }
     });
@@ -85,9 +151,8 @@ fn rows_per_task(matrix: &Matrix<'_>, x_rows: usize) -> usize {
 struct Panel<'a> {
     x: &'a [f32],
     x_rows: usize,
-    matrix: Matrix<'a>,
+    output: Output<'a>,
     rows: Range<usize>,
-    out: Shared<f32>,
 }
 
 impl Kernel for Panel<'_> {
@@ -95,7 +160,7 @@ impl Kernel for Panel<'_> {
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: `multiply` has checked the lengths.
         unsafe {
-            match self.matrix.stored {
+            match self.output.matrix.stored {
                 StoredAs::F32 => self.with_dtype::<L, F32>(),
                 StoredAs::F16 => self.with_dtype::<L, F16>(),
                 StoredAs::Bf16 => self.with_dtype::<L, Bf16>(),
@@ -119,42 +184,26 @@ impl Panel<'_> {
 
     #[inline(always)]
     unsafe fn go<L: Lanes, W: Stored, const R: usize>(self) {
-        let k = self.matrix.columns;
+        let k = self.output.matrix.columns;
         let chunk = chunk_len(k);
-        let mut scratch = Scratch::uninit();
-        for x_start in (0..self.x_rows).step_by(X_BLOCK) {
-            let x_rows = x_start..self.x_rows.min(x_start + X_BLOCK);
-            // Few rows of x: W comes out of memory once, row by row. Many: a chunk of x stays in L2 meanwhile. The order
-            // of additions into an output is the same.
-            let stretch = if x_rows.len() <= BY_ROWS { k } else { chunk };
-            let pack_it = x_rows.len() >= PACK_FROM;
-            let spread = if pack_it { 1 } else { spread(k * W::BYTES) };
-            for start in (0..k).step_by(stretch) {
-                for (row, spread) in self.first_rows(R, spread) {
-                    for from in (start..k.min(start + stretch)).step_by(chunk) {
-                        let group = Group {
-                            row,
-                            spread,
-                            columns: from..k.min(from + chunk),
-                            x_rows: x_rows.clone(),
-                        };
-                        // SAFETY: `row` and `columns` are inside the matrix, `x_rows` inside x.
-                        unsafe {
-                            let stored = self.strided::<W, R>(&group);
-                            if pack_it {
-                                let packed =
-                                    pack::<L, _, R>(&mut scratch, &stored, group.columns.len());
-                                self.group::<L, W, _, R>(packed, &group);
-                            } else {
-                                self.group::<L, W, _, R>(stored, &group);
-                            }
-                        }
-                    }
+        // W comes out of memory once, row by row.
+        for (row, spread) in self.first_rows(R, spread(k * W::BYTES)) {
+            for start in (0..k).step_by(chunk) {
+                let group = Group {
+                    row,
+                    spread,
+                    columns: start..k.min(start + chunk),
+                };
+                // SAFETY: `row` and `columns` are inside the matrix.
+                unsafe {
+                    let rows = row..self.rows.end;
+                    let source = self.output.matrix.strided::<W, R>(rows, spread, start);
+                    self.group::<L, W, _, R>(source, &group);
                 }
             }
         }
         // SAFETY: as for `run`.
-        unsafe { self.add_bias() }
+        unsafe { self.output.add_bias(&self.rows, &(0..self.x_rows)) }
     }
 
     /// The first row of every group of `tile_rows` rows, and how far apart they are: `spread`, or less where too few are left.
@@ -174,40 +223,25 @@ impl Panel<'_> {
         .flatten()
     }
 
-    /// R rows of W from a group's first column on; past the last row, the last one again, whose results nobody keeps.
-    #[inline(always)]
-    unsafe fn strided<W: Stored, const R: usize>(&self, group: &Group) -> Strided<W, R> {
-        let k = self.matrix.columns;
-        let rows = std::array::from_fn(|r| {
-            let row = (group.row + r * group.spread).min(self.rows.end - 1);
-            // SAFETY: inside the matrix.
-            unsafe {
-                let at = (row * k + group.columns.start) * W::BYTES;
-                self.matrix.bytes.as_ptr().add(at)
-            }
-        });
-        Strided::new(rows)
-    }
-
-    /// R rows of W, one chunk of columns, against some rows of x.
+    /// R rows of W, one chunk of columns, against every row of x.
     #[inline(always)]
     unsafe fn group<L: Lanes, W: Stored, S: Source<L, R>, const R: usize>(
         &self,
         source: S,
         group: &Group,
     ) {
-        let Range { start: mut at, end } = group.x_rows.clone();
+        let (mut at, end) = (0, self.x_rows);
         // The next rows of W come into the cache meanwhile, divided over the tiles.
-        let row_bytes = self.matrix.columns * W::BYTES;
+        let row_bytes = self.output.matrix.columns * W::BYTES;
         let next = (group.row + R * group.spread) * row_bytes + group.columns.start * W::BYTES;
         let mut ahead = Ahead {
-            at: self.matrix.bytes.as_ptr().wrapping_add(next),
+            at: self.output.matrix.bytes.as_ptr().wrapping_add(next),
             rows: R.div_ceil((end - at).div_ceil(TILE_COLUMNS)),
             row_bytes: row_bytes * group.spread,
             step_bytes: L::WIDTH * W::BYTES,
         };
         let mut asked = 0;
-        // SAFETY: the tiles stay inside `x_rows`.
+        // SAFETY: the tiles stay inside x.
         unsafe {
             while at < end {
                 match end - at {
@@ -238,7 +272,7 @@ impl Panel<'_> {
             ref columns,
             ..
         } = *group;
-        let k = self.matrix.columns;
+        let k = self.output.matrix.columns;
         let len = columns.len();
         let steps = len / L::WIDTH;
         // SAFETY: x rows `x_row..x_row + C` and `columns` are inside x; the source has `len` columns; outputs are inside
@@ -276,7 +310,7 @@ impl Panel<'_> {
             let whole = spread == 1 && row + R <= self.rows.end;
             for (c, sums) in sums.into_iter().enumerate() {
                 let mut sums = L::sum_each::<R>(sums);
-                let out = self.out.get().add((x_row + c) * self.matrix.rows + row);
+                let out = self.output.row(x_row + c).add(row);
                 if whole {
                     // A whole vector at a time.
                     let out = out.cast::<[f32; R]>();
@@ -298,23 +332,6 @@ impl Panel<'_> {
             }
         }
     }
-
-    unsafe fn add_bias(&self) {
-        let Some(bias) = self
-            .matrix
-            .bias
-            .and_then(|bias| bias.get(self.rows.clone()))
-        else {
-            return;
-        };
-        for x_row in 0..self.x_rows {
-            let start = x_row * self.matrix.rows + self.rows.start;
-            for (r, bias) in bias.iter().enumerate() {
-                // SAFETY: this panel's own outputs.
-                unsafe { *self.out.get().add(start + r) += bias }
-            }
-        }
-    }
 }
 
 /// What a group multiplies.
@@ -324,7 +341,6 @@ struct Group {
     /// From one of them to the next.
     spread: usize,
     columns: Range<usize>,
-    x_rows: Range<usize>,
 }
 
 /// The part of the next rows of W that a tile asks for while it computes.
@@ -352,10 +368,12 @@ impl Ahead {
     }
 }
 
-/// k in equal chunks of at most [`LONGEST_CHUNK`]; of k alone, since it fixes the order of additions.
-fn chunk_len(k: usize) -> usize {
+/// k in equal chunks of at most [`LONGEST_CHUNK`]; of k alone, since it fixes the order of
+/// additions, and multiples of 256, the longest block of quantised numbers.
+pub(super) fn chunk_len(k: usize) -> usize {
     let chunks = k.div_ceil(LONGEST_CHUNK).max(1);
-    k.div_ceil(chunks).next_multiple_of(16).max(16)
+    let unit = if chunks == 1 { 16 } else { 256 };
+    k.div_ceil(chunks).next_multiple_of(unit)
 }
 
 /// How far apart a tile's rows are taken while W comes out of memory: a page at least, because the processor follows one

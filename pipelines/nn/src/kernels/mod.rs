@@ -18,6 +18,7 @@ pub(crate) mod parallel;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod outer;
 mod portable;
 mod rows;
 #[cfg(test)]

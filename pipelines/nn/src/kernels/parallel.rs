@@ -14,8 +14,13 @@ pub(crate) fn threads() -> usize {
 
 /// Runs `task(0)` to `task(tasks - 1)`, in any order and in parallel when `work`, in multiply-adds or so, is worth it.
 pub(crate) fn for_each(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
+    for_each_of(tasks, work, |_, index| task(index));
+}
+
+/// The same, telling `task` first which thread it is on: a number below [`threads`] that no other thread has meanwhile.
+pub(crate) fn for_each_of(tasks: usize, work: usize, task: impl Fn(usize, usize) + Sync) {
     if tasks <= 1 || work < INLINE_WORK || threads() <= 1 {
-        (0..tasks).for_each(task);
+        (0..tasks).for_each(|index| task(0, index));
         return;
     }
     // Each thread has a stretch of tasks to start with, so that what it reads goes on where it was, and then helps the others.
@@ -27,6 +32,10 @@ pub(crate) fn for_each(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
     let arrived = AtomicUsize::new(0);
     Crew::get().run(&|| {
         let own = arrived.fetch_add(1, Ordering::Relaxed);
+        if own >= stretches {
+            // A thread that joined before and found nothing left.
+            return;
+        }
         for stretch in own..own + stretches {
             let stretch = stretch % stretches;
             let Some(next) = next.get(stretch) else {
@@ -37,7 +46,7 @@ pub(crate) fn for_each(tasks: usize, work: usize, task: impl Fn(usize) + Sync) {
                 if index >= end(stretch) {
                     break;
                 }
-                task(index);
+                task(own, index);
             }
         }
     });

@@ -23,6 +23,7 @@ impl Lanes for Portable {
     type Vector = Vector;
     const WIDTH: usize = 8;
     const TILE_ROWS: usize = 4;
+    const X_ROWS: usize = 3;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Vector {

@@ -108,24 +108,52 @@ fn products_are_right_at_every_odd_size() {
 fn a_row_has_the_same_bits_in_any_company() {
     for isa in Isa::all_available() {
         for dtype in DTYPES {
-            for (n, k) in [(48, 101), (29, 1100), (515, 48)] {
-                let x = noise(40 * k, 4);
+            // With rests of every kind, more than one chunk of k, and more panels of W than a task takes.
+            for (n, k) in [(48, 101), (29, 1100), (515, 48), (17, 3001), (200, 256)] {
+                let x = noise(62 * k, 4);
                 let (bytes, _) = stored(&noise(n * k, 5), dtype);
+                let bias = noise(n, 6);
                 let matrix = Matrix {
                     bytes: &bytes[1..],
                     stored: dtype,
                     rows: n,
                     columns: k,
-                    bias: None,
+                    bias: Some(&bias),
                 };
-                let all = product(isa, &x, 40, matrix);
-                for m in 1..40 {
+                let all = product(isa, &x, 62, matrix);
+                let counts: &[usize] = if k > 101 {
+                    &[1, 2, 3, 4, 6, 7, 8, 9, 12, 13, 25, 48, 49]
+                } else {
+                    &std::array::from_fn::<usize, 61, _>(|i| i + 1)
+                };
+                for &m in counts {
                     let some = product(isa, &x[..m * k], m, matrix);
                     assert_eq!(some, all[..m * n], "{isa:?} {dtype:?} {n}x{k} m={m}");
-                    let last = product(isa, &x[m * k..], 40 - m, matrix);
+                    let last = product(isa, &x[m * k..], 62 - m, matrix);
                     assert_eq!(last, all[m * n..], "{isa:?} {dtype:?} {n}x{k} from {m}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_a_block_gives_the_bits_of_its_rows() {
+    let (m, n, k) = (800, 9, 40);
+    let x = noise(m * k, 20);
+    let (bytes, _) = stored(&noise(n * k, 21), StoredAs::F32);
+    let matrix = Matrix {
+        bytes: &bytes[1..],
+        stored: StoredAs::F32,
+        rows: n,
+        columns: k,
+        bias: None,
+    };
+    for isa in Isa::all_available() {
+        let all = product(isa, &x, m, matrix);
+        for row in 0..m {
+            let alone = product(isa, &x[row * k..][..k], 1, matrix);
+            assert_eq!(alone, all[row * n..][..n], "{isa:?} row {row}");
         }
     }
 }
@@ -189,28 +217,46 @@ proptest! {
 }
 
 #[test]
-fn the_interleaved_sum_keeps_the_order_of_the_plain_one() {
-    struct Sums<'a>(&'a [f32], &'a mut Vec<(f32, f32)>);
-    impl Kernel for Sums<'_> {
+fn lanes_are_added_up_four_by_four_and_transposed_in_order() {
+    struct Lanes16<'a>(&'a [f32], &'a mut Vec<f32>, &'a mut Vec<f32>, &'a mut usize);
+    impl Kernel for Lanes16<'_> {
         #[inline(always)]
         unsafe fn run<L: super::lanes::Lanes>(self) {
-            // SAFETY: 128 numbers are eight vectors of any width.
+            // SAFETY: 256 numbers are sixteen vectors of any width.
             unsafe {
-                let v: [L::Vector; 8] =
+                let mut v: [L::Vector; 16] =
                     std::array::from_fn(|i| L::load(self.0.as_ptr().add(i * L::WIDTH)));
-                let together = L::sum_each::<8>(v);
-                self.1.extend((0..8).map(|i| (together[i], L::sum(v[i]))));
+                let eight: [L::Vector; 8] = std::array::from_fn(|i| v[i]);
+                self.1.extend(L::sum_each::<8>(eight));
+                L::transpose(&mut v);
+                for v in &v[..L::WIDTH] {
+                    let mut lanes = [0.0; 16];
+                    L::store(lanes.as_mut_ptr(), *v);
+                    self.2.extend(&lanes[..L::WIDTH]);
+                }
+                *self.3 = L::WIDTH;
             }
         }
     }
+    let numbers = noise(256, 11);
     for isa in Isa::all_available() {
-        let mut sums = vec![];
+        let (mut sums, mut transposed, mut width) = (vec![], vec![], 0);
         // SAFETY: as above.
-        unsafe { dispatch(isa, Sums(&noise(128, 11), &mut sums)) };
-        assert!(
-            sums.iter().all(|(a, b)| a.to_bits() == b.to_bits()),
-            "{isa:?} {sums:?}"
-        );
+        unsafe {
+            dispatch(
+                isa,
+                Lanes16(&numbers, &mut sums, &mut transposed, &mut width),
+            );
+        }
+        for (row, sum) in numbers.chunks(width).zip(&sums) {
+            let mut fours = row.chunks(4).map(|x| x[0] + x[1] + x[2] + x[3]);
+            let first = fours.next().unwrap();
+            let expected = fours.fold(first, |sum, four| sum + four);
+            assert_eq!(sum.to_bits(), expected.to_bits(), "{isa:?}");
+        }
+        for (i, x) in transposed.iter().enumerate() {
+            assert_eq!(*x, numbers[i % width * width + i / width], "{isa:?} {i}");
+        }
     }
 }
 
