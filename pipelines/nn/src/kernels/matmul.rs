@@ -14,7 +14,7 @@ use std::ops::Range;
 /// it, a part of a typical L2.
 const LONGEST_CHUNK: usize = 1536;
 /// Rows of x from which packing pays for itself.
-const MANY_ROWS: usize = 7;
+const MANY_ROWS: usize = 24;
 /// A tile's columns: with eight rows of W, 24 accumulators.
 const TILE_COLUMNS: usize = 3;
 

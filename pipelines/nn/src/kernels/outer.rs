@@ -27,6 +27,8 @@ const X_BLOCK: usize = 768;
 const TILES: usize = 4;
 /// Numbers after a chain, so that chains do not all lie in one set of the L1, and a vector may be stored past the last.
 const PAD: usize = 16;
+/// Steps between two looks ahead.
+const UNROLL: usize = 4;
 /// Numbers in a cache line.
 const LINE: usize = 16;
 /// Chains that are added up before their sum is added to those of the fours before them; see [`Lanes::sum_each`].
@@ -345,33 +347,28 @@ impl Block<'_> {
         let w_chain = self.layout.chain(columns.len(), VECTORS * L::WIDTH);
         let x_chain = self.layout.chain(columns.len(), L::X_ROWS);
         let mut ahead = self.ahead(columns, tiles * panels * L::WIDTH);
-        // A panel's share of the next group's chain.
-        let x_lines = x_chain.div_ceil(LINE * panels);
+        let x_group = self.layout.x_group();
         let mut so_far = MaybeUninit::<[SoFar<L>; TILES]>::uninit();
         for group in (0..tiles).step_by(TILES) {
+            let in_group = self.layout.x_tile(group, columns);
             for (panel, w_row) in (0..).zip(self.w_rows.clone().step_by(VECTORS * L::WIDTH)) {
                 for chain in 0..L::WIDTH {
-                    for tile in group..tiles.min(group + TILES) {
-                        let x_row = self.x_rows.start + tile * L::X_ROWS;
+                    for index in 0..TILES.min(tiles - group) {
+                        ahead.prefetch::<L>();
+                        let x_row = self.x_rows.start + (group + index) * L::X_ROWS;
                         // SAFETY: inside the packed copies.
                         unsafe {
-                            let x = self.layout.x_tile(tile, columns) + chain * TILES * x_chain;
-                            let x = self.x.add(x);
-                            ahead.prefetch::<L>();
-                            if panels == PANELS {
-                                let next = x.wrapping_add(self.layout.x_group());
-                                for line in panel * x_lines..(panel + 1) * x_lines {
-                                    L::prefetch_far(next.wrapping_add(line * LINE).cast());
-                                }
-                            }
+                            let x = self.x.add(in_group + (chain * TILES + index) * x_chain);
+                            let share = panel * x_chain / panels;
                             let tile = Tile {
                                 chain,
                                 w: self.room.add(panel * self.layout.panel() + chain * w_chain),
                                 x,
+                                x_ahead: x.wrapping_add(x_group + share),
                                 w_rows: w_row..self.w_rows.end,
                                 x_rows: x_row..self.x_rows.end,
                                 columns: columns.clone(),
-                                so_far: so_far.as_mut_ptr().cast::<SoFar<L>>().add(tile % TILES),
+                                so_far: so_far.as_mut_ptr().cast::<SoFar<L>>().add(index),
                             };
                             self.some_rows(&tile);
                         }
@@ -433,55 +430,72 @@ impl Block<'_> {
         // SAFETY: inside the packed copies; what is there so far is written before it is read.
         unsafe {
             let mut sums = [[L::splat(0.0); VECTORS]; C];
-            for step in 0..tile.columns.len().div_ceil(L::WIDTH) {
-                let w: [L::Vector; VECTORS] =
-                    std::array::from_fn(|v| L::load(tile.w.add((step * VECTORS + v) * L::WIDTH)));
-                for c in 0..C {
-                    let x = L::splat(*tile.x.add(step * L::X_ROWS + c));
-                    for v in 0..VECTORS {
-                        sums[c][v] = L::mul_add(x, w[v], sums[c][v]);
-                    }
+            let steps = tile.columns.len().div_ceil(L::WIDTH);
+            let whole = steps - steps % UNROLL;
+            for start in (0..whole).step_by(UNROLL) {
+                // With every panel of a task its share of the next group of x.
+                L::prefetch_far(tile.x_ahead.wrapping_add(start * LINE / UNROLL).cast());
+                for step in start..start + UNROLL {
+                    sums = self.step::<L, C>(tile, step, sums);
                 }
+            }
+            for step in whole..steps {
+                sums = self.step::<L, C>(tile, step, sums);
             }
             let (four, within) = (tile.chain / FOUR, tile.chain % FOUR);
             let fours = tile.so_far.cast::<L::Vector>();
             let chains = fours.add(SO_FAR);
             if within > 0 {
-                add::<L, C>(&mut sums, chains);
+                sums = add::<L, C>(sums, chains);
             }
             if within + 1 < FOUR {
-                return keep::<L, C>(&sums, chains);
+                return keep::<L, C>(sums, chains);
             }
             if four > 0 {
-                add::<L, C>(&mut sums, fours);
+                sums = add::<L, C>(sums, fours);
             }
-            if tile.chain + 1 < L::WIDTH {
-                return keep::<L, C>(&sums, fours);
+            keep::<L, C>(sums, fours);
+            if tile.chain + 1 == L::WIDTH {
+                self.put::<L>(tile, fours);
             }
-            self.put::<L, C>(tile, &sums);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn step<L: Lanes, const C: usize>(
+        &self,
+        tile: &Tile<L>,
+        step: usize,
+        mut sums: [[L::Vector; VECTORS]; C],
+    ) -> [[L::Vector; VECTORS]; C] {
+        // SAFETY: inside the packed copies.
+        unsafe {
+            let w: [L::Vector; VECTORS] =
+                std::array::from_fn(|v| L::load(tile.w.add((step * VECTORS + v) * L::WIDTH)));
+            for c in 0..C {
+                let x = L::splat(*tile.x.add(step * L::X_ROWS + c));
+                for v in 0..VECTORS {
+                    sums[c][v] = L::mul_add(x, w[v], sums[c][v]);
+                }
+            }
+        }
+        sums
     }
 
     /// A tile's sums to the output, added to those of the chunks before.
     #[inline(always)]
-    unsafe fn put<L: Lanes, const C: usize>(
-        &self,
-        tile: &Tile<L>,
-        sums: &[[L::Vector; VECTORS]; C],
-    ) {
+    unsafe fn put<L: Lanes>(&self, tile: &Tile<L>, sums: *const L::Vector) {
         let first = tile.columns.start == 0;
         // SAFETY: inside the output: no more rows and columns than there are.
         unsafe {
-            for c in 0..C.min(tile.x_rows.len()) {
-                let out = self
-                    .output
-                    .row(tile.x_rows.start + c)
-                    .add(tile.w_rows.start);
+            for c in 0..L::X_ROWS.min(tile.x_rows.len()) {
+                let out = self.output.row(tile.x_rows.start + c);
+                let out = out.add(tile.w_rows.start);
                 for v in 0..VECTORS {
                     let out = out.wrapping_add(v * L::WIDTH);
                     let count = tile.w_rows.len().saturating_sub(v * L::WIDTH);
+                    let sum = *sums.add(c * VECTORS + v);
                     if count >= L::WIDTH {
-                        let sum = sums[c][v];
                         L::store(
                             out,
                             if first {
@@ -492,7 +506,7 @@ impl Block<'_> {
                         );
                     } else {
                         let mut lanes = [0.0f32; 16];
-                        L::store(lanes.as_mut_ptr(), sums[c][v]);
+                        L::store(lanes.as_mut_ptr(), sum);
                         for (i, sum) in lanes.into_iter().take(count).enumerate() {
                             let out = out.add(i);
                             *out = if first { sum } else { *out + sum };
@@ -536,21 +550,23 @@ impl Ahead {
     }
 }
 
+/// A tile's sums stay in registers as long as nobody takes their address: by value, and in loops of known length.
 #[inline(always)]
 unsafe fn add<L: Lanes, const C: usize>(
-    sums: &mut [[L::Vector; VECTORS]; C],
+    mut sums: [[L::Vector; VECTORS]; C],
     to: *const L::Vector,
-) {
+) -> [[L::Vector; VECTORS]; C] {
     for c in 0..C {
         for v in 0..VECTORS {
             // SAFETY: the caller's promise: `VECTORS · C` vectors.
             sums[c][v] = unsafe { L::add(*to.add(c * VECTORS + v), sums[c][v]) };
         }
     }
+    sums
 }
 
 #[inline(always)]
-unsafe fn keep<L: Lanes, const C: usize>(sums: &[[L::Vector; VECTORS]; C], at: *mut L::Vector) {
+unsafe fn keep<L: Lanes, const C: usize>(sums: [[L::Vector; VECTORS]; C], at: *mut L::Vector) {
     for c in 0..C {
         for v in 0..VECTORS {
             // SAFETY: the caller's promise: `VECTORS · C` vectors.
@@ -571,6 +587,8 @@ struct Tile<L: Lanes> {
     chain: usize,
     w: *const f32,
     x: *const f32,
+    /// The share of the next group of x that is asked for meanwhile.
+    x_ahead: *const f32,
     /// From its first row to the last of the task.
     w_rows: Range<usize>,
     x_rows: Range<usize>,
