@@ -1,14 +1,16 @@
 //! How fast the CPU layers are: bandwidth of decode against the machine's roof, arithmetic of prefill, and attention.
-//! `cargo run --release -p chandler-nn --example kernel_speed [decode|batch|prefill|attention|small|quantized [FORMAT]]`
+//! `cargo run --release -p chandler-nn --example kernel_speed [decode|batch|prefill|layer|attention|small|quantized [FORMAT]]`
 
 #[path = "kernel_speed/quantized.rs"]
 mod quantized;
 
 use candle_core::{DType, Device, Tensor};
+use chandler_nn::activation::silu_mul;
 use chandler_nn::attention::{AttentionConfig, Span, paged_attention};
 use chandler_nn::error::Result;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::linear::Linear;
+use chandler_nn::norm::RmsNorm;
 use chandler_nn::weights::HostTensor;
 use std::hint::black_box;
 use std::time::Instant;
@@ -89,6 +91,9 @@ fn main() -> Result<()> {
             println!("  {outputs}x{inputs}: {:.1}", 1e6 * per_layer(&layers, 1)?);
         }
     }
+    if wanted("layer") {
+        layer()?;
+    }
     if wanted("attention") {
         attention()?;
     }
@@ -96,6 +101,77 @@ fn main() -> Result<()> {
         quantized::run(std::env::args().nth(2).as_deref(), roof)?;
     }
     Ok(())
+}
+
+/// Where a prompt's time goes: the parts of one decoder layer of the 314 M shape, 512 tokens, best of 15 each.
+fn layer() -> Result<()> {
+    const ROWS: usize = 512;
+    println!("a layer of a prompt of {ROWS} tokens, ms (multiply-adds at GFLOP/s)");
+    // Weights of three layers in turn, so that they come out of memory.
+    let products = |shapes: &[(usize, usize)]| -> Result<Vec<Vec<Linear>>> {
+        (0..3)
+            .map(|_| {
+                let one = |(outputs, inputs): &(usize, usize)| {
+                    Ok(layers(*outputs, *inputs, DType::F32, 1)?.remove(0))
+                };
+                shapes.iter().map(one).collect()
+            })
+            .collect()
+    };
+    let mut total = 0.0;
+    let mut report = |name: &str, work: usize, seconds: f64| {
+        total += seconds;
+        let rate = 2.0 * work as f64 / seconds / 1e9;
+        println!("  {name}: {:.2} ({rate:.0})", 1e3 * seconds);
+    };
+    for (name, shapes) in [
+        ("q, k, v", &[(1024, 1024), (256, 1024), (256, 1024)][..]),
+        ("output", &[(1024, 1024)]),
+        ("gate, up", &[(2816, 1024), (2816, 1024)]),
+        ("down", &[(1024, 2816)]),
+    ] {
+        let sets = products(shapes)?;
+        let x = Tensor::rand(-1f32, 1f32, (ROWS, shapes[0].1), &Device::Cpu)?;
+        let work = shapes.iter().map(|(n, k)| ROWS * n * k).sum();
+        let mut turn = sets.iter().cycle();
+        let seconds = best_of(15, || {
+            let set: Vec<&Linear> = turn.next().into_iter().flatten().collect();
+            black_box(Linear::forward_many(&set, &x)?);
+            Ok(())
+        })?;
+        report(name, work, seconds);
+    }
+    let (gate, up) = (
+        Tensor::rand(-1f32, 1f32, (ROWS, 2816), &Device::Cpu)?,
+        Tensor::rand(-1f32, 1f32, (ROWS, 2816), &Device::Cpu)?,
+    );
+    let seconds = best_of(15, || {
+        black_box(silu_mul(&gate, &up)?);
+        Ok(())
+    })?;
+    report("activation", 0, seconds);
+    let x = Tensor::rand(-1f32, 1f32, (ROWS, 1024), &Device::Cpu)?;
+    let weight = HostTensor::from_bytes("n", DType::F32, vec![1024], vec![0; 4096])?;
+    let norm = RmsNorm::new(weight, 1e-5, &Device::Cpu, DType::F32)?;
+    let seconds = best_of(15, || {
+        black_box(norm.forward_residual(&x, &x)?);
+        black_box(norm.forward_residual(&x, &x)?);
+        Ok(())
+    })?;
+    report("two norms", 0, seconds);
+    println!("  together {:.2}; attention is measured apart", 1e3 * total);
+    Ok(())
+}
+
+/// Seconds of the fastest of some runs.
+fn best_of(runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..runs {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
 }
 
 /// The sum of 1 GB by all threads, each its own part, best of seven.

@@ -118,14 +118,18 @@ pub(crate) fn activate(isa: Isa, which: Curve, gate: &[f32], up: Option<&[f32]>,
         unsafe fn run<L: Lanes>(self) {
             // SAFETY: the three slices have one length; `for_vectors` stays inside it.
             unsafe {
-                for_vectors::<L>(self.out.len(), |at| {
-                    let y = curve::<L>(self.which, at.load::<L>(self.gate));
-                    let y = match self.up {
-                        Some(up) => L::mul(y, at.load::<L>(up)),
-                        None => y,
-                    };
-                    at.store::<L>(self.out, y);
-                });
+                for_vectors::<L>(
+                    self.out.len(),
+                    #[inline(always)]
+                    |at| {
+                        let y = curve::<L>(self.which, at.load::<L>(self.gate));
+                        let y = match self.up {
+                            Some(up) => L::mul(y, at.load::<L>(up)),
+                            None => y,
+                        };
+                        at.store::<L>(self.out, y);
+                    },
+                );
             }
         }
     }
@@ -176,12 +180,16 @@ pub(crate) fn rotate(isa: Isa, x: &[f32], out: &mut [f32], shape: Rotate<'_>) {
                 let (out1, out2) = out.split_at_mut(half);
                 // SAFETY: all six slices have `half` numbers.
                 unsafe {
-                    for_vectors::<L>(half, |at| {
-                        let (cos, sin) = (at.load::<L>(self.cos), at.load::<L>(self.sin));
-                        let (a, b) = (at.load::<L>(x1), at.load::<L>(x2));
-                        at.store::<L>(out1, L::sub(L::mul(a, cos), L::mul(b, sin)));
-                        at.store::<L>(out2, L::add(L::mul(b, cos), L::mul(a, sin)));
-                    });
+                    for_vectors::<L>(
+                        half,
+                        #[inline(always)]
+                        |at| {
+                            let (cos, sin) = (at.load::<L>(self.cos), at.load::<L>(self.sin));
+                            let (a, b) = (at.load::<L>(x1), at.load::<L>(x2));
+                            at.store::<L>(out1, L::sub(L::mul(a, cos), L::mul(b, sin)));
+                            at.store::<L>(out2, L::add(L::mul(b, cos), L::mul(a, sin)));
+                        },
+                    );
                 }
                 out_rest.copy_from_slice(rest);
             }
@@ -248,14 +256,18 @@ pub(crate) fn widen(isa: Isa, bytes: &[u8], stored: StoredAs, out: &mut [f32]) {
         unsafe fn go<L: Lanes, W: Stored>(self) {
             // SAFETY: `bytes` holds as many elements as `out`.
             unsafe {
-                for_vectors::<L>(self.out.len(), |at| {
-                    let from = self.bytes.as_ptr().add(at.start * W::BYTES);
-                    let wide = match at.count {
-                        None => W::load::<L>(from),
-                        Some(count) => W::load_partial::<L>(from, count),
-                    };
-                    at.store::<L>(self.out, wide);
-                });
+                for_vectors::<L>(
+                    self.out.len(),
+                    #[inline(always)]
+                    |at| {
+                        let from = self.bytes.as_ptr().add(at.start * W::BYTES);
+                        let wide = match at.count {
+                            None => W::load::<L>(from),
+                            Some(count) => W::load_partial::<L>(from, count),
+                        };
+                        at.store::<L>(self.out, wide);
+                    },
+                );
             }
         }
     }
@@ -323,7 +335,8 @@ impl At {
     }
 }
 
-/// Goes over `len` positions, a vector at a time and what is left at the end.
+/// Goes over `len` positions, a vector at a time and what is left at the end. `body` is to be `#[inline(always)]`: a closure
+/// that is not inlined is compiled without the instruction set, and every operation of it becomes a call.
 ///
 /// # Safety
 /// As for [`Lanes`]; slices that `body` loads from and stores to have at least `len` numbers.

@@ -96,6 +96,9 @@ impl Output<'_> {
 /// Makes several products of one `x` [rows, columns] in one fork and join. Slices whose lengths do not fit are left as they
 /// are (the layers check them and say so).
 pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Product<'_>]) {
+    if x_rows == 0 {
+        return;
+    }
     let outputs: Vec<Output<'_>> = products
         .iter_mut()
         .filter_map(|product| {

@@ -20,6 +20,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod outer;
+mod packing;
 mod portable;
 mod rows;
 #[cfg(test)]

@@ -48,9 +48,16 @@ impl Kernel for Row<'_> {
         unsafe {
             let x = match rows.residual {
                 Some((residual, sum)) => {
-                    for_vectors::<L>(width, |at| {
-                        at.store::<L>(sum, L::add(at.load::<L>(rows.x), at.load::<L>(residual)));
-                    });
+                    for_vectors::<L>(
+                        width,
+                        #[inline(always)]
+                        |at| {
+                            at.store::<L>(
+                                sum,
+                                L::add(at.load::<L>(rows.x), at.load::<L>(residual)),
+                            );
+                        },
+                    );
                     &*sum
                 }
                 None => rows.x,
@@ -60,10 +67,14 @@ impl Kernel for Row<'_> {
                 Kind::Layer(bias) => {
                     deviation::<L>(gain, x, rows.out);
                     if let Some(bias) = bias {
-                        for_vectors::<L>(width, |at| {
-                            let y = L::add(at.load::<L>(rows.out), at.load::<L>(bias));
-                            at.store::<L>(rows.out, y);
-                        });
+                        for_vectors::<L>(
+                            width,
+                            #[inline(always)]
+                            |at| {
+                                let y = L::add(at.load::<L>(rows.out), at.load::<L>(bias));
+                                at.store::<L>(rows.out, y);
+                            },
+                        );
                     }
                 }
             }
@@ -77,16 +88,24 @@ unsafe fn root_mean_square<L: Lanes>(gain: Gain<'_>, x: &[f32], out: &mut [f32])
     // SAFETY: every slice is one row of `width` numbers.
     unsafe {
         let mut squares = L::splat(0.0);
-        for_vectors::<L>(width, |at| {
-            let x = at.load::<L>(x);
-            squares = L::mul_add(x, x, squares);
-        });
+        for_vectors::<L>(
+            width,
+            #[inline(always)]
+            |at| {
+                let x = at.load::<L>(x);
+                squares = L::mul_add(x, x, squares);
+            },
+        );
         let variance = L::sum(squares) / width as f32;
         let scale = L::splat(1.0 / (variance + gain.eps).sqrt());
-        for_vectors::<L>(width, |at| {
-            let normed = L::mul(at.load::<L>(x), scale);
-            at.store::<L>(out, L::mul(at.load::<L>(gain.weight), normed));
-        });
+        for_vectors::<L>(
+            width,
+            #[inline(always)]
+            |at| {
+                let normed = L::mul(at.load::<L>(x), scale);
+                at.store::<L>(out, L::mul(at.load::<L>(gain.weight), normed));
+            },
+        );
     }
 }
 
@@ -96,21 +115,33 @@ unsafe fn deviation<L: Lanes>(gain: Gain<'_>, x: &[f32], out: &mut [f32]) {
     // SAFETY: every slice is one row of `width` numbers.
     unsafe {
         let mut sum = L::splat(0.0);
-        for_vectors::<L>(width, |at| sum = L::add(sum, at.load::<L>(x)));
+        for_vectors::<L>(
+            width,
+            #[inline(always)]
+            |at| sum = L::add(sum, at.load::<L>(x)),
+        );
         let mean = L::splat(L::sum(sum) / width as f32);
         let mut squares = L::splat(0.0);
-        for_vectors::<L>(width, |at| {
-            at.store::<L>(out, L::sub(at.load::<L>(x), mean));
-            // Read back, because the lanes past the end of a row are zero then, and not the mean.
-            let off = at.load::<L>(out);
-            squares = L::mul_add(off, off, squares);
-        });
+        for_vectors::<L>(
+            width,
+            #[inline(always)]
+            |at| {
+                at.store::<L>(out, L::sub(at.load::<L>(x), mean));
+                // Read back, because the lanes past the end of a row are zero then, and not the mean.
+                let off = at.load::<L>(out);
+                squares = L::mul_add(off, off, squares);
+            },
+        );
         let variance = L::sum(squares) / width as f32;
         let scale = L::splat(1.0 / (variance + gain.eps).sqrt());
-        for_vectors::<L>(width, |at| {
-            let normed = L::mul(at.load::<L>(out), scale);
-            at.store::<L>(out, L::mul(at.load::<L>(gain.weight), normed));
-        });
+        for_vectors::<L>(
+            width,
+            #[inline(always)]
+            |at| {
+                let normed = L::mul(at.load::<L>(out), scale);
+                at.store::<L>(out, L::mul(at.load::<L>(gain.weight), normed));
+            },
+        );
     }
 }
 

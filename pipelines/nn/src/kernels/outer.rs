@@ -9,26 +9,21 @@
 use super::blocks::{UNIT, unpack};
 use super::buffer::Buffer;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
-use super::matmul::{Output, chunk_len};
+use super::matmul::Output;
+use super::packing::{Layout, PackX, Place, TILES, VECTORS, lay_out};
 use super::parallel::{self, Shared};
-use super::rows::{Source, Strided};
+use super::rows::Strided;
 use super::{Isa, Kernel, dispatch};
 use crate::weights::QuantType;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Registers of outputs in a tile: with twelve rows of x, 24 accumulators.
-const VECTORS: usize = 2;
 /// Panels of W (of `VECTORS` registers of rows each) that a task packs at a time, so that x, which comes out of L2 or L3, is
 /// read once for all of them.
 const PANELS: usize = 4;
 /// Rows of x that are packed at a time; more come in blocks.
 const X_BLOCK: usize = 768;
-/// Tiles of x that meet a chain of a panel before the next chain comes: it stays in L1 for them, with what they have so far.
-const TILES: usize = 4;
-/// Numbers after a chain, so that chains do not all lie in one set of the L1, and a vector may be stored past the last.
-const PAD: usize = 16;
 /// Steps between two looks ahead.
 const UNROLL: usize = 4;
 /// Numbers in a cache line.
@@ -120,164 +115,6 @@ fn blocks<'a>(
                 .map(move |start| (*output, start..rows.min(start + step)))
         })
         .collect()
-}
-
-/// How the packed copies lie: a panel of W as [chain][step][row], x as [group][chunk][chain][tile][step][row], which is the
-/// order in which they are read.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    lanes: usize,
-    /// Rows of x in a tile.
-    x_rows: usize,
-    k: usize,
-    chunk: usize,
-}
-
-impl Layout {
-    fn new(isa: Isa, k: usize) -> Self {
-        struct Sizes<'a>(&'a mut (usize, usize));
-        impl Kernel for Sizes<'_> {
-            #[inline(always)]
-            unsafe fn run<L: Lanes>(self) {
-                *self.0 = (L::WIDTH, L::X_ROWS);
-            }
-        }
-        let mut sizes = (1, 1);
-        // SAFETY: it reads constants.
-        unsafe { dispatch(isa, Sizes(&mut sizes)) };
-        Self {
-            lanes: sizes.0,
-            x_rows: sizes.1,
-            k,
-            chunk: chunk_len(k),
-        }
-    }
-
-    /// Numbers from one chain to the next, in a chunk of `len`, with `rows` of them at each step.
-    #[inline(always)]
-    fn chain(&self, len: usize, rows: usize) -> usize {
-        len.div_ceil(self.lanes) * rows + PAD
-    }
-
-    /// Numbers of a whole chunk of a group of x.
-    #[inline(always)]
-    fn x_chunk(&self) -> usize {
-        self.lanes * TILES * self.chain(self.chunk, self.x_rows)
-    }
-
-    /// Numbers of a group of x: `TILES` tiles.
-    #[inline(always)]
-    fn x_group(&self) -> usize {
-        self.k.div_ceil(self.chunk) * self.x_chunk()
-    }
-
-    /// Where the chains of a tile of x start, for a chunk of columns; they are `TILES` times [`chain`](Self::chain) apart.
-    #[inline(always)]
-    fn x_tile(&self, tile: usize, columns: &Range<usize>) -> usize {
-        tile / TILES * self.x_group()
-            + columns.start / self.chunk * self.x_chunk()
-            + tile % TILES * self.chain(columns.len(), self.x_rows)
-    }
-
-    /// Numbers of a panel of W, one chunk of it.
-    #[inline(always)]
-    fn panel(&self) -> usize {
-        self.lanes * self.chain(self.chunk, VECTORS * self.lanes)
-    }
-
-    #[inline(always)]
-    fn chunks(self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.k)
-            .step_by(self.chunk)
-            .map(move |start| start..self.k.min(start + self.chunk))
-    }
-}
-
-/// Where `lay_out` puts the vector of a chain at a step.
-#[derive(Clone, Copy)]
-struct Place {
-    start: *mut f32,
-    /// Numbers from one chain to the next.
-    chain: usize,
-    /// Numbers from one step to the next.
-    step: usize,
-}
-
-/// Lays out `WIDTH` rows of a chunk chain by chain.
-#[inline(always)]
-unsafe fn lay_out<L: Lanes, S: Source<L, R>, const R: usize>(source: &S, len: usize, to: Place) {
-    let (steps, tail) = (len / L::WIDTH, len % L::WIDTH);
-    // SAFETY: the source has `len` columns; there is room for as many vectors.
-    unsafe {
-        for step in 0..len.div_ceil(L::WIDTH) {
-            let mut v = [L::splat(0.0); 16];
-            if step < steps {
-                for r in 0..R {
-                    v[r] = source.load(step, r);
-                }
-            } else {
-                for r in 0..R {
-                    v[r] = source.load_partial(step, r, tail);
-                }
-            }
-            L::transpose(&mut v);
-            for lane in 0..L::WIDTH {
-                L::store(to.start.add(lane * to.chain + step * to.step), v[lane]);
-            }
-        }
-    }
-}
-
-/// One tile of x to be packed.
-struct PackX<'a> {
-    x: &'a [f32],
-    k: usize,
-    tile: usize,
-    /// From its first row to the last of the block.
-    rows: Range<usize>,
-    layout: Layout,
-    room: *mut f32,
-}
-
-impl Kernel for PackX<'_> {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if L::WIDTH == 16 {
-                self.go::<L, 16>();
-            } else {
-                self.go::<L, 8>();
-            }
-        }
-    }
-}
-
-impl PackX<'_> {
-    #[inline(always)]
-    unsafe fn go<L: Lanes, const R: usize>(self) {
-        for columns in self.layout.chunks() {
-            let to = Place {
-                start: self
-                    .room
-                    .wrapping_add(self.layout.x_tile(self.tile, &columns)),
-                chain: TILES * self.layout.chain(columns.len(), L::X_ROWS),
-                step: L::X_ROWS,
-            };
-            // Past the last row, the last one again. A vector is more rows than a tile has: the next step, or the padding
-            // after the last, is written over.
-            let rows: [*const u8; R] = std::array::from_fn(|r| {
-                let row = (self.rows.start + r).min(self.rows.end - 1);
-                // SAFETY: inside x.
-                unsafe { self.x.as_ptr().add(row * self.k + columns.start).cast() }
-            });
-            let source = Strided::<F32, R>::new(rows);
-            // SAFETY: inside the tile's own chains: `PAD` numbers follow each.
-            unsafe {
-                lay_out::<L, _, R>(&source, columns.len(), to);
-            }
-        }
-    }
 }
 
 /// Some rows of one W against a block of x.
