@@ -5,13 +5,17 @@ mod batch;
 pub mod chat;
 pub mod config;
 pub mod decoder;
+mod deliver;
 pub mod error;
 mod generation;
 mod load;
 mod pipeline;
 mod prepare;
+mod ranking;
 mod row;
+mod running;
 pub mod sampling;
+mod speculation;
 mod stop;
 pub mod tokenizer;
 

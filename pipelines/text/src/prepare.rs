@@ -3,6 +3,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chandler_core::{
@@ -11,6 +12,7 @@ use chandler_core::{
 
 use crate::chat::ChatTemplate;
 use crate::generation::GenerationConfig;
+use crate::ranking::Candidate;
 use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
@@ -25,7 +27,60 @@ pub struct TextPrepared {
     pub(crate) rows: Vec<Row>,
     /// The first event, and the echo, have been sent.
     pub(crate) started: bool,
+    pub(crate) reading: Reading,
+    /// What each row has said, where the best of them are kept at the end; else none.
+    pub(crate) candidates: Vec<Candidate>,
     pub(crate) block_size: usize,
+}
+
+/// How a request's prompt came into the cache; outlasts a suspension.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// It has been looked up.
+    pub(crate) looked_up: bool,
+    /// Tokens that have been read or found, from the first on.
+    pub(crate) furthest: usize,
+    /// Tokens that were found, and had not been read by this very request before.
+    pub(crate) cached: usize,
+}
+
+impl TextPrepared {
+    /// Tokens of a row that are decided: the prompt's, and its answer's so far.
+    pub(crate) fn len(&self, row: usize) -> usize {
+        let answer = self.rows.get(row).map_or(0, |row| row.generated.len());
+        self.plan.prompt.len() + answer
+    }
+
+    /// The tokens of a row at some positions, as far as they are decided.
+    pub(crate) fn tokens(&self, row: usize, positions: Range<usize>) -> Vec<u32> {
+        let prompt = self.plan.prompt.as_slice();
+        let answer = self.rows.get(row).map_or(&[][..], |row| &row.generated);
+        let all = prompt.iter().chain(answer);
+        all.skip(positions.start)
+            .take(positions.len())
+            .copied()
+            .collect()
+    }
+
+    /// Whether the prompt's own log-probabilities are wanted and have not been given yet.
+    pub(crate) fn scores_prompt(&self) -> bool {
+        self.plan.scores_prompt() && !self.rows.iter().all(|row| row.echoed)
+    }
+
+    /// These positions were found in the cache. Returns how many tokens of the prompt this is true of for the first time.
+    pub(crate) fn found(&mut self, positions: Range<usize>) -> usize {
+        let end = positions.end.min(self.plan.prompt.len());
+        let fresh = end.saturating_sub(positions.start.max(self.reading.furthest));
+        self.reading.cached += fresh;
+        self.read_to(end);
+        fresh
+    }
+
+    /// The prompt has gone through the model up to here.
+    pub(crate) fn read_to(&mut self, position: usize) {
+        let read = position.min(self.plan.prompt.len());
+        self.reading.furthest = self.reading.furthest.max(read);
+    }
 }
 
 impl Prepared for TextPrepared {
@@ -67,6 +122,7 @@ impl Prepare for TextPreparer {
         let prompt = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
         let end_tokens = self.end_tokens(&input);
+        let count = rows_of(&input);
         let echo = if input.echo {
             Some(self.text_of(&prompt)?)
         } else {
@@ -75,7 +131,8 @@ impl Prepare for TextPreparer {
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
-            rows: input.n.max(1),
+            keep: input.n.max(1),
+            salt: 0,
             max_tokens,
             min_tokens: input.limits.min_tokens,
             stop: input.limits.stop,
@@ -86,13 +143,16 @@ impl Prepare for TextPreparer {
             skip_special: true,
             prompt,
         });
-        let rows = (0..plan.rows)
+        let rows = (0..count)
             .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer))
             .collect::<Result<_, _>>()?;
+        let ranked = if count > plan.keep { count } else { 0 };
         Ok(TextPrepared {
             plan,
             rows,
             started: false,
+            reading: Reading::default(),
+            candidates: vec![Candidate::default(); ranked as usize],
             block_size: self.block_size,
         })
     }
@@ -135,22 +195,25 @@ impl TextPreparer {
             let message = format!("there is no adapter {name:?}");
             return Err(RequestError::unsupported("model", message));
         }
-        match input.best_of {
-            Some(rows) if rows != input.n.max(1) => {
-                let message = format!("best_of is {rows}; only n itself is built");
-                Err(RequestError::unsupported("best_of", message))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {
-        if input.n as usize > self.max_rows {
+        let wanted = input.n.max(1);
+        if let Some(best_of) = input.best_of
+            && best_of < wanted
+        {
+            let message = format!("best_of is {best_of}; it must be at least n, {wanted}");
+            return Err(RequestError::field("best_of", message));
+        }
+        let rows = rows_of(input);
+        if rows as usize > self.max_rows {
+            let field = rows_field(input);
             let message = format!(
-                "n is {}; this worker runs at most {} answers at once",
-                input.n, self.max_rows
+                "{field} is {rows}; this worker runs at most {} answers at once",
+                self.max_rows
             );
-            return Err(RequestError::field("n", message));
+            return Err(RequestError::field(field, message));
         }
         if input.limits.stop.len() > MOST_STOPS {
             let message = format!(
@@ -274,7 +337,7 @@ impl TextPreparer {
                 RequestError::field("max_tokens", message).with_code("context_length_exceeded")
             );
         }
-        let rows = input.n.max(1) as usize;
+        let rows = rows_of(input) as usize;
         let cached = (self.cache_tokens / rows).saturating_sub(self.block_size);
         if prompt + wanted.unwrap_or(1) > cached {
             let message = format!(
@@ -283,10 +346,11 @@ impl TextPreparer {
                 prompt + wanted.unwrap_or(1),
                 self.cache_tokens
             );
-            return Err(RequestError::field(
-                if rows > 1 { "n" } else { "max_tokens" },
-                message,
-            ));
+            let field = match rows {
+                1 => "max_tokens",
+                _ => rows_field(input),
+            };
+            return Err(RequestError::field(field, message));
         }
         let usual = limits.default_max_tokens.or(self.generation.max_new_tokens);
         let room = window.min(cached) - prompt;
@@ -348,6 +412,21 @@ impl TextPreparer {
             );
         }
         ends
+    }
+}
+
+/// Rows that a request runs.
+fn rows_of(input: &TextInput) -> u32 {
+    let wanted = input.n.max(1);
+    input.best_of.map_or(wanted, |best_of| best_of.max(wanted))
+}
+
+/// The field that decides about them.
+fn rows_field(input: &TextInput) -> &'static str {
+    if rows_of(input) > input.n.max(1) {
+        "best_of"
+    } else {
+        "n"
     }
 }
 

@@ -171,13 +171,26 @@ impl PrefixTree {
             assert_eq!(node.idle_since.is_some(), owners[block as usize] == 0);
             if let (Some(since), Parent::Block(before)) = (node.idle_since, node.parent) {
                 let left = self.node(before).unwrap().idle_since;
-                assert!(left.is_none_or(|left| left > since), "a parent would go before its child");
+                assert!(
+                    left.is_none_or(|left| left > since),
+                    "a parent would go before its child"
+                );
             }
         }
         let reachable: usize = self.roots.values().map(HashMap::len).sum::<usize>()
-            + self.nodes.iter().flatten().map(|node| node.children.len()).sum::<usize>();
+            + self
+                .nodes
+                .iter()
+                .flatten()
+                .map(|node| node.children.len())
+                .sum::<usize>();
         assert_eq!(linked, reachable);
-        let idle = self.nodes.iter().flatten().filter(|node| node.idle_since.is_some()).count();
+        let idle = self
+            .nodes
+            .iter()
+            .flatten()
+            .filter(|node| node.idle_since.is_some())
+            .count();
         assert_eq!(idle, self.idle.len());
     }
 }
@@ -195,8 +208,14 @@ mod tests {
         assert_eq!(tree.child(Parent::Block(0), &[3, 4]), Some(1));
         assert_eq!(tree.child(Parent::Salt(0), &[3, 4]), None);
         assert_eq!(tree.child(Parent::Salt(7), &[1, 2]), None);
-        assert!(!tree.insert(Parent::Salt(0), &[1, 2], 2), "one block for the same tokens");
-        assert!(!tree.insert(Parent::Block(3), &[1, 2], 2), "nothing hangs on an unknown block");
+        assert!(
+            !tree.insert(Parent::Salt(0), &[1, 2], 2),
+            "one block for the same tokens"
+        );
+        assert!(
+            !tree.insert(Parent::Block(3), &[1, 2], 2),
+            "nothing hangs on an unknown block"
+        );
     }
 
     #[test]

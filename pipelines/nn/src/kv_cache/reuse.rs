@@ -95,7 +95,9 @@ impl BlockPool {
     }
 
     fn is_owned(&self, block: u32) -> bool {
-        self.owners.get(block as usize).is_some_and(|owners| *owners > 0)
+        self.owners
+            .get(block as usize)
+            .is_some_and(|owners| *owners > 0)
     }
 }
 
@@ -169,10 +171,21 @@ mod tests {
         pool.append(&mut table, 4).unwrap();
         assert_eq!((pool.evicted_blocks(), pool.kept_blocks()), (1, 2));
         let mut found = BlockTable::new();
-        assert_eq!(pool.adopt(&mut found, &[1, 2, 3, 4]), 2, "the end of the older goes first");
+        assert_eq!(
+            pool.adopt(&mut found, &[1, 2, 3, 4]),
+            2,
+            "the end of the older goes first"
+        );
         pool.free(found);
-        assert!(pool.append(&mut table, 6).is_err(), "four blocks are all there are");
-        assert_eq!(pool.kept_blocks(), 2, "and nothing goes for what cannot be had");
+        assert!(
+            pool.append(&mut table, 6).is_err(),
+            "four blocks are all there are"
+        );
+        assert_eq!(
+            pool.kept_blocks(),
+            2,
+            "and nothing goes for what cannot be had"
+        );
         pool.free(table);
     }
 
