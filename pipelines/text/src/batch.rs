@@ -1,44 +1,23 @@
-//! Who is in the batch, which of their tokens go through the model next, and which cache blocks they own.
-//! No tensor and no text here: planning is bookkeeping, and is kept apart so that it can be read as such.
+//! Who is in the batch, and which cache blocks they own; what they do in a step is decided in `planning`.
+//! No tensor and no text here: this is bookkeeping, and is kept apart so that it can be read as such.
 
 use std::collections::VecDeque;
 
 use chandler_core::{Occupancy, RequestId, Tally, Ticket};
-use chandler_nn::error::NnError;
-use chandler_nn::kv_cache::{BlockCopies, BlockPool, BlockTable};
+use chandler_nn::kv_cache::{BlockPool, BlockTable};
 
 use crate::pipeline::BatchLimits;
-use crate::prepare::TextPrepared;
-use crate::running::{Item, Part, Running};
-use crate::speculation::propose;
-
-/// One step's work.
-#[derive(Debug, Default)]
-pub(crate) struct StepPlan {
-    pub(crate) items: Vec<Item>,
-    pub(crate) copies: BlockCopies,
-    /// Requests that do not fit the cache even alone.
-    pub(crate) misfits: Vec<RequestId>,
-}
-
-/// Prompt tokens that a step may still read.
-struct Budget {
-    left: usize,
-    /// How many of them one request may take.
-    share: usize,
-}
-
-/// Tokens of a prompt that are worth a pass: with very many prompts at once, the youngest wait for the next step.
-const SMALLEST_SHARE: usize = 16;
+use crate::prepared::TextPrepared;
+use crate::running::{Item, Running};
 
 /// The requests inside, and the cache's blocks.
 pub(crate) struct Batch {
-    pool: BlockPool,
+    pub(crate) pool: BlockPool,
     /// Oldest first.
-    running: Vec<Running>,
+    pub(crate) running: Vec<Running>,
     /// Taken out because blocks ran short; first in line when there are some.
     paused: VecDeque<(Ticket, TextPrepared)>,
-    limits: BatchLimits,
+    pub(crate) limits: BatchLimits,
     /// All but the blocks evicted, which the pool counts.
     tally: Tally,
 }
@@ -142,7 +121,7 @@ impl Batch {
 
     /// Takes over blocks that others have computed. The last token that is known is computed whatever is found, for its
     /// logits; and all of a prompt whose own log-probabilities are wanted.
-    fn adopt(&mut self, at: usize) {
+    pub(crate) fn adopt(&mut self, at: usize) {
         let Some(running) = self.running.get_mut(at) else {
             return;
         };
@@ -266,75 +245,8 @@ impl Batch {
         }
     }
 
-    /// Decides what goes through the model next. Every row that answers gets its token; prompts share `prefill_chunk` tokens. When blocks run out the youngest request makes room, to be read again later.
-    pub(crate) fn plan(&mut self) -> StepPlan {
-        self.unpause();
-        let mut plan = StepPlan::default();
-        // Each prompt gets an equal share, so that a short one is not held up by a long one before it.
-        let reading = self.running.iter().filter(|r| r.reads()).count();
-        let mut budget = Budget {
-            left: self.limits.prefill_chunk,
-            share: (self.limits.prefill_chunk / reading.max(1)).max(SMALLEST_SHARE),
-        };
-        let mut at = 0;
-        while at < self.running.len() {
-            match self.plan_request(at, &mut budget, &mut plan) {
-                Ok(()) => at += 1,
-                Err(NnError::CacheFull { .. }) if at + 1 < self.running.len() => {
-                    self.pause_youngest()
-                }
-                Err(_) if at > 0 => self.pause_youngest(),
-                Err(_) => {
-                    plan.misfits
-                        .extend(self.running.get(at).map(|r| r.ticket.id));
-                    at += 1;
-                }
-            }
-        }
-        if self.limits.speculate > 0 {
-            self.speculate(&mut plan);
-        }
-        plan
-    }
-
-    /// Lengthens the items of rows that answer by guesses, as far as the step's bound and the free blocks allow.
-    fn speculate(&mut self, plan: &mut StepPlan) {
-        let planned: usize = plan.items.iter().map(|item| item.positions.len()).sum();
-        let mut spare = self.bound().saturating_sub(planned);
-        for item in &mut plan.items {
-            if item.part != (Part::Answer { last: true }) || item.positions.len() != 1 {
-                continue;
-            }
-            let Some(running) = self.running.iter_mut().find(|r| r.ticket.id == item.id) else {
-                continue;
-            };
-            let (request, reach) = (&running.request, running.reach.get(item.row));
-            let Some(row) = request.rows.get(item.row) else {
-                continue;
-            };
-            // One token comes without a guess.
-            let left = (request.plan.max_tokens as usize).saturating_sub(row.generated.len() + 1);
-            let most = reach.map_or(0, |reach| reach.of(self.limits.speculate));
-            let guesses = propose(
-                &request.plan.prompt,
-                &row.generated,
-                most.min(left).min(spare),
-            );
-            let Some(Some(table)) = running.tables.get_mut(item.row) else {
-                continue;
-            };
-            if let Ok(appended) = self.pool.append(table, guesses.len()) {
-                spare -= guesses.len();
-                plan.copies.extend(appended.copies);
-                item.positions.end += guesses.len();
-                item.wanted.end += guesses.len();
-                item.slots.extend(appended.slots);
-                item.proposed = guesses;
-            }
-        }
-    }
-
-    fn unpause(&mut self) {
+    /// Takes those back in who had to make room, as far as there is some.
+    pub(crate) fn unpause(&mut self) {
         while let Some((ticket, request)) = self.paused.pop_front() {
             let waiting = std::mem::take(&mut self.paused);
             let room = self.has_room(&request);
@@ -347,62 +259,12 @@ impl Batch {
         }
     }
 
-    fn pause_youngest(&mut self) {
+    /// The youngest makes room, to be read again later.
+    pub(crate) fn pause_youngest(&mut self) {
         if let Some(last) = self.running.len().checked_sub(1) {
             let (ticket, request) = self.take_at(last);
             self.tally.preemptions += 1;
             self.paused.push_front((ticket, request));
         }
-    }
-
-    /// Adds one request's items. On an error it has added none.
-    fn plan_request(
-        &mut self,
-        at: usize,
-        budget: &mut Budget,
-        plan: &mut StepPlan,
-    ) -> Result<(), NnError> {
-        // Again, since its twin before it may have read on.
-        self.adopt(at);
-        let Some(running) = self.running.get_mut(at) else {
-            return Ok(());
-        };
-        if running.ticket.cancelled.is_raised() {
-            return Ok(());
-        }
-        let allowed = budget.left.min(budget.share);
-        let (portions, left) = running.next(allowed);
-        let need: usize = portions
-            .iter()
-            .filter_map(|portion| {
-                let table = running.tables.get(portion.row)?.as_ref()?;
-                Some(self.pool.needed(table, portion.positions.len()))
-            })
-            .sum();
-        if need > self.pool.free_blocks() {
-            return Err(NnError::CacheFull {
-                needed: need,
-                free: self.pool.free_blocks(),
-            });
-        }
-        let id = running.ticket.id;
-        let scores_prompt = running.request.scores_prompt();
-        for portion in portions {
-            if let Some(Some(table)) = running.tables.get_mut(portion.row) {
-                let appended = self.pool.append(table, portion.positions.len())?;
-                plan.copies.extend(appended.copies);
-                plan.items.push(Item {
-                    id,
-                    row: portion.row,
-                    wanted: portion.part.wanted(portion.positions.len(), scores_prompt),
-                    positions: portion.positions,
-                    slots: appended.slots,
-                    part: portion.part,
-                    proposed: Vec::new(),
-                });
-            }
-        }
-        budget.left -= allowed - left;
-        Ok(())
     }
 }

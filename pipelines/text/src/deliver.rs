@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chandler_core::{Event, Events, RequestError, RequestId, TextDelta, Token, Usage};
 
-use crate::batch::StepPlan;
 use crate::error::TextError;
 use crate::pipeline::{TextPipeline, lost};
+use crate::planning::StepPlan;
 use crate::ranking::best;
 use crate::row::scored;
 use crate::running::{Item, Part};

@@ -10,7 +10,9 @@ pub mod error;
 mod generation;
 mod load;
 mod pipeline;
+mod planning;
 mod prepare;
+mod prepared;
 mod ranking;
 mod row;
 mod running;
@@ -21,4 +23,5 @@ pub mod tokenizer;
 
 pub use load::{BLOCK_SIZE, LoadStep, TextOptions};
 pub use pipeline::{BatchLimits, TextPipeline};
-pub use prepare::{TextPrepared, TextPreparer};
+pub use prepare::TextPreparer;
+pub use prepared::TextPrepared;

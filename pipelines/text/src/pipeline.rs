@@ -12,10 +12,12 @@ use chandler_nn::attention::Span;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 
-use crate::batch::{Batch, StepPlan};
+use crate::batch::Batch;
 use crate::decoder::{Decoder, Pass};
 use crate::error::TextError;
-use crate::prepare::{TextPrepared, TextPreparer};
+use crate::planning::StepPlan;
+use crate::prepare::TextPreparer;
+use crate::prepared::TextPrepared;
 use crate::running::Item;
 use crate::tokenizer::Tokenizer;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use chandler_core::{RequestId, Ticket, Token};
 use chandler_nn::kv_cache::BlockTable;
 
-use crate::prepare::TextPrepared;
+use crate::prepared::TextPrepared;
 use crate::speculation::Reach;
 
 /// A request in the batch.
@@ -51,6 +51,34 @@ impl Running {
 
     pub(crate) fn has_forked(&self) -> bool {
         self.unread() == 0 && self.tables.len() == self.request.rows.len()
+    }
+
+    /// Tokens of the prompt that are in the cache, while it is being read.
+    fn read(&self) -> Option<usize> {
+        match self.tables.as_slice() {
+            [Some(only)] if self.unread() > 0 => Some(only.len()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about to compute a block of the prompt that `other` needs next and can take over.
+    pub(crate) fn leads(&self, other: &Self, block_size: usize) -> bool {
+        let (Some(read), Some(others)) = (self.read(), other.read()) else {
+            return false;
+        };
+        let end = others + block_size;
+        let (own, theirs) = (&self.request.plan, &other.request.plan);
+        let shares = own.salt == theirs.salt && !other.request.scores_prompt();
+        // Not the last token of the other's prompt: it computes that one itself.
+        shares
+            && others.is_multiple_of(block_size)
+            && !self.ticket.cancelled.is_raised()
+            && (others..end).contains(&read)
+            && end < theirs.prompt.len()
+            && own
+                .prompt
+                .get(..end)
+                .is_some_and(|block| theirs.prompt.starts_with(block))
     }
 
     /// Tokens that a table will hold before it has to be forked, or before its row's next token is known.

@@ -102,6 +102,40 @@ fn twins_in_flight_share_what_the_first_has_read_and_only_once_it_was_read() {
 }
 
 #[test]
+fn of_twins_that_come_together_one_reads_and_a_cancelled_one_holds_nobody_up() {
+    let twins = |n: u32| (0..n).map(|seed| scored(drawn(&prompt(100, 9), 5, seed.into())));
+    let plain = run(&mut load("llama2-f32", OFF, None), twins(4).collect());
+    let mut on = load("llama2-f32", LIMITS, None);
+    let mut answers = vec![Collected::default(); 4];
+    for (id, input) in (0..).zip(twins(4)) {
+        admit(&mut on, id, input);
+    }
+    let mut events = Events::default();
+    let mut work = 0;
+    while on.occupancy().requests > 0 {
+        work += on.step(&mut events).unwrap().work;
+        for (RequestId(id), event) in events.drain() {
+            answers[id as usize].add(event).unwrap();
+        }
+    }
+    assert_eq!(said(&answers), said(&plain));
+    // 100 tokens once, the four past the last full block for each of the others, and four answers.
+    assert_eq!(work, 100 + 3 * 4 + 4 * 4);
+
+    let mut on = load("llama2-f32", LIMITS, None);
+    let raised = Ticket::new(0);
+    for (ticket, input) in [raised.clone(), Ticket::new(1)].into_iter().zip(twins(2)) {
+        let prepared = on.preparer().prepare(Input::Text(input)).unwrap();
+        assert!(matches!(on.admit(ticket, prepared), Admission::Taken));
+    }
+    raised.cancelled.raise();
+    assert!(
+        on.step(&mut events).unwrap().work > 0,
+        "the second reads by itself"
+    );
+}
+
+#[test]
 fn those_who_share_take_room_once() {
     let mut on = load("llama2-f32", LIMITS, Some(FEW_BLOCKS));
     let base = prompt(6 * BLOCK_SIZE, 3);
