@@ -3,7 +3,8 @@
 
 use chandler_core::contract::{self, Subject};
 use chandler_core::{
-    Activity, Admission, Event, Events, FinishReason, Input, Pipeline, Sampling, TextInput, Ticket,
+    Activity, Admission, Event, Events, FinishReason, Input, Pipeline, Prompt, Sampling, TextInput,
+    Ticket,
 };
 use chandler_text::{BatchLimits, TextPipeline};
 
@@ -189,6 +190,19 @@ fn a_prompt_past_the_window_is_refused_by_name() {
         (error.field.as_deref(), error.code),
         (Some("prompt"), Some("context_length_exceeded"))
     );
+    // However the answers are counted and shown.
+    let mut shown = tokens(&vec![1; window + 1], 0);
+    (shown.echo, shown.n, shown.best_of) = (true, 2, Some(3));
+    assert_eq!(refuse(shown.clone()).code, Some("context_length_exceeded"));
+    shown.prompt = Prompt::Tokens(vec![1; window]);
+    assert!(
+        pipeline
+            .preparer()
+            .prepare(Input::Text(shown.clone()))
+            .is_ok()
+    );
+    shown.limits.max_tokens = Some(1);
+    assert_eq!(refuse(shown).code, Some("context_length_exceeded"));
     let error = refuse(tokens(&[1; 10], window as u32));
     assert_eq!(error.field.as_deref(), Some("max_tokens"));
     let error = refuse(tokens(&[1_000_000], 1));

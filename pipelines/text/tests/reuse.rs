@@ -251,7 +251,7 @@ pub fn related(number: u64) -> TextInput {
     if number % 7 == 3 {
         input.sampling.repetition_penalty = Some(1.2);
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         input.sampling = Sampling {
             temperature: Some(0.0),
             ..Sampling::default()
