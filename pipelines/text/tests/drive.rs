@@ -71,7 +71,10 @@ pub fn run(pipeline: &mut TextPipeline, inputs: Vec<TextInput>) -> Vec<Collected
     let mut answers = vec![Collected::default(); waiting.len()];
     let mut events = Events::default();
     let mut open = waiting.len();
+    let mut steps = 0;
     while open > 0 {
+        steps += 1;
+        assert!(steps < 5_000, "{open} requests never end");
         while let Some((id, prepared)) = waiting.pop() {
             if let Admission::Full(back) = pipeline.admit(Ticket::new(id), prepared) {
                 waiting.push((id, back));
