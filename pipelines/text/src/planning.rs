@@ -1,5 +1,5 @@
-//! What goes through the model in a step: everybody's next token, shares of the prompts, and guesses in the room that is left.
-//! Apart from `batch`, which keeps who is there and what they own.
+//! What goes through the model in a step: everybody's next token, shares of the prompts, and guesses in the room that
+//! is left. Apart from `batch`, which keeps who is there and what they own.
 
 use chandler_core::RequestId;
 use chandler_nn::error::NnError;
@@ -71,8 +71,8 @@ impl Batch {
         plan
     }
 
-    /// Who waits, since someone before it is about to compute the very block that it needs next: it takes that over in the
-    /// next step, and nothing is computed twice.
+    /// Who waits, since someone before it is about to compute the very block that it needs next: it takes that over in
+    /// the next step, and nothing is computed twice.
     fn followers(&self) -> Vec<bool> {
         let mut follows: Vec<bool> = Vec::with_capacity(self.running.len());
         for running in &self.running {

@@ -56,7 +56,8 @@ impl TextPrepared {
         self.plan.scores_prompt() && !self.rows.iter().all(|row| row.echoed)
     }
 
-    /// These positions were found in the cache. Returns how many tokens of the prompt this is true of for the first time.
+    /// These positions were found in the cache. Returns how many tokens of the prompt this is true of for the first
+    /// time.
     pub(crate) fn found(&mut self, positions: Range<usize>) -> usize {
         let end = positions.end.min(self.plan.prompt.len());
         let fresh = end.saturating_sub(positions.start.max(self.reading.furthest));

@@ -1,5 +1,5 @@
-//! `best_of`: more rows are run than are given, and the likeliest are kept. Apart from the rows, which know nothing of each
-//! other: nothing of such a request is said before all have ended, since nothing that was said may be taken back.
+//! `best_of`: more rows are run than are given, and the likeliest are kept. Apart from the rows, which know nothing of
+//! each other: nothing of such a request is said before all have ended, since nothing that was said may be taken back.
 
 use chandler_core::TextDelta;
 
@@ -19,7 +19,8 @@ impl Candidate {
         self.tokens += 1;
     }
 
-    /// The mean log-probability of its tokens, as OpenAI's `best_of` is documented ("highest log probability per token").
+    /// The mean log-probability of its tokens, as OpenAI's `best_of` is documented ("highest log probability per
+    /// token").
     fn score(&self) -> f64 {
         self.log_probability / self.tokens.max(1) as f64
     }

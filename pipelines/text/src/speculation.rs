@@ -1,6 +1,6 @@
-//! Guessing ahead by looking back (prompt lookup, Saxena 2023; `assisted-decoding` by n-grams in transformers' and vLLM's
-//! words): what followed the last few tokens where they stood before is proposed as what follows now. A guess costs no model;
-//! one pass over all of them tells which the sampler would have chosen, so that no answer depends on any of this.
+//! Guessing ahead by looking back (prompt lookup, Saxena 2023; `PromptLookupCandidateGenerator` in transformers, n-gram
+//! speculation in vLLM): what followed the last few tokens where they stood before is proposed as what follows now. One
+//! pass over all guesses tells which of them the sampler would have chosen, so that no answer depends on any of this.
 
 /// The longest run of tokens that is looked for, and the shortest: a single token says too little of what follows it.
 const LONGEST: usize = 4;
@@ -41,8 +41,9 @@ pub(crate) fn propose(prompt: &[u32], answer: &[u32], most: usize) -> Vec<u32> {
         .collect()
 }
 
-/// How many tokens a row is guessed ahead: half as many after a guess that was wrong from its first token, up again with
-/// guesses that hold. Guesses that fail cost as much as tokens of a prompt, and text that repeats once may never again.
+/// How many tokens a row is guessed ahead: half as many after a guess that was wrong from its first token, up again
+/// with guesses that hold. Guesses that fail cost as much as tokens of a prompt, and text that repeats once may never
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Reach {
     /// How often the usual number is halved.

@@ -1,5 +1,5 @@
-//! Pipelines over the fixtures, requests for them, and a loop that runs requests to their ends: what the tests of the batch
-//! have in common.
+//! Pipelines over the fixtures, requests for them, and a loop that runs requests to their ends: what the tests of the
+//! batch have in common.
 
 use chandler_core::{
     Admission, Collected, Events, Input, Limits, Pipeline, Prompt, RequestId, Sampling, TextInput,
@@ -18,8 +18,8 @@ pub const LIMITS: BatchLimits = BatchLimits {
     speculate: 0,
 };
 
-/// Bytes of 14 blocks of 16 tokens of llama2-f32: a handful of requests at a time, so that the youngest are put back again
-/// and again.
+/// Bytes of 14 blocks of 16 tokens of llama2-f32: a handful of requests at a time, so that the youngest are put back
+/// again and again.
 pub const FEW_BLOCKS: u64 = 14 * 16 * 3 * 3 * 16 * 2 * 4;
 
 pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {

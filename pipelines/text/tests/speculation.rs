@@ -148,6 +148,36 @@ fn every_fixture_goes_on_as_it_would_have() {
 }
 
 #[test]
+fn guesses_keep_to_the_bound_of_a_step() {
+    let narrow = BatchLimits {
+        max_rows: 4,
+        prefill_chunk: 16,
+        speculate: 16,
+        ..LIMITS
+    };
+    // `run` holds every step against the bound: 20 tokens here, and four rows that would guess 16 each.
+    let inputs = vec![tokens(&repeating(0), 40); 4];
+    let mut guessing = load("llama-linear-f16", narrow, None);
+    let answers = run(&mut guessing, inputs.clone());
+    assert!(guessing.tally().accepted_tokens > 100);
+    let plain = run(&mut load("llama-linear-f16", LIMITS, None), inputs);
+    assert_eq!(said(&answers), said(&plain));
+}
+
+#[test]
+fn no_guess_lies_past_the_context_window() {
+    // Learned positions: there is none past the window to look up.
+    let mut guessing = load("families/gpt2", GUESSING, None);
+    let window = guessing.preparer().info().context_length;
+    let prompt: Vec<u32> = (0..window as u32 - 9).map(|i| i % 4 + 3).collect();
+    let mut input = tokens(&prompt, 9);
+    input.sampling.logit_bias = (3..7).map(|id| (id, 100.0)).collect();
+    let answer = run(&mut guessing, vec![input]).remove(0);
+    assert_eq!(answer.rows[0].tokens.len(), 9);
+    assert!(guessing.tally().proposed_tokens > 0);
+}
+
+#[test]
 fn guessing_keeps_the_contract() {
     for bytes in [None, Some(FEW_BLOCKS)] {
         contract::check(&Subject {

@@ -1,6 +1,6 @@
 //! Which block holds which tokens: a radix tree of full blocks, so that a sequence finds what another has computed.
-//! Apart from `blocks`, which counts owners, because this is about contents. Tokens are compared as they are, never by a
-//! hash alone, and every path begins at a salt, so that two models' (or adapters') equal texts do not meet.
+//! Apart from `blocks`, which counts owners, because this is about contents. Tokens are compared as they are, never by
+//! a hash alone, and every path begins at a salt, so that two models' (or adapters') equal texts do not meet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -111,8 +111,8 @@ impl PrefixTree {
 
     /// Forgets the block that was left longest ago, and gives back the blocks that are free by it.
     ///
-    /// That is the one block: whoever owns a block owns all before it and leaves it first, so that what follows the oldest
-    /// was older still. Anything else that hung on it would be out of reach, and goes too.
+    /// That is the one block: whoever owns a block owns all before it and leaves it first, so that what follows the
+    /// oldest was older still. Anything else that hung on it would be out of reach, and goes too.
     pub(super) fn evict(&mut self) -> Vec<u32> {
         let Some((_, oldest)) = self.idle.pop_first() else {
             return Vec::new();

@@ -1,13 +1,13 @@
 //! How a sequence takes over blocks that another has computed, and offers its own: `adopt` and `publish` on the pool.
-//! Keys and values depend on a token and those before it (and on what the table's salt stands for), so that a block of the
-//! same tokens after the same blocks holds the same numbers, bit for bit on the CPU.
+//! Keys and values depend on a token and those before it (and on what the table's salt stands for), so that a block of
+//! the same tokens after the same blocks holds the same numbers, bit for bit on the CPU.
 
 use super::blocks::{BlockPool, BlockTable};
 use super::prefix::Parent;
 
 impl BlockPool {
-    /// Appends blocks that hold the tokens `next`, which follow the table's own: as many as are known, whole blocks only.
-    /// Returns how many tokens that were; none where the table does not end with a published block.
+    /// Appends blocks that hold the tokens `next`, which follow the table's own: as many as are known, whole blocks
+    /// only. Returns how many tokens that were; none where the table does not end with a published block.
     pub fn adopt(&mut self, table: &mut BlockTable, next: &[u32]) -> usize {
         let before = table.len;
         let whole = table.published * self.block_size == table.len;
@@ -26,8 +26,8 @@ impl BlockPool {
         table.len - before
     }
 
-    /// How many of `tokens`, from the first on, stand in blocks that somebody owns now: room that a new sequence of this
-    /// salt does not take.
+    /// How many of `tokens`, from the first on, stand in blocks that somebody owns now: room that a new sequence of
+    /// this salt does not take.
     pub fn owned_prefix(&self, salt: u64, tokens: &[u32]) -> usize {
         let mut parent = Parent::Salt(salt);
         let mut found = 0;
