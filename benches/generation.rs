@@ -62,6 +62,9 @@ fn options() -> TextOptions {
         limits: BatchLimits {
             max_rows: 32,
             prefill_chunk: 512,
+            // What is measured is the reading of prompts, not the finding of them.
+            prefix_cache: false,
+            speculate: 0,
         },
         cache_bytes: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),

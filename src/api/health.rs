@@ -26,6 +26,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
     let status = api.engine.status();
     let (counters, info) = (api.engine.counters(), api.engine.info());
     let ready = status == Status::Ready;
+    let cache = info.as_ref().and_then(|i| i.cache).unwrap_or_default();
     let flag = u8::from;
     let mut body = described(&status);
     let more = json!({
@@ -55,13 +56,19 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         },
         "engine": {
             "rows": counters.rows,
+            "cache_bytes": cache.bytes,
+            "cache_tokens": cache.tokens,
             "cache_blocks_used": counters.blocks_used,
+            "cache_blocks_kept": counters.blocks_kept,
             "cache_blocks_total": counters.blocks_total,
             "cancelled": counters.cancelled,
             "rejected": counters.rejected,
             "steps": counters.steps,
             "prompt_tokens": counters.prompt_tokens,
             "cached_tokens": counters.cached_tokens,
+            "preemptions": counters.tally.preemptions,
+            "proposed_tokens": counters.tally.proposed_tokens,
+            "accepted_tokens": counters.tally.accepted_tokens,
             "completion_tokens": counters.completion_tokens,
             "device_bytes": counters.device_bytes,
             "host_bytes": counters.host_bytes,

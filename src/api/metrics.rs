@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use chandler_core::Tally;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::state::Api;
@@ -92,7 +93,36 @@ fn describe() {
     );
     metrics::describe_gauge!("chandler_running", "Requests in the batch");
     metrics::describe_gauge!("chandler_rows", "Rows in the batch");
-    metrics::describe_gauge!("chandler_cache_blocks", "Cache blocks by state");
+    metrics::describe_gauge!(
+        "chandler_cache_blocks",
+        "Cache blocks by state: used, kept for reuse, free"
+    );
+    metrics::describe_gauge!("chandler_cache_bytes", "Bytes that the cache may take");
+    metrics::describe_gauge!("chandler_cache_tokens", "Tokens that the cache holds");
+    metrics::describe_counter!(
+        "chandler_prefix_lookup_tokens_total",
+        "Tokens of prompts that were looked up in the cache"
+    );
+    metrics::describe_counter!(
+        "chandler_prefix_hit_tokens_total",
+        "Of these, found: they were not computed again"
+    );
+    metrics::describe_counter!(
+        "chandler_prefix_evicted_blocks_total",
+        "Blocks kept for reuse that had to go because room was needed"
+    );
+    metrics::describe_counter!(
+        "chandler_preemptions_total",
+        "Requests put back, to be read again, because cache blocks ran out"
+    );
+    metrics::describe_counter!(
+        "chandler_speculation_proposed_tokens_total",
+        "Tokens guessed ahead"
+    );
+    metrics::describe_counter!(
+        "chandler_speculation_accepted_tokens_total",
+        "Of these, the ones that the model then chose"
+    );
     metrics::describe_gauge!("chandler_device_bytes", "Bytes held on the device");
     metrics::describe_gauge!("chandler_host_bytes", "Bytes held on the host");
     metrics::describe_gauge!("chandler_ready", "1 when a request would be served");
@@ -103,14 +133,22 @@ fn describe() {
 pub(super) async fn scrape(State(api): State<Api>) -> Response {
     let counters = api.engine.counters();
     let ready = api.engine.status() == Status::Ready;
-    let free = counters.blocks_total.saturating_sub(counters.blocks_used);
+    let (used, kept) = (counters.blocks_used, counters.blocks_kept);
+    let free = counters.blocks_total.saturating_sub(used + kept);
+    let cache = api.engine.info().and_then(|info| info.cache);
     metrics::gauge!("chandler_queue_depth").set(counters.queued as f64);
     metrics::gauge!("chandler_running").set(counters.running as f64);
     metrics::gauge!("chandler_rows").set(counters.rows as f64);
-    metrics::gauge!("chandler_cache_blocks", "state" => "used").set(counters.blocks_used as f64);
+    metrics::gauge!("chandler_cache_blocks", "state" => "used").set(used as f64);
+    metrics::gauge!("chandler_cache_blocks", "state" => "kept").set(kept as f64);
     metrics::gauge!("chandler_cache_blocks", "state" => "free").set(free as f64);
     metrics::gauge!("chandler_device_bytes").set(counters.device_bytes as f64);
     metrics::gauge!("chandler_host_bytes").set(counters.host_bytes as f64);
+    metrics::gauge!("chandler_cache_bytes").set(cache.unwrap_or_default().bytes as f64);
+    metrics::gauge!("chandler_cache_tokens").set(cache.unwrap_or_default().tokens as f64);
+    for (name, count) in counted(counters.tally) {
+        metrics::counter!(name).absolute(count);
+    }
     metrics::gauge!("chandler_ready").set(f64::from(u8::from(ready)));
     let (model, version) = (api.settings.model_id.clone(), api.settings.version.clone());
     metrics::gauge!("chandler_info", "model" => model, "version" => version).set(1.0);
@@ -119,4 +157,28 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
         api.exporter.render(),
     )
         .into_response()
+}
+
+/// What the pipeline counts by itself.
+fn counted(tally: Tally) -> [(&'static str, u64); 6] {
+    [
+        (
+            "chandler_prefix_lookup_tokens_total",
+            tally.prefix_lookup_tokens,
+        ),
+        ("chandler_prefix_hit_tokens_total", tally.prefix_hit_tokens),
+        (
+            "chandler_prefix_evicted_blocks_total",
+            tally.prefix_evicted_blocks,
+        ),
+        ("chandler_preemptions_total", tally.preemptions),
+        (
+            "chandler_speculation_proposed_tokens_total",
+            tally.proposed_tokens,
+        ),
+        (
+            "chandler_speculation_accepted_tokens_total",
+            tally.accepted_tokens,
+        ),
+    ]
 }

@@ -279,14 +279,18 @@ impl Announcer {
     }
 
     fn ready(&self, engine: &Engine, took: Duration, bars: &MultiProgress) {
-        let (device, dtype) = engine
+        let (device, dtype, cache) = engine
             .info()
-            .map(|info| (info.device, info.dtype))
+            .map(|info| (info.device, info.dtype, info.cache))
             .unwrap_or_default();
+        let room = cache.map_or_else(String::new, |cache| {
+            let size = cache.bytes as f64 / f64::from(1 << 20);
+            format!(", with a cache of {} tokens in {size:.1} MiB", cache.tokens)
+        });
         if self.person {
             bars.suspend(|| {
                 eprintln!(
-                    "{} is ready after {took:.2?} on {device} in {dtype}. Try it:\n\n  {}\n",
+                    "{} is ready after {took:.2?} on {device} in {dtype}{room}. Try it:\n\n  {}\n",
                     self.model, self.curl
                 );
             });

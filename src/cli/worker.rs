@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, USAGE};
 use crate::catalog::{Card, Catalog, Origin};
-use crate::config::{Resolution, Settings};
+use crate::config::{Resolution, Settings, Switch};
 use crate::engine::load::{self, LoadOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::weights;
@@ -93,6 +93,8 @@ fn load_options(settings: &Settings) -> LoadOptions {
         max_rows: settings.max_rows.get(),
         prefill_chunk: settings.prefill_chunk.get(),
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
+        prefix_cache: *settings.prefix_cache == Switch::On,
+        speculate: settings.speculate.tokens(),
         threads: settings.threads.map(|threads| threads.get()),
     }
 }

@@ -12,7 +12,9 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 use super::quantity::ByteSize;
-use super::value::{Device, Dtype, Host, LogFilter, LogFormat, Origin, Route, Value};
+use super::value::{
+    Device, Dtype, Host, LogFilter, LogFormat, Origin, Route, Speculate, Switch, Value,
+};
 
 /// A setting's value and where it came from.
 #[derive(Debug, Clone)]
@@ -257,6 +259,13 @@ settings! {
     /// Memory for the key-value cache, such as 2GiB.
     kv_cache: Option<ByteSize> = "" ("2GiB, or what the longest batch can use when that is less"), Batch, Some("kv-cache"), "SIZE",
         [var("CHANDLER_KV_CACHE")];
+    /// Whether what was read of one request serves the next that begins alike: on or off. Kept blocks give way when
+    /// their room is needed, and no answer depends on them.
+    prefix_cache: Switch = "on", Batch, Some("prefix-cache"), "SWITCH", [var("CHANDLER_PREFIX_CACHE"), var("ENABLE_PREFIX_CACHING")];
+    /// Guess answers ahead: off, ngram, or ngram:K for up to K tokens (8). Guesses are what followed the same words
+    /// before, in prompt or answer, and are checked in one pass: faster where text repeats, slower where it does not,
+    /// and the answers stay the same.
+    speculate: Speculate = "off", Batch, Some("speculate"), "HOW", [var("CHANDLER_SPECULATE")];
     /// How long a request waits for a model that is still loading before it gets 503 with Retry-After.
     load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT")];
     /// A client that reads nothing for so long has its request cancelled.

@@ -199,6 +199,60 @@ words! {
     Text = "text",
 }
 
+words! {
+    /// Something that is done or not.
+    Switch:
+    /// Done.
+    On = "on" | "true" | "yes" | "1",
+    /// Not done.
+    Off = "off" | "false" | "no" | "0",
+}
+
+/// How far answers are guessed ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculate {
+    /// Not at all.
+    Off,
+    /// By what stood before in the same text, so many tokens at most.
+    Ngram(u8),
+}
+
+/// Tokens that are guessed ahead when nobody says, and at most.
+const USUAL_GUESS: u8 = 8;
+const MOST_GUESS: u8 = 64;
+
+impl Speculate {
+    /// Tokens at most; 0 is off.
+    pub fn tokens(self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Ngram(tokens) => tokens.into(),
+        }
+    }
+}
+
+impl Value for Speculate {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = || format!("give off, ngram or ngram:K with K from 1 to {MOST_GUESS}");
+        match text.to_ascii_lowercase().split_once(':') {
+            None if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
+            None if text.eq_ignore_ascii_case("ngram") => Ok(Self::Ngram(USUAL_GUESS)),
+            Some(("ngram", tokens)) => match tokens.parse() {
+                Ok(tokens) if (1..=MOST_GUESS).contains(&tokens) => Ok(Self::Ngram(tokens)),
+                _ => Err(wanted()),
+            },
+            _ => Err(wanted()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Ngram(tokens) => format!("ngram:{tokens}"),
+        }
+    }
+}
+
 /// Where tensors live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device(pub String);
@@ -282,6 +336,16 @@ mod tests {
         assert!(Route::parse("/v1/endpoints/12/deployedModels/34:predict").is_ok());
         assert!(Vec::<Origin>::parse("https://a.example, http://b.example:8080").is_ok());
         assert!(Vec::<Origin>::parse("a.example").is_err());
+    }
+
+    #[test]
+    fn guessing_is_off_or_by_ngrams_of_a_length_that_makes_sense() {
+        assert_eq!(Speculate::parse("off").unwrap().tokens(), 0);
+        assert_eq!(Speculate::parse("NGRAM").unwrap().show(), "ngram:8");
+        assert_eq!(Speculate::parse("ngram:4"), Ok(Speculate::Ngram(4)));
+        for wrong in ["ngram:0", "ngram:65", "ngram:", "ngram:x", "draft", "off:3"] {
+            assert!(Speculate::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub struct LoadOptions {
     pub prefill_chunk: usize,
     /// Bytes of key-value cache.
     pub kv_cache_bytes: Option<u64>,
+    /// Whether full cache blocks are kept for requests that begin alike.
+    pub prefix_cache: bool,
+    /// Tokens that each answer is guessed ahead; 0 guesses nothing.
+    pub speculate: usize,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
 }
@@ -36,6 +40,8 @@ impl Default for LoadOptions {
             max_rows: 32,
             prefill_chunk: 256,
             kv_cache_bytes: None,
+            prefix_cache: true,
+            speculate: 0,
             threads: None,
         }
     }

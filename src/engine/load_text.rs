@@ -33,6 +33,8 @@ pub(super) fn load(
         limits: BatchLimits {
             max_rows: options.max_rows,
             prefill_chunk: options.prefill_chunk,
+            prefix_cache: options.prefix_cache,
+            speculate: options.speculate,
         },
         cache_bytes: options.kv_cache_bytes,
         clock: Arc::new(now),

@@ -1,9 +1,10 @@
 //! What the engine counts: plain atomics for `/health`, and the same through the `metrics` facade for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chandler_core::{Footprint, Occupancy, Step, Usage};
+use chandler_core::{Footprint, Occupancy, Step, Tally, Usage};
 
 /// Histograms of seconds that want the buckets of time to first token.
 pub const BUCKETED_HISTOGRAMS: [&str; 4] = [
@@ -24,6 +25,8 @@ pub struct Counters {
     pub rows: usize,
     /// Cache blocks in use.
     pub blocks_used: usize,
+    /// Cache blocks that nobody uses and whose contents are kept for reuse.
+    pub blocks_kept: usize,
     /// Cache blocks there are.
     pub blocks_total: usize,
     /// Requests answered.
@@ -48,6 +51,8 @@ pub struct Counters {
     pub device_bytes: u64,
     /// Bytes on the host.
     pub host_bytes: u64,
+    /// What the pipeline itself has counted.
+    pub tally: Tally,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +61,7 @@ pub(super) struct Stats {
     running: AtomicUsize,
     rows: AtomicUsize,
     blocks_used: AtomicUsize,
+    blocks_kept: AtomicUsize,
     blocks_total: AtomicUsize,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -68,6 +74,7 @@ pub(super) struct Stats {
     completion_tokens: AtomicU64,
     device_bytes: AtomicU64,
     host_bytes: AtomicU64,
+    tally: Mutex<Tally>,
 }
 
 impl Stats {
@@ -77,6 +84,7 @@ impl Stats {
             running: self.running.load(Relaxed),
             rows: self.rows.load(Relaxed),
             blocks_used: self.blocks_used.load(Relaxed),
+            blocks_kept: self.blocks_kept.load(Relaxed),
             blocks_total: self.blocks_total.load(Relaxed),
             completed: self.completed.load(Relaxed),
             failed: self.failed.load(Relaxed),
@@ -89,6 +97,7 @@ impl Stats {
             completion_tokens: self.completion_tokens.load(Relaxed),
             device_bytes: self.device_bytes.load(Relaxed),
             host_bytes: self.host_bytes.load(Relaxed),
+            tally: *self.tally.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -102,7 +111,13 @@ impl Stats {
         self.running.store(now.requests, Relaxed);
         self.rows.store(now.rows, Relaxed);
         self.blocks_used.store(now.blocks_used, Relaxed);
+        self.blocks_kept.store(now.blocks_kept, Relaxed);
         self.blocks_total.store(now.blocks_total, Relaxed);
+    }
+
+    /// What the pipeline has counted so far.
+    pub(super) fn tallied(&self, now: Tally) {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     pub(super) fn holds(&self, footprint: Footprint) {

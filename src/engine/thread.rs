@@ -96,13 +96,14 @@ impl Host {
         LoadProgress(&self.status).stage(Stage::WarmingUp);
         warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
         let (sender, commands) = channel();
+        let preparer = pipeline.preparer();
         let around = {
             let Some(shared) = self.shared.upgrade() else {
                 return Ok(());
             };
             shared.stats.holds(pipeline.footprint());
             shared.stats.occupied(pipeline.occupancy());
-            let gate = Gate::new(pipeline.preparer(), sender, shared.stats.clone());
+            let gate = Gate::new(preparer.clone(), sender, shared.stats.clone());
             // Why ignored: this runs once per engine.
             let _ = shared.door.set(Arc::new(gate));
             Surroundings {
@@ -120,8 +121,12 @@ impl Host {
         if !opened {
             return Ok(()); // A drain was asked for while the model was loading.
         }
+        let cache = preparer.info().cache.unwrap_or_default();
         tracing::info!(
             elapsed_ms = self.started.elapsed().as_millis() as u64,
+            cache_bytes = cache.bytes,
+            cache_blocks = cache.blocks,
+            cache_tokens = cache.tokens,
             "model loaded"
         );
         Worker::new(pipeline, commands, around).serve()

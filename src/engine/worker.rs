@@ -318,6 +318,7 @@ impl<P: Pipeline> Worker<P> {
         let mut events = Events::default();
         let stepped = catch_unwind(AssertUnwindSafe(|| self.pipeline.step(&mut events)));
         self.around.stats.occupied(self.pipeline.occupancy());
+        self.around.stats.tallied(self.pipeline.tally());
         // Also of a step that failed: what a request has said before the failure is part of where it stands.
         self.deliver_all(&mut events);
         let step = match stepped {

@@ -29,6 +29,15 @@ async fn metrics_are_prometheus_text() {
         "chandler_queue_depth",
         "chandler_running",
         "chandler_cache_blocks{state=\"free\"}",
+        "chandler_cache_blocks{state=\"kept\"}",
+        "chandler_cache_bytes",
+        "chandler_cache_tokens",
+        "chandler_prefix_lookup_tokens_total",
+        "chandler_prefix_hit_tokens_total",
+        "chandler_prefix_evicted_blocks_total",
+        "chandler_preemptions_total",
+        "chandler_speculation_proposed_tokens_total",
+        "chandler_speculation_accepted_tokens_total",
         "chandler_info{model=\"chandler/mock\"",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -44,11 +44,7 @@ impl Event {
             (Self::Text(held), Self::Text(more))
                 if held.row == more.row && held.finish.is_none() =>
             {
-                held.text.push_str(&more.text);
-                held.reasoning.push_str(&more.reasoning);
-                held.tool_calls.extend(more.tool_calls);
-                held.tokens.extend(more.tokens);
-                held.finish = more.finish;
+                held.append(more);
                 Ok(())
             }
             (Self::Progress { done, total }, Self::Progress { done: d, total: t }) => {
@@ -92,6 +88,17 @@ pub struct TextDelta {
     pub tokens: Vec<Token>,
     /// Set on the row's last delta.
     pub finish: Option<FinishReason>,
+}
+
+impl TextDelta {
+    /// Adds what the same row says next.
+    pub fn append(&mut self, more: TextDelta) {
+        self.text.push_str(&more.text);
+        self.reasoning.push_str(&more.reasoning);
+        self.tool_calls.extend(more.tool_calls);
+        self.tokens.extend(more.tokens);
+        self.finish = more.finish;
+    }
 }
 
 /// A piece of a tool call. The first piece of a call carries its id and name; arguments come in any number of pieces.

@@ -21,6 +21,6 @@ pub use event::{
 pub use form::{Constraint, Reasoning, ToolChoice};
 pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
 pub use pipeline::{
-    Activity, Admission, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare,
-    Prepared, RequestId, Step, Ticket,
+    Activity, Admission, CacheSize, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline,
+    Prepare, Prepared, RequestId, Step, Tally, Ticket,
 };

@@ -169,6 +169,7 @@ impl Prepare for MockPreparer {
             dtype: "f32".into(),
             chat: true,
             adapters: Vec::new(),
+            cache: None,
         }
     }
 
@@ -294,6 +295,7 @@ impl Pipeline for MockPipeline {
             requests: self.running.len(),
             rows: self.rows(),
             blocks_used: self.running.len(),
+            blocks_kept: 0,
             blocks_total: self.options.rows,
         }
     }

@@ -126,6 +126,19 @@ pub struct ModelInfo {
     pub chat: bool,
     /// Names of the adapters (LoRA) that a request may ask for.
     pub adapters: Vec<String>,
+    /// The cache that it was given, for models that have one.
+    pub cache: Option<CacheSize>,
+}
+
+/// What a cache takes and holds, as it was set when the model was loaded; it never grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheSize {
+    /// Bytes when every block is in use.
+    pub bytes: u64,
+    /// Blocks.
+    pub blocks: usize,
+    /// Tokens, over all blocks.
+    pub tokens: usize,
 }
 
 /// What became of a request at the door of the batch.
@@ -188,8 +201,27 @@ pub struct Occupancy {
     pub rows: usize,
     /// Cache blocks in use.
     pub blocks_used: usize,
+    /// Cache blocks that are kept for reuse and given away when room is needed.
+    pub blocks_kept: usize,
     /// Cache blocks there are.
     pub blocks_total: usize,
+}
+
+/// What a pipeline has counted since it was loaded; nothing here ever falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Tokens of prompts that were looked up in the cache.
+    pub prefix_lookup_tokens: u64,
+    /// Of these, found.
+    pub prefix_hit_tokens: u64,
+    /// Blocks kept for reuse that had to go because room was needed.
+    pub prefix_evicted_blocks: u64,
+    /// Requests that were put back, to be read again later, because blocks ran out.
+    pub preemptions: u64,
+    /// Tokens that were guessed ahead.
+    pub proposed_tokens: u64,
+    /// Of these, the ones that the model then chose.
+    pub accepted_tokens: u64,
 }
 
 /// A loaded model, driven by one thread. Not `Send`: it lives and dies where it was loaded.
@@ -233,4 +265,9 @@ pub trait Pipeline {
 
     /// Bytes held; dropping the pipeline gives them back.
     fn footprint(&self) -> Footprint;
+
+    /// What it has counted, for pipelines that count.
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::DType;
-use chandler_core::{ModelInfo, Task};
+use chandler_core::{CacheSize, ModelInfo, Task};
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::{Snapshot, TensorSource};
@@ -81,6 +81,7 @@ impl TextPipeline {
         tell_of_longer_context(&config);
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
         let shape = cache_shape(&config, &options.limits, options.cache_bytes, cache_dtype)?;
+        let cache = KvCache::new(shape, &device, cache_dtype)?;
         let info = ModelInfo {
             task: Task::TextGeneration,
             architecture: config.architecture.clone(),
@@ -91,6 +92,11 @@ impl TextPipeline {
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
             adapters: Vec::new(),
+            cache: Some(CacheSize {
+                bytes: cache.bytes() as u64,
+                blocks: shape.blocks,
+                tokens: shape.blocks * shape.block_size,
+            }),
         };
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),
@@ -103,7 +109,7 @@ impl TextPipeline {
             cache_tokens: shape.blocks * shape.block_size,
         };
         Ok(Self {
-            cache: KvCache::new(shape, &device, cache_dtype)?,
+            cache,
             weight_bytes: decoder.bytes() as u64,
             decoder,
             device,

@@ -6,26 +6,43 @@ use std::sync::Arc;
 use candle_core::DType;
 use chandler_core::{
     Activity, Admission, ErrorKind, Event, Events, Footprint, Occupancy, Pipeline, Prepare,
-    RequestError, RequestId, Step, StepError, Ticket, Token, Usage,
+    RequestError, RequestId, Step, StepError, Tally, Ticket,
 };
 use chandler_nn::attention::Span;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 
-use crate::batch::{Batch, Item, Part, StepPlan};
+use crate::batch::Batch;
 use crate::decoder::{Decoder, Pass};
 use crate::error::TextError;
-use crate::prepare::{TextPrepared, TextPreparer};
-use crate::row::scored;
+use crate::planning::StepPlan;
+use crate::prepare::TextPreparer;
+use crate::prepared::TextPrepared;
+use crate::running::Item;
 use crate::tokenizer::Tokenizer;
 
-/// How much a pipeline does at once.
+/// How much a pipeline does at once, and what it may spare itself. No answer depends on any of it.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     /// Rows at once.
     pub max_rows: usize,
     /// Tokens of prompts per step.
     pub prefill_chunk: usize,
+    /// Whether full cache blocks are kept for whoever comes with the same tokens.
+    pub prefix_cache: bool,
+    /// Tokens that each row is guessed ahead by what stood before in its own text; 0 guesses nothing.
+    pub speculate: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            max_rows: 32,
+            prefill_chunk: 256,
+            prefix_cache: true,
+            speculate: 0,
+        }
+    }
 }
 
 /// A loaded language model.
@@ -43,7 +60,7 @@ pub struct TextPipeline {
 /// A pool and a batch over a fresh cache.
 pub(crate) fn empty_batch(shape: CacheShape, limits: BatchLimits) -> Result<Batch, NnError> {
     let pool = BlockPool::new(shape.blocks, shape.block_size)?;
-    Ok(Batch::new(pool, limits.max_rows, limits.prefill_chunk))
+    Ok(Batch::new(pool, limits))
 }
 
 impl TextPipeline {
@@ -52,7 +69,7 @@ impl TextPipeline {
         self.passes
     }
 
-    fn tokenizer(&self) -> Arc<Tokenizer> {
+    pub(crate) fn tokenizer(&self) -> Arc<Tokenizer> {
         Arc::clone(&self.preparer.tokenizer)
     }
 
@@ -97,175 +114,6 @@ impl TextPipeline {
             None => Ok(Vec::new()),
         }
     }
-
-    /// Hands out what the pass has brought.
-    fn commit(
-        &mut self,
-        plan: StepPlan,
-        logits: &[f32],
-        events: &mut Events,
-    ) -> Result<(), TextError> {
-        let vocab = self.preparer.info.vocab_size;
-        let mut logits = logits.chunks_exact(vocab);
-        for item in plan.items {
-            let mine: Vec<&[f32]> = logits.by_ref().take(item.wanted.len()).collect();
-            if mine.len() != item.wanted.len() {
-                return Err(lost(&item).into());
-            }
-            if self.batch.request(item.id).is_none() {
-                // An earlier item of this step ended the request.
-                continue;
-            }
-            self.begin(item.id, events);
-            let outcome = match item.part {
-                Part::Prompt { last } => self.read_prompt(&item, last, &mine, events),
-                Part::Answer { last: true } => {
-                    self.answer(item.id, item.row..item.row + 1, &mine, events)
-                }
-                Part::Answer { last: false } => Ok(()),
-            };
-            if let Err(error) = outcome {
-                self.batch.take(item.id);
-                events.push(item.id, Event::Failed(error));
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, id: RequestId, events: &mut Events) {
-        if let Some(running) = self.batch.get_mut(id)
-            && !running.request.started
-        {
-            running.request.started = true;
-            events.push(
-                id,
-                Event::Started {
-                    prompt_tokens: running.request.plan.prompt.len() as u32,
-                    cached_tokens: 0,
-                },
-            );
-        }
-    }
-
-    /// Some of the prompt has gone through; after its last token every row forks off and those that are new begin.
-    fn read_prompt(
-        &mut self,
-        item: &Item,
-        last: bool,
-        logits: &[&[f32]],
-        events: &mut Events,
-    ) -> Result<(), RequestError> {
-        let tokenizer = self.tokenizer();
-        let Some(running) = self.batch.get_mut(item.id) else {
-            return Ok(());
-        };
-        let plan = Arc::clone(&running.request.plan);
-        if plan.scores_prompt() {
-            let positions = item.positions.clone();
-            for (position, raw) in positions.zip(logits) {
-                score_prompt(
-                    &mut running.scores,
-                    &plan.prompt,
-                    position,
-                    raw,
-                    &|id, raw| Token {
-                        prompt: true,
-                        special: tokenizer.is_special(id),
-                        ..scored(&tokenizer, raw, id, plan.logprobs.unwrap_or(0))
-                    },
-                );
-            }
-        }
-        if !last {
-            return Ok(());
-        }
-        let scores = std::mem::take(&mut running.scores);
-        let mut fresh = Vec::new();
-        for (index, row) in running.request.rows.iter_mut().enumerate() {
-            if !row.generated.is_empty() || row.finish.is_some() {
-                continue;
-            }
-            if !row.echoed
-                && let Some(delta) = row.echo(scores.clone())
-            {
-                events.push(item.id, Event::Text(delta));
-            }
-            fresh.push(index);
-        }
-        self.batch.fork(item.id);
-        let final_logits = logits.last().copied().unwrap_or_default();
-        for index in fresh {
-            self.answer(item.id, index..index + 1, &[final_logits], events)?;
-        }
-        self.release_ended(item.id);
-        Ok(())
-    }
-
-    /// Chooses the next token of rows from their logits.
-    fn answer(
-        &mut self,
-        id: RequestId,
-        rows: std::ops::Range<usize>,
-        logits: &[&[f32]],
-        events: &mut Events,
-    ) -> Result<(), RequestError> {
-        let tokenizer = self.tokenizer();
-        for (index, raw) in rows.zip(logits) {
-            let Some(running) = self.batch.get_mut(id) else {
-                return Ok(());
-            };
-            let Some(row) = running.request.rows.get_mut(index) else {
-                return Ok(());
-            };
-            if row.finish.is_none() {
-                let delta = row.advance(&tokenizer, raw)?;
-                events.push(id, Event::Text(delta));
-            }
-            if row.finish.is_some() {
-                self.batch.end_row(id, index);
-            }
-        }
-        self.end_if_over(id, events);
-        Ok(())
-    }
-
-    /// Rows that had ended before the request was suspended need no blocks.
-    fn release_ended(&mut self, id: RequestId) {
-        let ended: Vec<usize> = match self.batch.get_mut(id) {
-            Some(running) => (0..running.request.rows.len())
-                .filter(|i| {
-                    running
-                        .request
-                        .rows
-                        .get(*i)
-                        .is_some_and(|row| row.finish.is_some())
-                })
-                .collect(),
-            None => Vec::new(),
-        };
-        for row in ended {
-            self.batch.end_row(id, row);
-        }
-    }
-
-    fn end_if_over(&mut self, id: RequestId, events: &mut Events) {
-        let Some(running) = self.batch.get_mut(id).filter(|r| r.has_ended()) else {
-            return;
-        };
-        let request = &running.request;
-        let usage = Usage {
-            prompt_tokens: request.plan.prompt.len() as u32,
-            cached_tokens: 0,
-            completion_tokens: request
-                .rows
-                .iter()
-                .map(|row| row.generated.len() as u32)
-                .sum(),
-            reasoning_tokens: 0,
-        };
-        self.batch.take(id);
-        events.push(id, Event::Done(usage));
-    }
 }
 
 /// The rows of a pass, as the model takes them.
@@ -280,16 +128,14 @@ struct Rows {
 impl Rows {
     fn add(&mut self, item: &Item, request: &TextPrepared) -> Result<(), NnError> {
         let start = self.tokens.len();
-        let generated: &[u32] = request.rows.get(item.row).map_or(&[], |row| &row.generated);
-        let prompt = request.plan.prompt.as_slice();
-        for position in item.positions.clone() {
-            let token = prompt
-                .get(position)
-                .or_else(|| generated.get(position - prompt.len()))
-                .ok_or_else(|| lost(item))?;
-            self.tokens.push(*token);
-            self.positions.push(position as u32);
+        self.tokens
+            .extend(request.tokens(item.row, item.positions.clone()));
+        self.tokens.extend(&item.proposed);
+        if self.tokens.len() != start + item.positions.len() {
+            return Err(lost(item));
         }
+        let positions = item.positions.clone();
+        self.positions.extend(positions.map(|p| p as u32));
         self.slots.extend(&item.slots);
         self.wanted
             .extend(item.wanted.clone().map(|row| (start + row) as u32));
@@ -297,27 +143,7 @@ impl Rows {
     }
 }
 
-/// The logits at a position of the prompt are about the token after it; the first token has none.
-fn score_prompt(
-    scores: &mut Vec<Token>,
-    prompt: &[u32],
-    position: usize,
-    raw: &[f32],
-    score: &dyn Fn(u32, &[f32]) -> Token,
-) {
-    if position == 0 && scores.is_empty() {
-        scores.extend(prompt.first().map(|id| Token {
-            logprob: None,
-            top: Vec::new(),
-            ..score(*id, raw)
-        }));
-    }
-    if let Some(next) = prompt.get(position + 1) {
-        scores.push(score(*next, raw));
-    }
-}
-
-fn lost(item: &Item) -> NnError {
+pub(crate) fn lost(item: &Item) -> NnError {
     NnError::Device(format!(
         "request {} was lost between planning and the pass",
         item.id
@@ -351,7 +177,7 @@ impl Pipeline for TextPipeline {
         let rows = request.rows.len();
         if rows > self.limits.max_rows {
             let message = format!(
-                "n is {rows}; this worker runs at most {} rows at once",
+                "the request has {rows} rows; this worker runs at most {} at once",
                 self.limits.max_rows
             );
             return Admission::Refused(RequestError::field("n", message));
@@ -364,10 +190,11 @@ impl Pipeline for TextPipeline {
     }
 
     fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
-        if self.batch.requests() == 0 {
+        let occupied = self.batch.occupancy();
+        if occupied.requests == 0 {
             return Ok(Step::IDLE);
         }
-        let rows = self.batch.rows();
+        let rows = occupied.rows;
         let plan = self.batch.plan();
         for id in &plan.misfits {
             self.batch.take(*id);
@@ -410,8 +237,10 @@ impl Pipeline for TextPipeline {
     fn reset(&mut self) -> Result<(), StepError> {
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.
-        self.batch = empty_batch(self.cache.shape(), self.limits)
+        // What is known of its contents goes: the failed step may have written half of it.
+        let batch = empty_batch(self.cache.shape(), self.limits)
             .map_err(|error| StepError::Fatal(error.to_string()))?;
+        self.batch = batch.counting_from(self.batch.tally());
         Ok(())
     }
 
@@ -420,12 +249,11 @@ impl Pipeline for TextPipeline {
     }
 
     fn occupancy(&self) -> Occupancy {
-        Occupancy {
-            requests: self.batch.requests(),
-            rows: self.batch.rows(),
-            blocks_used: self.batch.blocks_used(),
-            blocks_total: self.batch.blocks(),
-        }
+        self.batch.occupancy()
+    }
+
+    fn tally(&self) -> Tally {
+        self.batch.tally()
     }
 
     fn footprint(&self) -> Footprint {

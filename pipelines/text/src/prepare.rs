@@ -5,39 +5,18 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use chandler_core::{
-    Cost, Input, Limits, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling, TextInput,
-};
+use chandler_core::{Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput};
 
 use crate::chat::ChatTemplate;
 use crate::generation::GenerationConfig;
+use crate::prepared::{Reading, TextPrepared};
+use crate::ranking::Candidate;
 use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
 
 /// Stop strings that one request may have.
 const MOST_STOPS: usize = 64;
-
-/// A request that is ready for the batch, or was taken out of it.
-#[derive(Debug)]
-pub struct TextPrepared {
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) rows: Vec<Row>,
-    /// The first event, and the echo, have been sent.
-    pub(crate) started: bool,
-    pub(crate) block_size: usize,
-}
-
-impl Prepared for TextPrepared {
-    fn cost(&self) -> Cost {
-        let longest = self.plan.prompt.len() + self.plan.max_tokens as usize;
-        Cost {
-            rows: self.rows.len(),
-            blocks: longest.div_ceil(self.block_size) * self.rows.len(),
-            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512,
-        }
-    }
-}
 
 /// Prepares requests of one loaded model.
 pub struct TextPreparer {
@@ -67,6 +46,7 @@ impl Prepare for TextPreparer {
         let prompt = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
         let end_tokens = self.end_tokens(&input);
+        let count = rows_of(&input);
         let echo = if input.echo {
             Some(self.text_of(&prompt)?)
         } else {
@@ -75,7 +55,8 @@ impl Prepare for TextPreparer {
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
-            rows: input.n.max(1),
+            keep: input.n.max(1),
+            salt: 0,
             max_tokens,
             min_tokens: input.limits.min_tokens,
             stop: input.limits.stop,
@@ -86,13 +67,16 @@ impl Prepare for TextPreparer {
             skip_special: true,
             prompt,
         });
-        let rows = (0..plan.rows)
+        let rows = (0..count)
             .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer))
             .collect::<Result<_, _>>()?;
+        let ranked = if count > plan.keep { count } else { 0 };
         Ok(TextPrepared {
             plan,
             rows,
             started: false,
+            reading: Reading::default(),
+            candidates: vec![Candidate::default(); ranked as usize],
             block_size: self.block_size,
         })
     }
@@ -135,22 +119,25 @@ impl TextPreparer {
             let message = format!("there is no adapter {name:?}");
             return Err(RequestError::unsupported("model", message));
         }
-        match input.best_of {
-            Some(rows) if rows != input.n.max(1) => {
-                let message = format!("best_of is {rows}; only n itself is built");
-                Err(RequestError::unsupported("best_of", message))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {
-        if input.n as usize > self.max_rows {
+        let wanted = input.n.max(1);
+        if let Some(best_of) = input.best_of
+            && best_of < wanted
+        {
+            let message = format!("best_of is {best_of}; it must be at least n, {wanted}");
+            return Err(RequestError::field("best_of", message));
+        }
+        let rows = rows_of(input);
+        if rows as usize > self.max_rows {
+            let field = rows_field(input);
             let message = format!(
-                "n is {}; this worker runs at most {} answers at once",
-                input.n, self.max_rows
+                "{field} is {rows}; this worker runs at most {} answers at once",
+                self.max_rows
             );
-            return Err(RequestError::field("n", message));
+            return Err(RequestError::field(field, message));
         }
         if input.limits.stop.len() > MOST_STOPS {
             let message = format!(
@@ -274,7 +261,7 @@ impl TextPreparer {
                 RequestError::field("max_tokens", message).with_code("context_length_exceeded")
             );
         }
-        let rows = input.n.max(1) as usize;
+        let rows = rows_of(input) as usize;
         let cached = (self.cache_tokens / rows).saturating_sub(self.block_size);
         if prompt + wanted.unwrap_or(1) > cached {
             let message = format!(
@@ -283,10 +270,11 @@ impl TextPreparer {
                 prompt + wanted.unwrap_or(1),
                 self.cache_tokens
             );
-            return Err(RequestError::field(
-                if rows > 1 { "n" } else { "max_tokens" },
-                message,
-            ));
+            let field = match rows {
+                1 => "max_tokens",
+                _ => rows_field(input),
+            };
+            return Err(RequestError::field(field, message));
         }
         let usual = limits.default_max_tokens.or(self.generation.max_new_tokens);
         let room = window.min(cached) - prompt;
@@ -348,6 +336,21 @@ impl TextPreparer {
             );
         }
         ends
+    }
+}
+
+/// Rows that a request runs.
+fn rows_of(input: &TextInput) -> u32 {
+    let wanted = input.n.max(1);
+    input.best_of.map_or(wanted, |best_of| best_of.max(wanted))
+}
+
+/// The field that decides about them.
+fn rows_field(input: &TextInput) -> &'static str {
+    if rows_of(input) > input.n.max(1) {
+        "best_of"
+    } else {
+        "n"
     }
 }
 

@@ -16,7 +16,11 @@ pub(crate) struct Plan {
     pub(crate) prompt: Vec<u32>,
     pub(crate) sampler: Sampler,
     pub(crate) seed: u64,
-    pub(crate) rows: u32,
+    /// Rows that are given: the best of those that run.
+    pub(crate) keep: u32,
+    /// What else than its tokens decides about the keys and values of this request, such as its adapter; 0 is the model
+    /// itself. Cache blocks are shared between equal ones only.
+    pub(crate) salt: u64,
     /// Tokens at most; the context window is accounted for.
     pub(crate) max_tokens: u32,
     pub(crate) min_tokens: u32,

@@ -3,78 +3,13 @@
 
 use chandler_core::contract::{self, Subject};
 use chandler_core::{
-    Activity, Admission, Collected, Event, Events, FinishReason, Input, Limits, Pipeline, Prompt,
-    RequestId, Sampling, TextInput, Ticket,
+    Activity, Admission, Event, Events, FinishReason, Input, Pipeline, Prompt, Sampling, TextInput,
+    Ticket,
 };
-use chandler_nn::device::{DTypeChoice, DeviceChoice};
-use chandler_nn::weights::Snapshot;
-use chandler_text::{BatchLimits, TextOptions, TextPipeline};
+use chandler_text::{BatchLimits, TextPipeline};
 
-use crate::parity::{FIXTURES, expected, fixture};
-
-fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {
-    let options = TextOptions {
-        device: DeviceChoice::Cpu,
-        dtype: DTypeChoice::F32,
-        max_model_len: None,
-        limits,
-        cache_bytes,
-        clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
-    };
-    TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()
-}
-
-const LIMITS: BatchLimits = BatchLimits {
-    max_rows: 16,
-    prefill_chunk: 48,
-};
-
-fn tokens(ids: &[u32], max_tokens: u32) -> TextInput {
-    TextInput {
-        prompt: Prompt::Tokens(ids.to_vec()),
-        sampling: Sampling {
-            temperature: Some(0.0),
-            ..Sampling::default()
-        },
-        limits: Limits {
-            max_tokens: Some(max_tokens),
-            ignore_eos: true,
-            ..Limits::default()
-        },
-        ..TextInput::default()
-    }
-}
-
-/// Runs requests together to their ends.
-fn run(pipeline: &mut TextPipeline, inputs: Vec<TextInput>) -> Vec<Collected> {
-    let preparer = pipeline.preparer();
-    let mut waiting: Vec<_> = inputs
-        .into_iter()
-        .enumerate()
-        .map(|(i, input)| (i as u64, preparer.prepare(Input::Text(input)).unwrap()))
-        .rev()
-        .collect();
-    let mut answers = vec![Collected::default(); waiting.len()];
-    let mut events = Events::default();
-    let mut open = waiting.len();
-    while open > 0 {
-        while let Some((id, prepared)) = waiting.pop() {
-            if let Admission::Full(back) = pipeline.admit(Ticket::new(id), prepared) {
-                waiting.push((id, back));
-                break;
-            }
-        }
-        pipeline.step(&mut events).unwrap();
-        for (RequestId(id), event) in events.drain() {
-            open -= usize::from(answers[id as usize].add(event).unwrap());
-        }
-    }
-    answers
-}
-
-fn ids(answer: &Collected) -> Vec<u32> {
-    answer.rows[0].tokens.iter().map(|t| t.id).collect()
-}
+use crate::drive::{FEW_BLOCKS, LIMITS, ids, load, run, tokens};
+use crate::parity::{FIXTURES, expected};
 
 #[test]
 fn greedy_answers_are_those_of_transformers_alone_and_together() {
@@ -100,7 +35,7 @@ fn greedy_answers_are_those_of_transformers_alone_and_together() {
     }
 }
 
-fn contract_input(number: u64) -> Input {
+pub fn contract_input(number: u64) -> Input {
     let length = 1 + (number * 7) % 40;
     let mut input = tokens(
         &(0..length)
@@ -130,9 +65,7 @@ fn the_language_model_keeps_the_contract() {
 
 #[test]
 fn it_keeps_the_contract_when_blocks_run_short() {
-    // 14 blocks of 16 tokens: a handful of requests at a time, so that the youngest are put back again and again.
-    let bytes = 14 * 16 * 3 * 3 * 16 * 2 * 4;
-    let make = || load("llama2-f32", LIMITS, Some(bytes));
+    let make = || load("llama2-f32", LIMITS, Some(FEW_BLOCKS));
     assert_eq!(make().occupancy().blocks_total, 14);
     contract::check(&Subject {
         make: &make,
@@ -157,6 +90,7 @@ fn a_long_prompt_does_not_hold_up_those_who_answer() {
         BatchLimits {
             max_rows: 4,
             prefill_chunk: 16,
+            ..LIMITS
         },
         None,
     );
@@ -256,6 +190,19 @@ fn a_prompt_past_the_window_is_refused_by_name() {
         (error.field.as_deref(), error.code),
         (Some("prompt"), Some("context_length_exceeded"))
     );
+    // However the answers are counted and shown.
+    let mut shown = tokens(&vec![1; window + 1], 0);
+    (shown.echo, shown.n, shown.best_of) = (true, 2, Some(3));
+    assert_eq!(refuse(shown.clone()).code, Some("context_length_exceeded"));
+    shown.prompt = Prompt::Tokens(vec![1; window]);
+    assert!(
+        pipeline
+            .preparer()
+            .prepare(Input::Text(shown.clone()))
+            .is_ok()
+    );
+    shown.limits.max_tokens = Some(1);
+    assert_eq!(refuse(shown).code, Some("context_length_exceeded"));
     let error = refuse(tokens(&[1; 10], window as u32));
     assert_eq!(error.field.as_deref(), Some("max_tokens"));
     let error = refuse(tokens(&[1_000_000], 1));

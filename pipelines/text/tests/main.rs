@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batching;
+mod best_of;
 mod chat;
+mod drive;
 mod families;
 mod parity;
+mod reuse;
 mod sampling;
+mod speculation;
 mod tokenizer;

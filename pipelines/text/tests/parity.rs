@@ -40,7 +40,7 @@ const FAMILIES: [&str; 12] = [
     "families/gpt2",
 ];
 
-fn all() -> impl Iterator<Item = &'static str> {
+pub fn all() -> impl Iterator<Item = &'static str> {
     FIXTURES.into_iter().chain(FAMILIES)
 }
 

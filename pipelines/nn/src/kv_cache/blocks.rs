@@ -1,15 +1,19 @@
 //! Who owns which block of the cache: a pool with reference counts, and a table of blocks per sequence.
 //! Apart from the numbers themselves (`KvCache`), so that scheduling can be tested without a tensor.
 
+use super::prefix::PrefixTree;
 use crate::error::{NnError, Result};
 
-/// Blocks that are free or counted; every block is one or the other.
+/// Blocks that are free, counted, or kept for whoever comes with the same tokens; every block is one of the three.
 #[derive(Debug)]
 pub struct BlockPool {
-    block_size: usize,
+    pub(super) block_size: usize,
     /// Owners of each block.
-    owners: Vec<u32>,
+    pub(super) owners: Vec<u32>,
     free: Vec<u32>,
+    /// What the blocks hold; `None` where prefixes are not to be reused.
+    pub(super) prefixes: Option<PrefixTree>,
+    evicted: u64,
 }
 
 /// The blocks of one sequence, in order, and how many tokens it holds.
@@ -19,8 +23,11 @@ pub struct BlockPool {
 #[derive(Debug, Default)]
 #[must_use = "a table that is dropped keeps its blocks: give it to BlockPool::free"]
 pub struct BlockTable {
-    blocks: Vec<u32>,
-    len: usize,
+    pub(super) blocks: Vec<u32>,
+    pub(super) len: usize,
+    /// Blocks, from the first on, that others can find.
+    pub(super) published: usize,
+    pub(super) salt: u64,
 }
 
 /// Blocks to be copied, as (from, to), before anything is written. A block is shared until one of its owners appends to it.
@@ -39,6 +46,15 @@ impl BlockTable {
     /// A sequence without tokens.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A sequence without tokens whose blocks are only shared with sequences of the same salt: what else than the tokens
+    /// decides about keys and values, such as an adapter.
+    pub fn salted(salt: u64) -> Self {
+        Self {
+            salt,
+            ..Self::default()
+        }
     }
 
     /// Its blocks, in order; the last ones may be reserved and empty.
@@ -78,7 +94,17 @@ impl BlockPool {
             owners: vec![0; blocks],
             // Popped from the end: block 0 first.
             free: (0..blocks as u32).rev().collect(),
+            prefixes: None,
+            evicted: 0,
         })
+    }
+
+    /// The same pool, which keeps full blocks that are [published](Self::publish) until their room is needed.
+    pub fn keeping_prefixes(self) -> Self {
+        Self {
+            prefixes: Some(PrefixTree::new(self.owners.len())),
+            ..self
+        }
     }
 
     /// Tokens in a block.
@@ -91,9 +117,19 @@ impl BlockPool {
         self.owners.len()
     }
 
-    /// Blocks that nobody owns.
+    /// Blocks that nobody owns, those that are kept for reuse among them: they are given away when they are needed.
     pub fn free_blocks(&self) -> usize {
-        self.free.len()
+        self.free.len() + self.kept_blocks()
+    }
+
+    /// Blocks that nobody owns and whose contents are kept for reuse.
+    pub fn kept_blocks(&self) -> usize {
+        self.prefixes.as_ref().map_or(0, PrefixTree::idle_blocks)
+    }
+
+    /// Kept blocks that had to go because room was needed, so far.
+    pub fn evicted_blocks(&self) -> u64 {
+        self.evicted
     }
 
     /// Blocks that `tokens` need when they start on a fresh one.
@@ -115,11 +151,16 @@ impl BlockPool {
     /// [`NnError::CacheFull`]; nothing has changed then.
     pub fn reserve(&mut self, table: &mut BlockTable, tokens: usize) -> Result<BlockCopies> {
         let needed = self.needed(table, tokens);
+        let full = NnError::CacheFull {
+            needed,
+            free: self.free_blocks(),
+        };
+        if needed > self.free_blocks() {
+            return Err(full);
+        }
+        self.evict_for(needed);
         let Some(keep) = self.free.len().checked_sub(needed) else {
-            return Err(NnError::CacheFull {
-                needed,
-                free: self.free.len(),
-            });
+            return Err(full);
         };
         let mut fresh = self.free.split_off(keep);
         for block in &fresh {
@@ -160,47 +201,74 @@ impl BlockPool {
         let used = self.blocks_for(table.len);
         let blocks: Vec<u32> = table.blocks.iter().take(used).copied().collect();
         for block in &blocks {
-            if let Some(owners) = self.owners.get_mut(*block as usize) {
-                *owners += 1;
-            }
+            self.own(*block);
         }
         BlockTable {
             blocks,
             len: table.len,
+            published: table.published,
+            salt: table.salt,
         }
     }
 
     /// Forgets the tokens from `len` on, and gives back the blocks past it, reserved ones too.
     pub fn truncate(&mut self, table: &mut BlockTable, len: usize) {
         table.len = table.len.min(len);
+        table.published = table.published.min(table.len / self.block_size);
         let used = self.blocks_for(table.len).min(table.blocks.len());
-        for block in table.blocks.split_off(used) {
+        // From the end, here and below: a block is left before those it follows, and so is forgotten before them.
+        for block in table.blocks.split_off(used).into_iter().rev() {
             self.release(block);
         }
     }
 
     /// Gives everything back.
     pub fn free(&mut self, table: BlockTable) {
-        for block in table.blocks {
+        for block in table.blocks.into_iter().rev() {
             self.release(block);
         }
     }
 
-    /// The block that the next token goes into, when somebody else has it too.
+    /// The block that the next token goes into, when somebody else has it too, or may find it.
     fn shared_partial(&self, table: &BlockTable) -> Option<usize> {
         let index = table.len / self.block_size;
         let partial = !table.len.is_multiple_of(self.block_size);
         let block = *table.blocks.get(index)?;
         let owners = *self.owners.get(block as usize)?;
-        (partial && owners > 1).then_some(index)
+        let public = self.prefixes.as_ref().is_some_and(|p| p.holds(block));
+        (partial && (owners > 1 || public)).then_some(index)
     }
 
-    fn release(&mut self, block: u32) {
+    pub(super) fn own(&mut self, block: u32) {
+        if let Some(owners) = self.owners.get_mut(block as usize) {
+            *owners += 1;
+        }
+        if let Some(prefixes) = &mut self.prefixes {
+            prefixes.wake(block);
+        }
+    }
+
+    pub(super) fn release(&mut self, block: u32) {
         if let Some(owners) = self.owners.get_mut(block as usize) {
             *owners = owners.saturating_sub(1);
-            if *owners == 0 {
+            let kept = *owners == 0 && self.prefixes.as_mut().is_some_and(|p| p.rest(block));
+            if *owners == 0 && !kept {
                 self.free.push(block);
             }
+        }
+    }
+
+    /// Turns kept blocks into free ones until there are `wanted`, or none is left.
+    fn evict_for(&mut self, wanted: usize) {
+        while self.free.len() < wanted
+            && let Some(prefixes) = &mut self.prefixes
+        {
+            let freed = prefixes.evict();
+            if freed.is_empty() {
+                return;
+            }
+            self.evicted += freed.len() as u64;
+            self.free.extend(freed);
         }
     }
 

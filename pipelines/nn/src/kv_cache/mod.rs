@@ -1,8 +1,11 @@
-//! The key-value cache: who owns which block (`blocks`), and the numbers in the blocks (here and in `host`).
+//! The key-value cache: who owns which block (`blocks`), which block holds which tokens (`prefix`, used by `reuse`), and
+//! the numbers in the blocks (here and in `host`).
 //! Apart from attention because the scheduler reserves, forks and truncates without ever reading a key.
 
 mod blocks;
 pub(crate) mod host;
+mod prefix;
+mod reuse;
 
 pub use blocks::{Appended, BlockCopies, BlockPool, BlockTable};
 
