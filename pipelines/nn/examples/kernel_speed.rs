@@ -10,7 +10,7 @@ use chandler_nn::attention::{AttentionConfig, Span, paged_attention};
 use chandler_nn::error::Result;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::linear::Linear;
-use chandler_nn::norm::RmsNorm;
+use chandler_nn::norm::{Norm, NormConfig, NormKind};
 use chandler_nn::weights::HostTensor;
 use std::hint::black_box;
 use std::time::Instant;
@@ -152,7 +152,11 @@ fn layer() -> Result<()> {
     report("activation", 0, seconds);
     let x = Tensor::rand(-1f32, 1f32, (ROWS, 1024), &Device::Cpu)?;
     let weight = HostTensor::from_bytes("n", DType::F32, vec![1024], vec![0; 4096])?;
-    let norm = RmsNorm::new(weight, 1e-5, &Device::Cpu, DType::F32)?;
+    let config = NormConfig {
+        kind: NormKind::Rms,
+        eps: 1e-5,
+    };
+    let norm = Norm::new(config, weight, &Device::Cpu, DType::F32)?;
     let seconds = best_of(15, || {
         black_box(norm.forward_residual(&x, &x)?);
         black_box(norm.forward_residual(&x, &x)?);
