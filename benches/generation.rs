@@ -64,6 +64,7 @@ fn options() -> TextOptions {
             prefill_chunk: 512,
         },
         cache_bytes: None,
+        quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
     }
 }

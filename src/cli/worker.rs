@@ -93,6 +93,8 @@ fn load_options(settings: &Settings) -> LoadOptions {
         max_rows: settings.max_rows.get(),
         prefill_chunk: settings.prefill_chunk.get(),
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
+        quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
+        cache_dir: settings.cache_dir.value.clone(),
         threads: settings.threads.map(|threads| threads.get()),
     }
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
-pub use value::{Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Route, Value};
+pub use value::{Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, Value};
 
 /// Why the settings do not make sense.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! What a model is loaded with, and how an engine for it is started.
 
+use std::path::PathBuf;
+
 use chandler_core::mock::{MockOptions, MockPipeline};
 
 use super::{Engine, EngineOptions, Loaded, Stage};
@@ -20,6 +22,10 @@ pub struct LoadOptions {
     pub prefill_chunk: usize,
     /// Bytes of key-value cache.
     pub kv_cache_bytes: Option<u64>,
+    /// `q4k` or `q8_0`: matrices are quantised while loading.
+    pub quantize: Option<String>,
+    /// Where results of work that need not be done twice are kept.
+    pub cache_dir: Option<PathBuf>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
 }
@@ -36,6 +42,8 @@ impl Default for LoadOptions {
             max_rows: 32,
             prefill_chunk: 256,
             kv_cache_bytes: None,
+            quantize: None,
+            cache_dir: None,
             threads: None,
         }
     }
@@ -54,5 +62,7 @@ pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> E
         }
         #[cfg(feature = "text")]
         Source::Snapshot(snapshot) => super::registry::load(&snapshot, &load, progress),
+        #[cfg(feature = "text")]
+        Source::Gguf(path) => super::registry::load_gguf(&path, &load, progress),
     })
 }

@@ -19,6 +19,7 @@ fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeli
         max_model_len: None,
         limits,
         cache_bytes,
+        quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
     };
     TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()

@@ -20,6 +20,7 @@ fn load(name: &str) -> TextPipeline {
             prefill_chunk: 16,
         },
         cache_bytes: None,
+        quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
     };
     TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()

@@ -5,6 +5,7 @@
 mod batching;
 mod chat;
 mod families;
+mod gguf;
 mod parity;
 mod sampling;
 mod tokenizer;
