@@ -253,7 +253,7 @@ def attempt(name, spec, seed, folder, greedy):
         described.append({"name": f"p{length}", "ids": ids[:length], "greedy": chosen, "steps": SPARSE})
     distinct = np.mean([len(set(one["greedy"])) for one in described])
     encoded, chat = encodings(folder, spec["flavour"])
-    expected = {"name": name, "seed": seed, "gguf": "0.19", "distinct_greedy_tokens_mean": float(distinct), "prompts": described,
+    expected = {"name": name, "seed": seed, "distinct_greedy_tokens_mean": float(distinct), "prompts": described,
                 "encode": encoded, "chat": chat}
     save_file({key: value.detach().float().clone() for key, value in arrays.items()}, folder / "expected.safetensors")
     return expected
