@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::DType;
+use chandler_nn::error::NnError;
 use chandler_nn::weights::gguf::{Announced, GgufFile, Value as Metadata, Writer};
 use chandler_nn::weights::quantize::{Quantize, Role, Scheme};
-use chandler_nn::weights::{Snapshot, TensorSource};
+use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
 use chandler_text::config::DecoderConfig;
 use chandler_text::gguf;
 use chandler_text::tokenizer::Tokenizer;
@@ -272,6 +274,11 @@ fn what_is_not_served_is_named() {
         )
     });
     assert!(found.contains("merges"), "{found}");
+    let found = complaint(|keys, _| set(keys, "qwen2.logit_scale", Metadata::Float(0.5)));
+    assert!(
+        found.contains("qwen2.logit_scale") && found.contains("not served"),
+        "{found}"
+    );
     let found = complaint(|_, names| names[0] = "blk.0.ssm_a.weight".to_owned());
     assert!(found.contains("blk.0.ssm_a.weight"), "{found}");
 }
@@ -345,4 +352,68 @@ fn a_gguf_is_quantised_only_when_it_is_not() {
         .unwrap()
         .to_string();
     assert!(error.contains("already"), "{error}");
+}
+
+/// The same tensors as plain f32 numbers.
+struct Widened(Arc<dyn TensorSource>);
+
+impl TensorSource for Widened {
+    fn tensor(&self, name: &str) -> Result<HostTensor, NnError> {
+        self.0.tensor(name)?.to_dtype(DType::F32)
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.0.total_bytes()
+    }
+
+    fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<(), NnError> {
+        self.0.prefetch(progress)
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_quantised_here_answers_as_its_blocks_say() {
+    let name = "gguf/llama-f16";
+    let original = gguf::open(&model_file(name)).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let quantize = Quantize {
+        scheme: Scheme::Q8_0,
+        cache: Some(cache.path().to_owned()),
+    };
+    let role = |name: &str| match name.contains("embed_tokens") {
+        true => Role::Kept,
+        false => Role::Matrix,
+    };
+    let made = quantize
+        .apply(original.weights().unwrap(), &role, &|_, _| {})
+        .unwrap();
+    let prompt = expected(name)
+        .0
+        .into_iter()
+        .find(|p| p.name == "p23")
+        .unwrap();
+    let logits = |weights: Arc<dyn TensorSource>| {
+        let config = original.read("config.json").unwrap().unwrap();
+        let snapshot =
+            Snapshot::composed("x", [("config.json".to_owned(), config)].into(), weights);
+        let mut sequence = [Model::sequence(&prompt.ids)];
+        Model::of(&snapshot)
+            .pass(&mut sequence, &[prompt.ids.len()])
+            .pop()
+            .unwrap()
+    };
+    let whole = logits(original.weights().unwrap());
+    let widened = logits(Arc::new(Widened(made.clone())));
+    let blocks = logits(made);
+    assert!(relative_error(&blocks, &widened) < 1e-4);
+    let loss = relative_error(&blocks, &whole);
+    assert!(loss > 1e-4 && loss < 0.05, "{loss}");
 }

@@ -134,6 +134,11 @@ const EXPERTS: &[Field] = &[
 const SMALL_EXPERTS: &[Field] =
     &[whole("expert_feed_forward_length", "moe_intermediate_size").optional()];
 const WINDOW: &[Field] = &[whole("attention.sliding_window", "sliding_window").optional()];
+/// Gemma's layers with a window, where a file says more of them than the class does.
+const LOCAL: &[Field] = &[
+    whole("attention.sliding_window_pattern", "sliding_window_pattern").optional(),
+    number("rope.freq_base_swa", "rope_local_base_freq").optional(),
+];
 const SOFT_CAPS: &[Field] = &[
     number("attn_logit_softcapping", "attn_logit_softcapping").optional(),
     number("final_logit_softcapping", "final_logit_softcapping").optional(),
@@ -287,6 +292,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "gemma3",
         class: "Gemma3ForCausalLM",
+        fields: &[SIZES, WINDOW, LOCAL, SOFT_CAPS],
         inner: &[ATTENTION, GEMMA_HEAD_NORMS, GEMMA_NORMS, FEED_FORWARD],
         ..GEMMA2
     },
@@ -321,6 +327,31 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         inner: &[GPT2_INNER],
         ..QWEN2
     },
+];
+
+/// Keys that change what a model computes, and that llama.cpp reads for some architectures. One that a row has no field for is
+/// refused, unless its value changes nothing.
+pub(super) const CHANGING: &[&str] = &[
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attention.output_scale",
+    "attention.scale",
+    "attention.sliding_window_pattern",
+    "attention.temperature_scale",
+    "attn_logit_softcapping",
+    "embedding_scale",
+    "expert_gating_func",
+    "expert_shared_count",
+    "expert_weights_scale",
+    "final_logit_softcapping",
+    "leading_dense_block_count",
+    "logit_scale",
+    "nextn_predict_layers",
+    "residual_scale",
+    "rope.dimension_sections",
+    "rope.freq_base_swa",
+    "router_logit_softcapping",
+    "use_parallel_residual",
 ];
 
 impl Architecture {

@@ -1,10 +1,10 @@
 //! A GGUF file's metadata as the config.json that the same model has in the Hugging Face layout, so that one parser reads both.
 
 use chandler_nn::weights::TensorSource;
-use chandler_nn::weights::gguf::{GgufFile, Metadata};
+use chandler_nn::weights::gguf::{self, GgufFile, Metadata};
 use serde_json::{Map, Value, json};
 
-use super::architectures::{ARCHITECTURES, Architecture, FieldKind};
+use super::architectures::{ARCHITECTURES, Architecture, CHANGING, FieldKind};
 use crate::error::{Result, TextError};
 
 /// The table's row for a file.
@@ -59,6 +59,7 @@ pub(super) fn config(file: &GgufFile, row: &Architecture) -> Result<Value> {
             None => {}
         }
     }
+    refuse_changes(metadata, row)?;
     let experts = metadata.unsigned(&format!("{}.expert_count", row.name))?;
     let class = match (experts, row.class_of_experts) {
         (Some(1..), Some(class)) => class,
@@ -74,6 +75,37 @@ pub(super) fn config(file: &GgufFile, row: &Architecture) -> Result<Value> {
     tensors(file, row, &mut config)?;
     config.insert("eos_token_id".to_owned(), json!(end_tokens(metadata)?));
     Ok(Value::Object(config))
+}
+
+/// That nothing changes the numbers without being read.
+fn refuse_changes(metadata: &Metadata, row: &Architecture) -> Result<()> {
+    for name in CHANGING {
+        let read = row
+            .fields
+            .iter()
+            .copied()
+            .flatten()
+            .any(|field| field.key == *name);
+        let key = format!("{}.{name}", row.name);
+        let value = metadata.get(&key).filter(|_| !read);
+        let neutral = match value {
+            None | Some(gguf::Value::Integer(0) | gguf::Value::Bool(false)) => true,
+            Some(gguf::Value::Float(number)) => {
+                *number == 0.0 || (*number == 1.0 && *name != "attention.scale")
+            }
+            // A softmax over the experts, which is what the served ones have.
+            Some(gguf::Value::Integer(1)) => *name == "expert_gating_func",
+            _ => false,
+        };
+        if !neutral {
+            let reason = format!(
+                "changes what the model computes, and is not served for {}",
+                row.name
+            );
+            return Err(metadata.refuse(&key, &reason).into());
+        }
+    }
+    Ok(())
 }
 
 /// The width of a head, how much of it is rotated, and Gemma's scale of queries.
