@@ -67,6 +67,7 @@ fn options() -> TextOptions {
             speculate: 0,
         },
         cache_bytes: None,
+        quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
     }
 }

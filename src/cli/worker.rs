@@ -95,6 +95,8 @@ fn load_options(settings: &Settings) -> LoadOptions {
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
         prefix_cache: *settings.prefix_cache == Switch::On,
         speculate: settings.speculate.tokens(),
+        quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
+        cache_dir: settings.cache_dir.value.clone(),
         threads: settings.threads.map(|threads| threads.get()),
     }
 }

@@ -15,7 +15,8 @@ pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
 pub use value::{
-    Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Route, Speculate, Switch, Value,
+    Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, Speculate, Switch,
+    Value,
 };
 
 /// Why the settings do not make sense.

@@ -79,6 +79,7 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
                 source: Source::Default,
             }))
     })?;
+    find_cache(&mut settings, given);
     read_keys(&mut settings)?;
     Ok(Resolution {
         settings,
@@ -224,6 +225,23 @@ fn unknown_variables(environment: &BTreeMap<String, String>) -> Vec<String> {
             format!("{name} is not a setting and was ignored{hint}")
         })
         .collect()
+}
+
+/// The user's cache directory, when nobody names one: as the XDG base directory specification has it.
+fn find_cache(settings: &mut Settings, given: &Given) {
+    if settings.cache_dir.value.is_some() || settings.cache_dir.source != Source::Default {
+        return;
+    }
+    let places = [("XDG_CACHE_HOME", "chandler"), ("HOME", ".cache/chandler")];
+    let found = places.into_iter().find_map(|(name, below)| {
+        let base = PathBuf::from(variable(given, name)?);
+        // The specification has relative ones ignored.
+        base.is_absolute().then(|| (name, base.join(below)))
+    });
+    if let Some((name, directory)) = found {
+        settings.cache_dir.value = Some(directory);
+        settings.cache_dir.source = Source::Environment(name);
+    }
 }
 
 /// Adds the keys of the key file, and refuses a place for keys that holds none.

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::ConfigError;
 use super::quantity::ByteSize;
 use super::value::{
-    Device, Dtype, Host, LogFilter, LogFormat, Origin, Route, Speculate, Switch, Value,
+    Device, Dtype, Host, LogFilter, LogFormat, Origin, Quantize, Route, Speculate, Switch, Value,
 };
 
 /// A setting's value and where it came from.
@@ -222,7 +222,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The model to load: a name from `chandler models`, a directory in the Hugging Face layout,
+    /// The model to load: a name from `chandler models`, a directory in the Hugging Face layout, a .gguf file,
     /// `demo` (a small chat model inside this program) or `mock` (no model at all: it says the
     /// prompt's words back, for load tests).
     model: String = "demo", Model, Some("model"), "MODEL",
@@ -237,6 +237,12 @@ settings! {
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
     /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.
     dtype: Dtype = "auto", Model, Some("dtype"), "DTYPE", [var("CHANDLER_DTYPE"), var("DTYPE")];
+    /// Quantise a safetensors checkpoint's matrices while loading: q4k (a quarter of bf16's memory, as llama.cpp's Q4_K_M)
+    /// or q8_0 (half, next to lossless). Done once and kept under the cache directory for the next start.
+    quantize: Option<Quantize> = "" ("as the checkpoint has them"), Model, Some("quantize"), "SCHEME", [var("CHANDLER_QUANTIZE")];
+    /// Where work that need not be done twice is kept: quantised weights.
+    cache_dir: Option<PathBuf> = "" ("nowhere: no home directory is known"), Model, Some("cache-dir"), "DIRECTORY",
+        [var("CHANDLER_CACHE_DIR")];
     /// Tokens of prompt and answer together that a request may have; more is refused. Shorter saves cache memory.
     max_model_len: Option<NonZeroUsize> = "" ("the model's context window"), Model, Some("max-model-len"), "TOKENS",
         [var("CHANDLER_MAX_MODEL_LEN"), var("MAX_MODEL_LEN")];

@@ -229,3 +229,40 @@ fn a_place_for_keys_without_keys_does_not_open_the_worker() {
         Err(ConfigError::NoKeys { .. })
     ));
 }
+
+#[test]
+fn the_cache_is_where_somebody_says_or_where_the_user_keeps_caches() {
+    let cache = |flags: &[(&'static str, &str)], environment: &[(&str, &str)]| {
+        let setting = resolved(flags, environment, None)
+            .unwrap()
+            .settings
+            .cache_dir;
+        (
+            setting.value.map(|path| path.display().to_string()),
+            setting.source,
+        )
+    };
+    let both = [("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/user")];
+    let found = |path: &str, source| (Some(path.to_owned()), source);
+    assert_eq!(
+        cache(&[("cache_dir", "/flag")], &both),
+        found("/flag", Source::Flag("cache-dir"))
+    );
+    assert_eq!(
+        cache(&[], &both),
+        found("/xdg/chandler", Source::Environment("XDG_CACHE_HOME"))
+    );
+    // A relative one is to be ignored, says the specification.
+    let relative = [("XDG_CACHE_HOME", "xdg"), ("HOME", "/home/user")];
+    assert_eq!(
+        cache(&[], &relative),
+        found("/home/user/.cache/chandler", Source::Environment("HOME"))
+    );
+    assert_eq!(cache(&[], &[]), (None, Source::Default));
+    // Said to be kept nowhere.
+    assert_eq!(cache(&[("cache_dir", "none")], &both).0, None);
+    let error = resolved(&[("quantize", "q5")], &[], None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("q4k, q8_0"), "{error}");
+}

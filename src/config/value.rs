@@ -253,6 +253,15 @@ impl Value for Speculate {
     }
 }
 
+words! {
+    /// What weights are quantised to while they are loaded.
+    Quantize:
+    /// 4 bits and a half, as llama.cpp's Q4_K_M.
+    Q4K = "q4k" | "q4_k" | "q4_k_m",
+    /// 8 bits and a half.
+    Q8_0 = "q8_0" | "q8",
+}
+
 /// Where tensors live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device(pub String);

@@ -1,5 +1,7 @@
 //! What a model is loaded with, and how an engine for it is started.
 
+use std::path::PathBuf;
+
 use chandler_core::mock::{MockOptions, MockPipeline};
 
 use super::{Engine, EngineOptions, Loaded, Stage};
@@ -24,6 +26,10 @@ pub struct LoadOptions {
     pub prefix_cache: bool,
     /// Tokens that each answer is guessed ahead; 0 guesses nothing.
     pub speculate: usize,
+    /// `q4k` or `q8_0`: matrices are quantised while loading.
+    pub quantize: Option<String>,
+    /// Where results of work that need not be done twice are kept.
+    pub cache_dir: Option<PathBuf>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
 }
@@ -42,6 +48,8 @@ impl Default for LoadOptions {
             kv_cache_bytes: None,
             prefix_cache: true,
             speculate: 0,
+            quantize: None,
+            cache_dir: None,
             threads: None,
         }
     }
@@ -60,5 +68,7 @@ pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> E
         }
         #[cfg(feature = "text")]
         Source::Snapshot(snapshot) => super::registry::load(&snapshot, &load, progress),
+        #[cfg(feature = "text")]
+        Source::Gguf(path) => super::registry::load_gguf(&path, &load, progress),
     })
 }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chandler_core::LoadError;
 use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::quantize::Quantize;
 use chandler_text::chat::CivilTime;
 use chandler_text::{BatchLimits, LoadStep, TextOptions, TextPipeline};
 
@@ -37,6 +38,7 @@ pub(super) fn load(
             speculate: options.speculate,
         },
         cache_bytes: options.kv_cache_bytes,
+        quantize: quantize(options)?,
         clock: Arc::new(now),
     };
     let report = |step: LoadStep| match step {
@@ -44,11 +46,27 @@ pub(super) fn load(
             progress.stage(Stage::ReadingWeights);
             progress.bytes(done, total);
         }
+        LoadStep::Quantizing { done, total } => {
+            progress.stage(Stage::Quantizing);
+            progress.bytes(done, total);
+        }
         LoadStep::Building => progress.stage(Stage::BuildingModel),
     };
     TextPipeline::load(snapshot, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
+}
+
+fn quantize(options: &LoadOptions) -> Result<Option<Quantize>, LoadError> {
+    let Some(scheme) = &options.quantize else {
+        return Ok(None);
+    };
+    Ok(Some(Quantize {
+        scheme: scheme
+            .parse()
+            .map_err(|e: String| LoadError::context("quantize", e))?,
+        cache: options.cache_dir.clone(),
+    }))
 }
 
 /// The date that templates are told.

@@ -1,5 +1,7 @@
 //! Which pipeline serves which architecture, as a table. A modality registers itself here and nowhere else.
 
+use std::path::Path;
+
 use chandler_core::LoadError;
 use chandler_nn::weights::Snapshot;
 
@@ -35,6 +37,16 @@ pub(super) fn load(
                 .join(", ")
         ))),
     }
+}
+
+/// Loads a GGUF file. Every model that llama.cpp has is a language model here, so that no other pipeline is asked.
+pub(super) fn load_gguf(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let snapshot = chandler_text::gguf::open(path).map_err(|error| LoadError(error.to_string()))?;
+    load(&snapshot, options, progress)
 }
 
 fn architecture(snapshot: &Snapshot) -> Result<String, LoadError> {

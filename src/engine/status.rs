@@ -35,6 +35,8 @@ pub enum Stage {
     Starting,
     /// Weights are coming into memory.
     ReadingWeights,
+    /// Matrices are being quantised.
+    Quantizing,
     /// Layers are being put together.
     BuildingModel,
     /// The first pass runs.
@@ -46,6 +48,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Starting => "starting",
             Self::ReadingWeights => "reading weights",
+            Self::Quantizing => "quantising weights",
             Self::BuildingModel => "building the model",
             Self::WarmingUp => "warming up",
         })

@@ -1,6 +1,8 @@
 //! From what the user wrote after `--model` to a snapshot, in one place.
 
 use std::path::Path;
+#[cfg(feature = "text")]
+use std::path::PathBuf;
 
 /// The name of the embedded demo model.
 pub const DEMO: &str = "demo";
@@ -26,6 +28,9 @@ pub enum Source {
     /// In a directory or in the binary.
     #[cfg(feature = "text")]
     Snapshot(chandler_nn::weights::Snapshot),
+    /// In one GGUF file, or the first of several.
+    #[cfg(feature = "text")]
+    Gguf(PathBuf),
 }
 
 /// Why there is no snapshot.
@@ -34,10 +39,16 @@ pub enum Source {
 pub enum WeightsError {
     /// Nothing by that name is here.
     #[error(
-        "model `{0}` is neither `demo`, `mock` nor a directory; give the directory of a model in the Hugging Face layout \
-         (config.json, tokenizer.json, *.safetensors)"
+        "model `{0}` is neither `demo`, `mock`, a directory nor a file; give the directory of a model in the Hugging Face layout \
+         (config.json, tokenizer.json, *.safetensors), or a .gguf file"
     )]
     NotHere(String),
+    /// A GGUF file by a name that is no path here.
+    #[error(
+        "model `{0}` is no file here, and a file in a repository of the Hugging Face hub cannot be fetched yet: download it, and \
+         give its path"
+    )]
+    NoSuchGguf(String),
     /// This build has no pipelines.
     #[error("model `{0}` needs a build with the feature `text`; this one has only `mock`")]
     NoPipelines(String),
@@ -63,10 +74,20 @@ pub fn resolve(model: &str) -> Result<Resolved, WeightsError> {
             description: "the mock pipeline, which has no model".to_owned(),
         });
     }
-    if model != DEMO && !Path::new(model).is_dir() {
-        return Err(WeightsError::NotHere(model.to_owned()));
+    let path = Path::new(model);
+    if model != DEMO && !path.is_dir() && !path.is_file() {
+        return Err(if is_gguf(path) {
+            WeightsError::NoSuchGguf(model.to_owned())
+        } else {
+            WeightsError::NotHere(model.to_owned())
+        });
     }
     files(model)
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }
 
 #[cfg(not(feature = "text"))]
@@ -85,15 +106,88 @@ fn files(model: &str) -> Result<Resolved, WeightsError> {
             description: "the embedded demo model".to_owned(),
         });
     }
-    let snapshot = Snapshot::dir(model).map_err(|error| WeightsError::Unusable {
-        model: model.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let path = Path::new(model);
+    if path.is_file() {
+        return match is_gguf(path) {
+            true => Ok(gguf(path)),
+            false => Err(unusable(
+                model,
+                "it is a file whose name does not end in .gguf; of a model in safetensors, give the directory".to_owned(),
+            )),
+        };
+    }
+    if let Some(file) = only_gguf(path).map_err(|reason| unusable(model, reason))? {
+        return Ok(gguf(&file));
+    }
+    let snapshot = Snapshot::dir(model).map_err(|error| unusable(model, error.to_string()))?;
     Ok(Resolved {
         id: name_of(Path::new(model)),
         source: Source::Snapshot(snapshot),
         description: format!("directory {model}"),
     })
+}
+
+#[cfg(feature = "text")]
+fn unusable(model: &str, reason: String) -> WeightsError {
+    WeightsError::Unusable {
+        model: model.to_owned(),
+        reason,
+    }
+}
+
+/// A model in a GGUF file, called by the file's name.
+#[cfg(feature = "text")]
+fn gguf(path: &Path) -> Resolved {
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
+    Resolved {
+        id: without_part(&stem).to_owned(),
+        source: Source::Gguf(path.to_owned()),
+        description: format!("GGUF file {}", path.display()),
+    }
+}
+
+/// A name without `-00001-of-00003`.
+#[cfg(feature = "text")]
+fn without_part(stem: &str) -> &str {
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match stem.rsplit_once("-of-") {
+        Some((rest, count)) if digits(count) => match rest.rsplit_once('-') {
+            Some((base, number)) if digits(number) => base,
+            _ => stem,
+        },
+        _ => stem,
+    }
+}
+
+/// The one GGUF model of a directory without safetensors, if that is what it is: a file, or the first of a split one.
+#[cfg(feature = "text")]
+fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
+    let entries = std::fs::read_dir(dir).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+            return Ok(None);
+        }
+        let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+        let later = without_part(stem) != stem && !stem.contains("-00001-of-");
+        if is_gguf(&path) && !later {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [first, ..] => Err(format!(
+            "it holds {} GGUF files, and which one is meant is not said: give the path of one, such as {}",
+            found.len(),
+            first.display()
+        )),
+    }
 }
 
 /// A directory's own name, or `model` where it has none (`.`, `/`).
@@ -117,6 +211,47 @@ mod tests {
             error.contains("no/such-model") && error.contains("directory"),
             "{error}"
         );
+    }
+
+    #[cfg(feature = "text")]
+    #[test]
+    fn a_gguf_is_found_by_its_path_and_in_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, b"GGUF").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let folder = dir.path().to_str().unwrap();
+        let first = put("tiny-q8-00001-of-00002.gguf");
+        put("tiny-q8-00002-of-00002.gguf");
+        for name in [first.as_str(), folder] {
+            let found = resolve(name).unwrap();
+            assert_eq!(found.id, "tiny-q8");
+            assert!(matches!(found.source, Source::Gguf(path) if path == Path::new(&first)));
+        }
+        let other = put("other.gguf");
+        let error = resolve(folder).unwrap_err().to_string();
+        assert!(
+            error.contains("2 GGUF files") && error.contains(&other),
+            "{error}"
+        );
+        assert_eq!(resolve(&other).unwrap().id, "other");
+        put("model.safetensors");
+        assert!(matches!(
+            resolve(folder).unwrap().source,
+            Source::Snapshot(_)
+        ));
+        let error = resolve(&put("weights.bin")).unwrap_err().to_string();
+        assert!(error.contains(".gguf"), "{error}");
+    }
+
+    #[test]
+    fn a_gguf_that_is_not_here_is_told_from_a_directory() {
+        for name in ["owner/repo:file.gguf", "owner/repo/file.gguf", "no.GGUF"] {
+            let error = resolve(name).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("hub"), "{error}");
+        }
     }
 
     #[cfg(feature = "text")]

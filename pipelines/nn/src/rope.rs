@@ -82,6 +82,9 @@ pub struct RopeConfig {
     pub theta: f64,
     /// The scaling.
     pub scaling: RopeScaling,
+    /// Whether neighbours make a pair, as in Meta's checkpoints and llama.cpp's Llama; else a number and the one half the
+    /// rotated part further, as in transformers' `rotate_half`.
+    pub interleaved: bool,
 }
 
 impl RopeConfig {
@@ -92,6 +95,7 @@ impl RopeConfig {
             rotary_dim: head_dim,
             theta,
             scaling: RopeScaling::None,
+            interleaved: false,
         }
     }
 }
@@ -110,6 +114,7 @@ pub struct Rope {
 pub struct Rotation {
     head_dim: usize,
     rows: usize,
+    interleaved: bool,
     angles: Angles,
 }
 
@@ -230,6 +235,7 @@ impl Rope {
         Ok(Rotation {
             head_dim: self.config.head_dim,
             rows,
+            interleaved: self.config.interleaved,
             angles,
         })
     }
@@ -243,6 +249,7 @@ impl Rope {
         Ok(Rotation {
             head_dim: self.config.head_dim,
             rows: positions.len(),
+            interleaved: self.config.interleaved,
             angles: plain_angles(cos, sin, positions.len(), &self.device)?,
         })
     }
@@ -292,7 +299,7 @@ impl Rope {
 }
 
 impl Rotation {
-    /// Rotates `x` [rows, heads, head_dim], half-split as transformers' `rotate_half`. On a device the result has x's dtype.
+    /// Rotates `x` [rows, heads, head_dim], half-split as transformers' `rotate_half` or in neighbouring pairs. On a device the result has x's dtype.
     ///
     /// # Errors
     /// [`NnError::Input`] when the shape does not fit, or `x` is on the CPU and not f32.
@@ -313,6 +320,7 @@ impl Rotation {
                     let shape = Rotate {
                         rows: self.rows,
                         head_dim: self.head_dim,
+                        interleaved: self.interleaved,
                         cos,
                         sin,
                     };
@@ -324,8 +332,13 @@ impl Rotation {
             Angles::Plain { cos, sin } => {
                 let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);
                 let rotary = 2 * cos.dim(1)?;
-                let turned = x.narrow(2, 0, rotary)?.contiguous()?.unsqueeze(0)?;
-                let turned = candle_nn::rotary_emb::rope_thd(&turned, &cos, &sin)?.squeeze(0)?;
+                let turned = x.narrow(2, 0, rotary)?.contiguous()?;
+                let turned = if self.interleaved {
+                    turn_neighbours(&turned, &cos, &sin)?
+                } else {
+                    candle_nn::rotary_emb::rope_thd(&turned.unsqueeze(0)?, &cos, &sin)?
+                        .squeeze(0)?
+                };
                 if rotary == self.head_dim {
                     return Ok(turned);
                 }
@@ -334,6 +347,21 @@ impl Rotation {
             }
         }
     }
+}
+
+/// `x` [rows, heads, rotary] with neighbours as pairs, `cos` and `sin` [rows, rotary / 2]. Made of plain operations, because
+/// candle's own kernel for it wants another layout.
+fn turn_neighbours(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (rows, heads, rotary) = x.dims3()?;
+    let pairs = x.reshape((rows, heads, rotary / 2, 2))?;
+    let (first, second) = (pairs.narrow(3, 0, 1)?, pairs.narrow(3, 1, 1)?);
+    let (cos, sin) = (
+        cos.reshape((rows, 1, rotary / 2, 1))?,
+        sin.reshape((rows, 1, rotary / 2, 1))?,
+    );
+    let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+    let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+    Ok(Tensor::cat(&[&turned_first, &turned_second], 3)?.reshape(x.shape())?)
 }
 
 fn plain_angles(cos: Vec<f32>, sin: Vec<f32>, rows: usize, device: &Device) -> Result<Angles> {

@@ -465,6 +465,43 @@ fn rotations_are_transformers_on_both_paths() {
     assert!(error(&plain.apply(&x).unwrap(), &y) < 1e-6);
 }
 
+/// Each head's first `rotary` numbers from two halves to neighbouring pairs, as llama.cpp's converter permutes Llama's rows.
+fn neighbours(x: &Tensor, rotary: usize) -> Tensor {
+    let (rows, heads, width) = x.dims3().unwrap();
+    let halves = x.narrow(2, 0, rotary).unwrap();
+    let halves = halves.reshape((rows, heads, 2, rotary / 2)).unwrap();
+    let pairs = halves.transpose(2, 3).unwrap().contiguous().unwrap();
+    let pairs = pairs.reshape((rows, heads, rotary)).unwrap();
+    let rest = x.narrow(2, rotary, width - rotary).unwrap();
+    Tensor::cat(&[pairs, rest.contiguous().unwrap()], 2).unwrap()
+}
+
+#[test]
+fn neighbouring_pairs_turn_as_the_halves_do_bit_for_bit() {
+    let positions = [0, 1, 7, 63];
+    for rotary_dim in [20, 14, 2] {
+        let halves = RopeConfig {
+            rotary_dim,
+            ..RopeConfig::new(20, 1e4)
+        };
+        let pairs = RopeConfig {
+            interleaved: true,
+            ..halves.clone()
+        };
+        let (halves, pairs) = (
+            Rope::new(&halves, &CPU).unwrap(),
+            Rope::new(&pairs, &CPU).unwrap(),
+        );
+        let x = tensor(&[4, 3, 20], 15);
+        let expected = neighbours(&halves.apply(&x, &positions).unwrap(), rotary_dim);
+        let permuted = neighbours(&x, rotary_dim);
+        let found = pairs.apply(&permuted, &positions).unwrap();
+        assert_eq!(numbers(&found), numbers(&expected), "{rotary_dim}");
+        let plain = pairs.plain_rotation(&positions).unwrap();
+        assert!(error(&plain.apply(&permuted).unwrap(), &expected) < 1e-6);
+    }
+}
+
 #[test]
 fn a_partial_rotation_leaves_the_rest_of_a_head() {
     let config = RopeConfig {

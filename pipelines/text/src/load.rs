@@ -6,6 +6,7 @@ use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::kv_cache::{CacheShape, KvCache};
+use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Snapshot, TensorSource};
 
 use crate::chat::{ChatTemplate, Clock};
@@ -34,6 +35,8 @@ pub struct TextOptions {
     pub limits: BatchLimits,
     /// Bytes of key-value cache; 2 GiB when not given.
     pub cache_bytes: Option<u64>,
+    /// Whether matrices are quantised first, and where the result is kept.
+    pub quantize: Option<Quantize>,
     /// What templates are told when they ask for the date.
     pub clock: Clock,
 }
@@ -44,6 +47,13 @@ pub enum LoadStep {
     /// Bytes of weights that are in memory, of all.
     Weights {
         /// In memory.
+        done: u64,
+        /// All.
+        total: u64,
+    },
+    /// Bytes of the checkpoint that are quantised, of all.
+    Quantizing {
+        /// Quantised.
         done: u64,
         /// All.
         total: u64,
@@ -68,6 +78,10 @@ impl TextPipeline {
         let weights = snapshot.weights()?;
         let stored = Decoder::stored_dtype(&config, weights.as_ref())?;
         let dtype = options.dtype.resolve(stored, &device);
+        let weights = match &options.quantize {
+            Some(quantize) => quantized(quantize, weights, &config, progress)?,
+            None => weights,
+        };
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {
             let files = scope.spawn(|| text_files(snapshot, options.clock));
@@ -125,6 +139,18 @@ fn text_files(snapshot: &Snapshot, clock: Clock) -> Result<(Tokenizer, Option<Ch
     let tokenizer = Tokenizer::from_snapshot(snapshot)?;
     let template = ChatTemplate::from_snapshot(snapshot, &tokenizer, clock)?;
     Ok((tokenizer, template))
+}
+
+/// The weights with their matrices in blocks.
+fn quantized(
+    quantize: &Quantize,
+    weights: Arc<dyn TensorSource>,
+    config: &DecoderConfig,
+    progress: &(dyn Fn(LoadStep) + Sync),
+) -> Result<Arc<dyn TensorSource>> {
+    let role = |name: &str| crate::quantize::role(name, config.layers.len(), config.tied);
+    let report = |done, total| progress(LoadStep::Quantizing { done, total });
+    Ok(quantize.apply(weights, &role, &report)?)
 }
 
 fn build(

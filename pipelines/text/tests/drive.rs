@@ -29,6 +29,7 @@ pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPi
         max_model_len: None,
         limits,
         cache_bytes,
+        quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
     };
     let own = fixture(name);

@@ -7,6 +7,7 @@ mod best_of;
 mod chat;
 mod drive;
 mod families;
+mod gguf;
 mod parity;
 mod reuse;
 mod sampling;

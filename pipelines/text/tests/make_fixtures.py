@@ -21,6 +21,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import fixture_chat
+import fixture_gguf
+import fixture_gguf_families
 import fixture_tokenizers as tokens
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -359,6 +361,8 @@ def make(out):
     import fixture_families  # here, because it uses this file
     fixture_families.make(out / "families")
     fixture_chat.make(out / "chat", compact_json)
+    fixture_gguf.make(out / "gguf", compact_json, greedy, Refused)
+    fixture_gguf_families.make(out / "gguf", compact_json, greedy, Refused)
 
 
 def check(committed):

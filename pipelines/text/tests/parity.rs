@@ -108,7 +108,7 @@ pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
     (prompts, arrays)
 }
 
-struct Model {
+pub struct Model {
     config: DecoderConfig,
     decoder: Decoder,
     cache: KvCache,
@@ -116,9 +116,9 @@ struct Model {
 }
 
 /// A sequence that is being decoded.
-struct Sequence {
+pub struct Sequence {
     table: BlockTable,
-    tokens: Vec<u32>,
+    pub tokens: Vec<u32>,
 }
 
 impl Model {
@@ -127,17 +127,20 @@ impl Model {
     }
 
     fn open(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(dir, context, false)
+        Self::build(&Snapshot::dir(dir).unwrap(), context, false)
+    }
+
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self::build(snapshot, None, false)
     }
 
     /// In candle operations throughout, as on a device that has no kernels of ours.
     fn plain(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(dir, context, true)
+        Self::build(&Snapshot::dir(dir).unwrap(), context, true)
     }
 
-    fn build(dir: &Path, context: Option<usize>, plain: bool) -> Self {
-        let snapshot = Snapshot::dir(dir).unwrap();
-        let config = DecoderConfig::from_snapshot(&snapshot).unwrap();
+    fn build(snapshot: &Snapshot, context: Option<usize>, plain: bool) -> Self {
+        let config = DecoderConfig::from_snapshot(snapshot).unwrap();
         let config = config.for_context(context).unwrap();
         let weights = snapshot.weights().unwrap();
         let load = [Decoder::load, Decoder::load_plain][usize::from(plain)];
@@ -163,7 +166,7 @@ impl Model {
     }
 
     /// Takes the next `take` tokens of each sequence through the model; logits of all rows.
-    fn pass(&mut self, sequences: &mut [Sequence], take: &[usize]) -> Vec<Vec<f32>> {
+    pub fn pass(&mut self, sequences: &mut [Sequence], take: &[usize]) -> Vec<Vec<f32>> {
         let (mut tokens, mut positions, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let mut ranges = Vec::new();
         for (sequence, take) in sequences.iter_mut().zip(take) {
@@ -198,7 +201,7 @@ impl Model {
         logits.to_vec2().unwrap()
     }
 
-    fn sequence(prompt: &[u32]) -> Sequence {
+    pub fn sequence(prompt: &[u32]) -> Sequence {
         Sequence {
             table: BlockTable::new(),
             tokens: prompt.to_vec(),
@@ -206,7 +209,7 @@ impl Model {
     }
 }
 
-fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let difference = found
         .iter()
@@ -223,7 +226,7 @@ fn argmax(logits: &[f32]) -> u32 {
         .unwrap() as u32
 }
 
-fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
+pub fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
     if let Some(at) = prompt.steps.iter().position(|s| *s == step) {
         let error = relative_error(logits, &prompt.logits[at]);
         assert!(

@@ -397,6 +397,7 @@ fn instruction_sets_agree_on_rotations_and_widening() {
         let shape = Rotate {
             rows: 3,
             head_dim: 20,
+            interleaved: false,
             cos: &angles,
             sin: &angles,
         };

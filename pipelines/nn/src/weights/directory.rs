@@ -123,6 +123,10 @@ impl TensorSource for SnapshotDir {
         self.files.iter().map(WeightFile::data_bytes).sum()
     }
 
+    fn stamp(&self) -> String {
+        self.files.iter().map(WeightFile::stamp).collect()
+    }
+
     fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
         file::prefetch(&self.files, progress)
     }

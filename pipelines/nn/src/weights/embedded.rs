@@ -48,6 +48,10 @@ impl TensorSource for StaticSource {
         self.file.data_bytes()
     }
 
+    fn stamp(&self) -> String {
+        self.file.stamp()
+    }
+
     fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
         file::prefetch(std::slice::from_ref(&self.file), progress)
     }

@@ -1,6 +1,7 @@
 //! A snapshot: one revision of one model's files, in a directory or compiled in; its small files and its weights.
 //! Apart from the weights because config.json and tokenizer.json are read whole, and by others.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -25,6 +26,14 @@ enum Place {
         name: String,
         files: &'static [(&'static str, &'static [u8])],
     },
+    Composed(Arc<Composed>),
+}
+
+/// Files in memory, and weights that are open already.
+struct Composed {
+    name: String,
+    files: BTreeMap<String, Vec<u8>>,
+    weights: Arc<dyn TensorSource>,
 }
 
 impl Snapshot {
@@ -58,6 +67,20 @@ impl Snapshot {
         })
     }
 
+    /// A snapshot put together by somebody who knows another format: its small files as they would be in a directory, and its
+    /// weights.
+    pub fn composed(
+        name: impl Into<String>,
+        files: BTreeMap<String, Vec<u8>>,
+        weights: Arc<dyn TensorSource>,
+    ) -> Self {
+        Self(Place::Composed(Arc::new(Composed {
+            name: name.into(),
+            files,
+            weights,
+        })))
+    }
+
     /// The contents of one of the small files (`config.json`, `tokenizer.json`, `1_Pooling/config.json`), or nothing when it is not
     /// there.
     ///
@@ -83,6 +106,7 @@ impl Snapshot {
                 }
                 found => Ok(found.map(<[u8]>::to_vec)),
             },
+            Place::Composed(composed) => Ok(composed.files.get(file).cloned()),
         }
     }
 
@@ -107,6 +131,7 @@ impl Snapshot {
                     },
                 }),
             },
+            Place::Composed(composed) => Ok(composed.weights.clone()),
         }
     }
 }
@@ -116,6 +141,7 @@ impl fmt::Display for Snapshot {
         match &self.0 {
             Place::Dir(dir) => dir.display().fmt(f),
             Place::Embedded { name, .. } => f.write_str(name),
+            Place::Composed(composed) => f.write_str(&composed.name),
         }
     }
 }
@@ -128,6 +154,11 @@ impl fmt::Debug for Place {
             Self::Embedded { name, files } => {
                 let files: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
                 f.debug_tuple("Embedded").field(name).field(&files).finish()
+            }
+            Self::Composed(composed) => {
+                let files: Vec<&String> = composed.files.keys().collect();
+                let debug = &mut f.debug_tuple("Composed");
+                debug.field(&composed.name).field(&files).finish()
             }
         }
     }

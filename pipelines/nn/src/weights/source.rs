@@ -23,6 +23,11 @@ pub trait TensorSource: Send + Sync {
     /// All tensors' bytes together, as stored.
     fn total_bytes(&self) -> u64;
 
+    /// What tells its files from others with the same tensors: names, sizes and times of change, where it has them.
+    fn stamp(&self) -> String {
+        String::new()
+    }
+
     /// Brings all tensors' bytes into memory, and calls `progress(done, total)` in bytes as it goes: first with 0 done, last with
     /// all, never fewer than before, and from any thread.
     ///

@@ -316,6 +316,7 @@ impl Reader<'_> {
             rotary_dim,
             theta,
             scaling: rope.scaling(&lengths)?,
+            interleaved: raw.rope_interleave.unwrap_or(false),
         })
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Raw {
     pub(super) rope_scaling: Option<Value>,
     pub(super) rope_parameters: Option<Value>,
     pub(super) partial_rotary_factor: Option<f64>,
+    /// transformers' name, which its DeepSeek configurations have: neighbours make a rotated pair.
+    pub(super) rope_interleave: Option<bool>,
 
     pub(super) query_pre_attn_scalar: Option<f64>,
     pub(super) attn_logit_softcapping: Option<f64>,

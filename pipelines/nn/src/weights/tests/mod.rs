@@ -1,9 +1,12 @@
 //! Tests of weight reading, and the files that they are made on: written by hand, so that they can lie.
 
 mod directory;
+mod gguf;
+mod gguf_properties;
 mod header;
 mod host_tensor;
 mod properties;
+mod quantize;
 mod quantized;
 mod snapshot;
 
