@@ -81,7 +81,8 @@ def write_adapter(base, folder, dtype, settings, seed):
         if "lora_" in name:
             spread = (0.9 if "lora_A" in name else 0.35) / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
-    model.save_pretrained(folder)
+    # Else peft adds copies of the embedding and the head where the head is adapted.
+    model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     weights = folder / "adapter_model.safetensors"
     save_file({name: tensor.to(dtype) for name, tensor in sorted(load_file(weights).items())}, weights)

@@ -11,7 +11,7 @@ use super::projection::LowRank;
 use super::{Module, WEIGHTS_FILE, refuse};
 use crate::error::Result;
 use crate::weights::text::quoted;
-use crate::weights::{HostTensor, Snapshot};
+use crate::weights::{HostTensor, Snapshot, TensorSource};
 
 /// What peft wraps a model in, and so what its keys begin with.
 const WRAPPER: &str = "base_model.model.";
@@ -46,15 +46,16 @@ struct Halves {
 }
 
 impl Adapter {
-    /// Reads an adapter in peft's layout (adapter_config.json, adapter_model.safetensors) for a model that has these layers.
+    /// Reads an adapter in peft's layout (adapter_config.json, adapter_model.safetensors) for a model that has these layers,
+    /// and these weights: peft copies embedding and head beside an adapter of the head, and copies change nothing.
     ///
     /// # Errors
     /// Names the field of adapter_config.json that is not supported, the key that belongs to no layer or to one that
     /// `target_modules` does not mean, the layer whose pair is missing, the tensor whose shape does not fit.
-    pub fn read(snapshot: &Snapshot, modules: &[Module]) -> Result<Self> {
+    pub fn read(snapshot: &Snapshot, modules: &[Module], base: &dyn TensorSource) -> Result<Self> {
         let config = AdapterConfig::from_snapshot(snapshot)?;
         let refuse = |reason: String| refuse(snapshot, WEIGHTS_FILE, reason);
-        let mut found = halves(snapshot, modules)?;
+        let mut found = halves(snapshot, modules, base)?;
         let mut pairs = HashMap::new();
         for (index, module) in modules.iter().enumerate() {
             let (halves, wanted) = (found.remove(&index), config.is_for(module)?);
@@ -124,7 +125,11 @@ impl Pair {
 }
 
 /// Every tensor of the file, by its module's place in `modules`.
-fn halves(snapshot: &Snapshot, modules: &[Module]) -> Result<HashMap<usize, Halves>> {
+fn halves(
+    snapshot: &Snapshot,
+    modules: &[Module],
+    base: &dyn TensorSource,
+) -> Result<HashMap<usize, Halves>> {
     let places: HashMap<&str, usize> = modules
         .iter()
         .enumerate()
@@ -134,8 +139,11 @@ fn halves(snapshot: &Snapshot, modules: &[Module]) -> Result<HashMap<usize, Halv
     let mut found: HashMap<usize, Halves> = HashMap::new();
     for key in source.names() {
         let refuse = |reason: String| refuse(snapshot, WEIGHTS_FILE, reason);
-        let (path, half) =
-            parse(&key).map_err(|reason| refuse(format!("tensor {}: {reason}", quoted(&key))))?;
+        let (path, half) = match parse(&key) {
+            Ok(found) => found,
+            Err(_) if is_copy(&source.tensor(&key)?, base)? => continue,
+            Err(reason) => return Err(refuse(format!("tensor {}: {reason}", quoted(&key)))),
+        };
         let place = places.get(path).ok_or_else(|| {
             refuse(format!(
                 "tensor {} is for no linear layer of this model that can be adapted; those are {}",
@@ -159,6 +167,32 @@ fn halves(snapshot: &Snapshot, modules: &[Module]) -> Result<HashMap<usize, Halv
     Ok(found)
 }
 
+/// Whether a tensor has the numbers that the model itself has: under its name, or under another where the model has none of
+/// that name, as a tied head.
+fn is_copy(tensor: &HostTensor, base: &dyn TensorSource) -> Result<bool> {
+    let path = tensor.name();
+    let path = path.strip_prefix(WRAPPER).unwrap_or(path);
+    let own = path.replace(".base_layer.", ".");
+    let candidates = match base.contains(&own) {
+        true => vec![own],
+        false => base.names(),
+    };
+    for name in candidates {
+        // A tensor of the model that is not read is no copy of one that is.
+        let Ok(own) = base.tensor(&name) else {
+            continue;
+        };
+        if own.shape() == tensor.shape()
+            && own
+                .to_dtype(tensor.dtype())
+                .is_ok_and(|own| own.bytes() == tensor.bytes())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A key's module path and half, or what the key is instead.
 fn parse(key: &str) -> Result<(&str, Half), &'static str> {
     let path = key.strip_prefix(WRAPPER).unwrap_or(key);
@@ -178,8 +212,8 @@ fn parse(key: &str) -> Result<(&str, Half), &'static str> {
     } else if path.contains("lora_magnitude_vector") {
         "DoRA is not supported; merge the adapter into the model"
     } else {
-        "it is no lora_A or lora_B: whole layers (modules_to_save) and trained biases are not supported; merge the adapter \
-         into the model"
+        "it is neither a lora_A or lora_B nor a copy of the model's own: whole layers (modules_to_save) and trained biases are \
+         not supported; merge the adapter into the model"
     })
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use adapter::{Adapter, Pair};
 pub use config::{AdapterConfig, CONFIG_FILE};
-pub use projection::{AdapterRows, Place, Projection};
+pub use projection::{AdapterRows, Part, Projection};
 
 use crate::error::NnError;
 use crate::weights::Snapshot;

@@ -6,6 +6,7 @@
 //! the sum is one addition per number. Rows without an adapter are not touched.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -113,51 +114,74 @@ impl AdapterRows {
     }
 }
 
-/// A linear layer of a model, or some of one's outputs, and the adapters' pairs beside it.
+/// A linear layer of a model, and the adapters' pairs beside it.
 #[derive(Debug, Clone)]
 pub struct Projection {
     linear: Linear,
+    part: Option<Part>,
     /// By the adapter's number; shorter than there are adapters when the last ones have no pair here.
     pairs: Vec<Option<LowRank>>,
 }
 
+/// What of a module a projection is: all its outputs, or some where a checkpoint has several layers in one.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The module.
+    pub module: Arc<Module>,
+    /// Which of its outputs.
+    pub outputs: Range<usize>,
+}
+
 impl From<Linear> for Projection {
+    /// A layer that no adapter can be for.
     fn from(linear: Linear) -> Self {
         Self {
             linear,
+            part: None,
             pairs: Vec::new(),
         }
     }
 }
 
-/// What of a module a [`Projection`] is, and where its pairs shall be.
-pub struct Place<'a> {
-    /// The module.
-    pub module: &'a Module,
-    /// Which of its outputs.
-    pub outputs: Range<usize>,
-    /// Where activations are.
-    pub device: &'a Device,
-    /// What they are, off the CPU.
-    pub dtype: DType,
-}
-
 impl Projection {
+    /// A layer that adapters may be for.
+    pub fn new(linear: Linear, part: Part) -> Self {
+        Self {
+            linear,
+            part: Some(part),
+            pairs: Vec::new(),
+        }
+    }
+
     /// The layer itself.
     pub fn linear(&self) -> &Linear {
         &self.linear
     }
 
-    /// Puts an adapter's pair for this layer, if it has one, beside it.
+    /// What adapters call it, unless none can be for it.
+    pub fn module(&self) -> Option<&Module> {
+        self.part.as_ref().map(|part| &*part.module)
+    }
+
+    /// Puts an adapter's pair for this layer, if it has one, beside it, for activations on `device` in `dtype` (f32 on the
+    /// CPU, whatever it says).
     ///
     /// # Errors
     /// [`NnError::DType`](crate::error::NnError::DType) for a pair of anything but f32, f16 and bf16,
     /// [`NnError::Candle`](crate::error::NnError::Candle) when the device is out of memory.
-    pub fn attach(&mut self, number: usize, adapter: &Adapter, place: &Place<'_>) -> Result<()> {
-        let Some(pair) = adapter.pair(place.module.name()) else {
+    pub fn attach(
+        &mut self,
+        number: usize,
+        adapter: &Adapter,
+        (device, dtype): (&Device, DType),
+    ) -> Result<()> {
+        let Some(part) = &self.part else {
             return Ok(());
         };
-        let pair = pair.part(place.outputs.clone(), place.device, place.dtype)?;
+        let Some(pair) = adapter.pair(part.module.name()) else {
+            return Ok(());
+        };
+        let pair = pair.part(part.outputs.clone(), device, dtype)?;
         if self.pairs.len() <= number {
             self.pairs.resize_with(number + 1, || None);
         }
@@ -167,10 +191,14 @@ impl Projection {
         Ok(())
     }
 
+    /// Bytes of the pairs.
+    pub fn adapter_bytes(&self) -> usize {
+        self.pairs.iter().flatten().map(LowRank::bytes).sum()
+    }
+
     /// Bytes of the weight, the bias and the pairs.
     pub fn bytes(&self) -> usize {
-        let pairs: usize = self.pairs.iter().flatten().map(LowRank::bytes).sum();
-        self.linear.bytes() + pairs
+        self.linear.bytes() + self.adapter_bytes()
     }
 
     /// `x` [rows, in] to [rows, out].

@@ -1,5 +1,8 @@
 //! Adapters written for these tests: which layers they mean, what is refused by name, and that rows keep to themselves.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -7,10 +10,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::error::Result;
 use crate::linear::Linear;
-use crate::weights::HostTensor;
+use crate::weights::{HostTensor, TensorSource};
 
 const IN: usize = 5;
 const OUT: usize = 7;
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// The layers of a model of two: two square-less projections each, and a head.
 fn modules() -> Vec<Module> {
@@ -66,9 +70,19 @@ fn written(config: &Value, tensors: Vec<(String, Tensor)>) -> (TempDir, Snapshot
     (dir, snapshot)
 }
 
+/// A model of which only the embedding counts.
+fn base() -> (TempDir, Arc<dyn TensorSource>) {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = [(EMBEDDING.to_owned(), numbers(29, &[4, 3]))];
+    let file = dir.path().join("model.safetensors");
+    candle_core::safetensors::save(&tensors.into_iter().collect(), file).unwrap();
+    let weights = Snapshot::dir(dir.path()).unwrap().weights().unwrap();
+    (dir, weights)
+}
+
 fn read(config: &Value, tensors: Vec<(String, Tensor)>) -> Result<Adapter> {
     let (_dir, snapshot) = written(config, tensors);
-    Adapter::read(&snapshot, &modules())
+    Adapter::read(&snapshot, &modules(), base().1.as_ref())
 }
 
 fn pairs(names: &[&str]) -> Vec<(String, Tensor)> {
@@ -223,6 +237,25 @@ fn every_key_belongs_to_a_layer_and_every_layer_has_its_pair() {
 }
 
 #[test]
+fn copies_of_the_models_own_weights_change_nothing_and_others_are_refused() {
+    for (key, seed, fits) in [
+        ("base_model.model.model.embed_tokens.weight", 29, true),
+        (
+            "base_model.model.model.embed_tokens.base_layer.weight",
+            29,
+            true,
+        ),
+        // The model has no head of its own: it is the embedding.
+        ("base_model.model.lm_head.base_layer.weight", 29, true),
+        ("base_model.model.model.embed_tokens.weight", 28, false),
+    ] {
+        let mut tensors = pairs(&BOTH);
+        tensors.push((key.to_owned(), numbers(seed, &[4, 3])));
+        assert_eq!(read(&config(|_| {}), tensors).is_ok(), fits, "{key}");
+    }
+}
+
+#[test]
 fn shapes_are_checked_against_rank_and_layer() {
     let with = |at: usize, shape: &[usize]| {
         let mut tensors = pairs(&BOTH);
@@ -263,13 +296,13 @@ fn keys_with_the_adapters_name_and_without_the_wrappers_are_the_same() {
 fn a_directory_without_an_adapter_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let snapshot = Snapshot::dir(dir.path()).unwrap();
-    let text = Adapter::read(&snapshot, &modules())
+    let text = Adapter::read(&snapshot, &modules(), base().1.as_ref())
         .unwrap_err()
         .to_string();
     assert!(text.contains(CONFIG_FILE), "{text}");
     std::fs::write(dir.path().join(CONFIG_FILE), config(|_| {}).to_string()).unwrap();
     std::fs::write(dir.path().join("adapter_model.bin"), "x").unwrap();
-    let text = Adapter::read(&snapshot, &modules())
+    let text = Adapter::read(&snapshot, &modules(), base().1.as_ref())
         .unwrap_err()
         .to_string();
     assert!(
@@ -287,24 +320,28 @@ fn host(name: &str, tensor: &Tensor) -> HostTensor {
     HostTensor::from_bytes(name, DType::F32, tensor.dims().to_vec(), bytes).unwrap()
 }
 
-/// A layer with two adapters beside it: one of the first module's pair, one of the third's.
+fn part(module: usize, outputs: Range<usize>) -> Part {
+    Part {
+        module: Arc::new(modules()[module].clone()),
+        outputs,
+    }
+}
+
+const CPU: (&Device, DType) = (&Device::Cpu, DType::F32);
+
+/// A layer with adapters 0 and 2 beside it, the same pair at two scales.
 fn projection(plain: bool) -> Projection {
     let weight = host("w", &numbers(5, &[OUT, IN]));
     let linear = match plain {
         true => Linear::plain(weight, None, &Device::Cpu, DType::F32),
         false => Linear::new(weight, None, &Device::Cpu, DType::F32),
     };
-    let mut projection = Projection::from(linear.unwrap());
+    let mut projection = Projection::new(linear.unwrap(), part(2, 0..OUT));
     let adapter = read(&config(|_| {}), pairs(&BOTH)).unwrap();
-    for (number, module) in [(0, 0), (2, 2)] {
-        let place = Place {
-            module: &modules()[module],
-            outputs: 0..OUT,
-            device: &Device::Cpu,
-            dtype: DType::F32,
-        };
-        projection.attach(number, &adapter, &place).unwrap();
-    }
+    let other = config(|c| c["lora_alpha"] = json!(-5));
+    let other = read(&other, pairs(&BOTH)).unwrap();
+    projection.attach(0, &other, CPU).unwrap();
+    projection.attach(2, &adapter, CPU).unwrap();
     projection
 }
 
@@ -356,21 +393,15 @@ fn parts_of_a_layer_take_their_part_of_the_pair() {
     let weight = host("w", &numbers(5, &[OUT, IN]));
     let x = numbers(13, &[3, IN]);
     let of = rows(&[Some(0), None, Some(0)]);
-    let part = |outputs: std::ops::Range<usize>| {
+    let of_outputs = |outputs: Range<usize>| {
         let weight = weight.rows(outputs.start, outputs.len()).unwrap();
         let linear = Linear::new(weight, None, &Device::Cpu, DType::F32).unwrap();
-        let mut projection = Projection::from(linear);
-        let place = Place {
-            module: &modules()[0],
-            outputs,
-            device: &Device::Cpu,
-            dtype: DType::F32,
-        };
-        projection.attach(0, &adapter, &place).unwrap();
+        let mut projection = Projection::new(linear, part(0, outputs));
+        projection.attach(0, &adapter, CPU).unwrap();
         projection
     };
-    let whole = values(&part(0..OUT).forward(&x, &of).unwrap());
-    let (first, second) = (part(0..3), part(3..OUT));
+    let whole = values(&of_outputs(0..OUT).forward(&x, &of).unwrap());
+    let (first, second) = (of_outputs(0..3), of_outputs(3..OUT));
     let parts = Projection::forward_many(&[&first, &second], &x, &of).unwrap();
     let joined = values(&Tensor::cat(&parts, 1).unwrap());
     for (whole, joined) in whole.iter().flatten().zip(joined.iter().flatten()) {
