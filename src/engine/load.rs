@@ -1,5 +1,7 @@
 //! What a model is loaded with, and how an engine for it is started.
 
+use std::path::PathBuf;
+
 use chandler_core::mock::{MockOptions, MockPipeline};
 
 use super::{Engine, EngineOptions, Loaded, Stage};
@@ -22,6 +24,8 @@ pub struct LoadOptions {
     pub kv_cache_bytes: Option<u64>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
+    /// Adapters (LoRA) by name, and their directories.
+    pub adapters: Vec<(String, PathBuf)>,
 }
 
 /// Words that the mock reads when nobody says.
@@ -37,6 +41,7 @@ impl Default for LoadOptions {
             prefill_chunk: 256,
             kv_cache_bytes: None,
             threads: None,
+            adapters: Vec::new(),
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn load(
         },
         cache_bytes: options.kv_cache_bytes,
         clock: Arc::new(now),
+        adapters: adapters(options)?,
     };
     let report = |step: LoadStep| match step {
         LoadStep::Weights { done, total } => {
@@ -47,6 +48,15 @@ pub(super) fn load(
     TextPipeline::load(snapshot, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
+}
+
+fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
+    let adapters = options.adapters.iter().map(|(name, path)| {
+        let snapshot = Snapshot::dir(path)
+            .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+        Ok((name.clone(), snapshot))
+    });
+    adapters.collect()
 }
 
 /// The date that templates are told.

@@ -36,6 +36,8 @@ pub struct TextOptions {
     pub cache_bytes: Option<u64>,
     /// What templates are told when they ask for the date.
     pub clock: Clock,
+    /// Adapters (LoRA) that requests may ask for: their names, and peft's directories.
+    pub adapters: Vec<(String, Snapshot)>,
 }
 
 /// What loading tells of itself.
