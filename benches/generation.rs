@@ -65,6 +65,7 @@ fn options() -> TextOptions {
         },
         cache_bytes: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+        adapters: Vec::new(),
     }
 }
 

@@ -164,7 +164,10 @@ mod tests {
             assert!(error.contains(name), "{error}");
         }
         let error = check("sql=someone/sql-lora", &source).unwrap_err();
-        assert!(error.contains("someone/sql-lora") && error.contains("hub"), "{error}");
+        assert!(
+            error.contains("someone/sql-lora") && error.contains("hub"),
+            "{error}"
+        );
         assert!(check(&format!("a={here}"), &Source::Mock).is_err());
     }
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::value::Value;
 
 /// What would do.
-const WANTED: &str = "give name=directory, several with commas between them, or a JSON list of {\"name\", \"path\"}";
+const WANTED: &str =
+    "give name=directory, several with commas between them, or a JSON list of {\"name\", \"path\"}";
 
 /// An adapter (LoRA), and what requests call it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -33,7 +34,9 @@ impl Value for Adapters {
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let adapters: Vec<NamedAdapter> = match text.chars().next() {
-            Some('[') => serde_json::from_str(text).map_err(|error| format!("{WANTED}: {error}"))?,
+            Some('[') => {
+                serde_json::from_str(text).map_err(|error| format!("{WANTED}: {error}"))?
+            }
             Some('{') => serde_json::from_str(&format!("[{text}]"))
                 .map_err(|error| format!("{WANTED}: {error}"))?,
             _ => text
@@ -49,14 +52,19 @@ impl Value for Adapters {
                 return Err(format!("{name:?} is no name; {WANTED}"));
             }
             if adapters.iter().take(index).any(|other| other.name == *name) {
-                return Err(format!("{name} is there twice; give each adapter a name of its own"));
+                return Err(format!(
+                    "{name} is there twice; give each adapter a name of its own"
+                ));
             }
         }
         Ok(Self(adapters))
     }
 
     fn show(&self) -> String {
-        let shown = self.0.iter().map(|adapter| format!("{}={}", adapter.name, adapter.path.display()));
+        let shown = self
+            .0
+            .iter()
+            .map(|adapter| format!("{}={}", adapter.name, adapter.path.display()));
         shown.collect::<Vec<_>>().join(",")
     }
 }
@@ -90,7 +98,14 @@ mod tests {
 
     #[test]
     fn what_is_no_adapter_says_what_would_do() {
-        for text in ["sql", "sql=", "=path", "a b=path", r#"[{"name": "a"}]"#, r#"[{"name": "a", "path": "b", "rank": 3}]"#] {
+        for text in [
+            "sql",
+            "sql=",
+            "=path",
+            "a b=path",
+            r#"[{"name": "a"}]"#,
+            r#"[{"name": "a", "path": "b", "rank": 3}]"#,
+        ] {
             let error = Adapters::parse(text).unwrap_err();
             assert!(error.contains("give name=directory"), "{text}: {error}");
         }

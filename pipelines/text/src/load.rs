@@ -73,7 +73,12 @@ impl TextPipeline {
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {
             let files = scope.spawn(|| text_files(snapshot, options.clock));
-            let built = build(&config, weights.as_ref(), &device, dtype, progress);
+            let built = build(&config, weights.as_ref(), &device, dtype, progress).and_then(
+                |mut decoder| {
+                    decoder.attach(&options.adapters, weights.as_ref(), dtype)?;
+                    Ok(decoder)
+                },
+            );
             (files.join(), built)
         });
         let (tokenizer, template) =
@@ -92,7 +97,7 @@ impl TextPipeline {
             device: describe(&device),
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
-            adapters: Vec::new(),
+            adapters: names_of(&options.adapters)?,
         };
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),
@@ -114,6 +119,20 @@ impl TextPipeline {
             batch: empty_batch(shape, options.limits)?,
             passes: 0,
         })
+    }
+}
+
+/// What requests may call the adapters.
+fn names_of(adapters: &[(String, Snapshot)]) -> Result<Vec<String>> {
+    let names: Vec<String> = adapters.iter().map(|(name, _)| name.clone()).collect();
+    let twice =
+        (1..names.len()).find(|at| names.iter().take(*at).any(|n| Some(n) == names.get(*at)));
+    match twice.and_then(|at| names.get(at)) {
+        Some(name) => Err(TextError::config(
+            "adapters",
+            format!("two are called {name}; give each a name of its own"),
+        )),
+        None => Ok(names),
     }
 }
 

@@ -71,6 +71,7 @@ impl TextPipeline {
         }
         let mut start = 0;
         let mut spans = Vec::with_capacity(tables.len());
+        let adapters = rows.adapters.as_slice();
         for (item, table) in plan.items.iter().zip(&tables) {
             let end = start + item.positions.len();
             spans.push(Span {
@@ -86,6 +87,7 @@ impl TextPipeline {
             positions: &rows.positions,
             slots: &rows.slots,
             spans: &spans,
+            adapters,
             wanted: &rows.wanted,
         };
         self.passes += 1;
@@ -275,6 +277,8 @@ struct Rows {
     positions: Vec<u32>,
     slots: Vec<u32>,
     wanted: Vec<u32>,
+    /// Of each item.
+    adapters: Vec<Option<u32>>,
 }
 
 impl Rows {
@@ -290,6 +294,7 @@ impl Rows {
             self.tokens.push(*token);
             self.positions.push(position as u32);
         }
+        self.adapters.push(request.plan.adapter);
         self.slots.extend(&item.slots);
         self.wanted
             .extend(item.wanted.clone().map(|row| (start + row) as u32));

@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use chandler_core::{
-    Cost, Input, Limits, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling, TextInput,
+    Cost, ErrorKind, Input, Limits, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling,
+    TextInput,
 };
 
 use crate::chat::ChatTemplate;
@@ -75,6 +76,7 @@ impl Prepare for TextPreparer {
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
+            adapter: self.adapter(input.adapter.as_deref())?,
             rows: input.n.max(1),
             max_tokens,
             min_tokens: input.limits.min_tokens,
@@ -109,6 +111,8 @@ impl Prepare for TextPreparer {
                 ignore_eos: true,
                 ..Limits::default()
             },
+            // The base's path is part of an adapter's.
+            adapter: self.info.adapters.first().cloned(),
             ..TextInput::default()
         })
     }
@@ -131,10 +135,6 @@ impl TextPreparer {
             let message = "constrained answers are not built";
             return Err(RequestError::unsupported("response_format", message));
         }
-        if let Some(name) = &input.adapter {
-            let message = format!("there is no adapter {name:?}");
-            return Err(RequestError::unsupported("model", message));
-        }
         match input.best_of {
             Some(rows) if rows != input.n.max(1) => {
                 let message = format!("best_of is {rows}; only n itself is built");
@@ -142,6 +142,28 @@ impl TextPreparer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// An adapter's place among those that were loaded.
+    fn adapter(&self, name: Option<&str>) -> Result<Option<u32>, RequestError> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let known = &self.info.adapters;
+        if let Some(place) = known.iter().position(|known| known == name) {
+            return Ok(Some(place as u32));
+        }
+        let message = match known.as_slice() {
+            [] => format!("there is no adapter {name:?}; none is loaded"),
+            known => format!(
+                "there is no adapter {name:?}; loaded are {}",
+                known.join(", ")
+            ),
+        };
+        Err(RequestError {
+            field: Some("model".to_owned()),
+            ..RequestError::new(ErrorKind::NotFound, message)
+        })
     }
 
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) prompt: Vec<u32>,
     pub(crate) sampler: Sampler,
     pub(crate) seed: u64,
+    /// The adapter's place among those of the model.
+    pub(crate) adapter: Option<u32>,
     pub(crate) rows: u32,
     /// Tokens at most; the context window is accounted for.
     pub(crate) max_tokens: u32,

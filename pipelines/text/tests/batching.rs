@@ -20,6 +20,7 @@ fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeli
         limits,
         cache_bytes,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+        adapters: Vec::new(),
     };
     TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()
 }

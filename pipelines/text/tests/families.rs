@@ -21,6 +21,7 @@ fn load(name: &str) -> TextPipeline {
         },
         cache_bytes: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+        adapters: Vec::new(),
     };
     TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()
 }

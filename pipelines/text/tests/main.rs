@@ -5,6 +5,7 @@
 mod batching;
 mod chat;
 mod families;
+mod lora;
 mod parity;
 mod sampling;
 mod tokenizer;

@@ -108,7 +108,7 @@ pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
     (prompts, arrays)
 }
 
-struct Model {
+pub struct Model {
     config: DecoderConfig,
     decoder: Decoder,
     cache: KvCache,
@@ -116,13 +116,14 @@ struct Model {
 }
 
 /// A sequence that is being decoded.
-struct Sequence {
+pub struct Sequence {
     table: BlockTable,
-    tokens: Vec<u32>,
+    pub tokens: Vec<u32>,
+    pub adapter: Option<u32>,
 }
 
 impl Model {
-    fn load(name: &str) -> Self {
+    pub fn load(name: &str) -> Self {
         Self::open(&fixture(name), None)
     }
 
@@ -163,7 +164,7 @@ impl Model {
     }
 
     /// Takes the next `take` tokens of each sequence through the model; logits of all rows.
-    fn pass(&mut self, sequences: &mut [Sequence], take: &[usize]) -> Vec<Vec<f32>> {
+    pub fn pass(&mut self, sequences: &mut [Sequence], take: &[usize]) -> Vec<Vec<f32>> {
         let (mut tokens, mut positions, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let mut ranges = Vec::new();
         for (sequence, take) in sequences.iter_mut().zip(take) {
@@ -182,12 +183,14 @@ impl Model {
                 blocks: sequence.table.blocks(),
             })
             .collect();
+        let adapters: Vec<Option<u32>> = sequences.iter().map(|s| s.adapter).collect();
         let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
         let pass = Pass {
             tokens: &tokens,
             positions: &positions,
             slots: &slots,
             spans: &spans,
+            adapters: &adapters,
             wanted: &wanted,
         };
         let logits = self
@@ -198,15 +201,16 @@ impl Model {
         logits.to_vec2().unwrap()
     }
 
-    fn sequence(prompt: &[u32]) -> Sequence {
+    pub fn sequence(prompt: &[u32]) -> Sequence {
         Sequence {
             table: BlockTable::new(),
             tokens: prompt.to_vec(),
+            adapter: None,
         }
     }
 }
 
-fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let difference = found
         .iter()
@@ -217,7 +221,7 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     difference / largest
 }
 
-fn argmax(logits: &[f32]) -> u32 {
+pub fn argmax(logits: &[f32]) -> u32 {
     (0..logits.len())
         .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
         .unwrap() as u32

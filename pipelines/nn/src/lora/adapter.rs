@@ -2,12 +2,8 @@
 //! Apart from `config`, which says what should be there.
 
 use std::collections::HashMap;
-use std::ops::Range;
-
-use candle_core::{DType, Device};
 
 use super::config::AdapterConfig;
-use super::projection::LowRank;
 use super::{Module, WEIGHTS_FILE, refuse};
 use crate::error::Result;
 use crate::weights::text::quoted;
@@ -26,9 +22,11 @@ pub struct Adapter {
 /// What runs beside one layer: scale · (x·Aᵀ)·Bᵀ.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    a: HostTensor,
-    b: HostTensor,
-    scale: f64,
+    /// [rank, in]
+    pub(super) a: HostTensor,
+    /// [out, rank]
+    pub(super) b: HostTensor,
+    pub(super) scale: f64,
 }
 
 /// One of a pair.
@@ -105,22 +103,6 @@ impl Adapter {
     /// The pair of the module whose first name this is.
     pub fn pair(&self, module: &str) -> Option<&Pair> {
         self.pairs.get(module)
-    }
-}
-
-impl Pair {
-    /// The pair for some of its layer's outputs, where a model keeps a layer in parts.
-    ///
-    /// # Errors
-    /// When the layer has fewer outputs; [`NnError::DType`](crate::error::NnError::DType) for anything but f32, f16 and bf16.
-    pub(super) fn part(
-        &self,
-        outputs: Range<usize>,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<LowRank> {
-        let b = self.b.rows(outputs.start, outputs.len())?;
-        LowRank::new(self.a.clone(), b, self.scale, (device, dtype))
     }
 }
 

@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Adapter, Module};
+use super::{Adapter, Module, Pair};
 use crate::error::Result;
 use crate::linear::Linear;
 use crate::weights::HostTensor;
 
+/// How a layer is made of its weight.
+type Make = fn(HostTensor, Option<HostTensor>, &Device, DType) -> Result<Linear>;
+
 /// A pair, ready for the device.
 #[derive(Debug, Clone)]
-pub(super) struct LowRank {
+struct LowRank {
     /// [rank, in]
     down: Linear,
     /// [out, rank]
@@ -26,18 +29,16 @@ pub(super) struct LowRank {
 }
 
 impl LowRank {
-    pub(super) fn new(
-        a: HostTensor,
-        b: HostTensor,
-        scale: f64,
-        (device, dtype): (&Device, DType),
+    /// The pair for some of its layer's outputs, made of layers as `make` makes them.
+    fn new(
+        pair: &Pair,
+        outputs: Range<usize>,
+        make: &dyn Fn(HostTensor) -> Result<Linear>,
     ) -> Result<Self> {
-        // On the CPU activations are f32 and the kernels widen what is stored: f32 here keeps it as it is, at no loss.
-        let dtype = if device.is_cpu() { DType::F32 } else { dtype };
         Ok(Self {
-            down: Linear::new(a, None, device, dtype)?,
-            up: Linear::new(b, None, device, dtype)?,
-            scale,
+            down: make(pair.a.clone())?,
+            up: make(pair.b.rows(outputs.start, outputs.len())?)?,
+            scale: pair.scale,
         })
     }
 
@@ -181,7 +182,13 @@ impl Projection {
         let Some(pair) = adapter.pair(part.module.name()) else {
             return Ok(());
         };
-        let pair = pair.part(part.outputs.clone(), device, dtype)?;
+        let make: Make = match self.linear.is_plain() {
+            true => Linear::plain,
+            // On the CPU activations are f32 and the kernels widen what is stored: f32 here keeps it as it is, at no loss.
+            false => |weight, bias, device, _| Linear::new(weight, bias, device, DType::F32),
+        };
+        let make = |weight| make(weight, None, device, dtype);
+        let pair = LowRank::new(pair, part.outputs.clone(), &make)?;
         if self.pairs.len() <= number {
             self.pairs.resize_with(number + 1, || None);
         }
