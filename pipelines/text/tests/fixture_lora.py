@@ -17,13 +17,13 @@ import tempfile
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 HERE = pathlib.Path(__file__).resolve().parent
 FIXTURES = HERE / "fixtures"
 STEPS = 32
 MARGIN = 2e-3  # a greedy step whose two best logits are closer than this is refused, and the next seed tried
-KEPT = [0, 1, 31]  # the steps whose logits are kept
+KEPT = [0, 31]  # the steps whose logits are kept
 PROMPTS = ["p7", "p23"]
 EFFECT = 0.1  # an adapter that moves the logits less would prove little
 
@@ -38,6 +38,23 @@ ADAPTERS = {
             alpha_pattern={"q_proj": 3})),
         # A pattern, and the head.
         "headed": (torch.float32, dict(r=2, lora_alpha=2, target_modules=r".*\.\d\.(self_attn\.o_proj|mlp\.up_proj)|lm_head")),
+    },
+    # Conv1D, whose weights are stored the other way round, with query, key and value in one.
+    "families/gpt2": {
+        "all": (torch.float32, dict(r=3, lora_alpha=3, target_modules="all-linear", fan_in_fan_out=True)),
+    },
+    # Query, key and value in one, gate and up in one.
+    "families/phi3": {
+        "fused": (torch.float32, dict(r=2, lora_alpha=3, target_modules=["qkv_proj", "gate_up_proj", "down_proj"])),
+    },
+    # Attention beside experts.
+    "families/mixtral": {
+        "attention": (torch.float32, dict(r=2, lora_alpha=3, target_modules=["q_proj", "o_proj"])),
+    },
+    # Layers under another path than the checkpoint's.
+    "families/gemma3-vision": {
+        "language": (torch.float32, dict(
+            r=2, lora_alpha=3, target_modules=r"^(?!.*vision).*\.(q_proj|v_proj|gate_proj)")),
     },
 }
 
@@ -115,7 +132,9 @@ def compute(base, prompts, folder):
 
 def make(target):
     for base_name, adapters in ADAPTERS.items():
-        base = AutoModelForCausalLM.from_pretrained(FIXTURES / base_name, dtype=torch.float32).eval()
+        several = (FIXTURES / base_name / "config.json").read_text().find('"text_config"') >= 0
+        auto = AutoModelForImageTextToText if several else AutoModelForCausalLM
+        base = auto.from_pretrained(FIXTURES / base_name, dtype=torch.float32, experts_implementation="eager").eval()
         known = json.loads((FIXTURES / base_name / "expected.json").read_text())
         prompts = {p["name"]: p["ids"] for p in known["prompts"] if p["name"] in PROMPTS}
         arrays, answers = {}, {}
