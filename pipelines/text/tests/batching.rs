@@ -8,12 +8,31 @@ use chandler_core::{
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::weights::Snapshot;
+use chandler_text::error::TextError;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
 use crate::parity::{FIXTURES, expected, fixture};
 
 fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {
+    let options = options(limits, cache_bytes);
+    TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()
+}
+
+/// A model with adapters.
+pub fn load_with(
+    name: &str,
+    limits: BatchLimits,
+    adapters: Vec<(String, Snapshot)>,
+) -> Result<TextPipeline, TextError> {
     let options = TextOptions {
+        adapters,
+        ..options(limits, None)
+    };
+    TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {})
+}
+
+fn options(limits: BatchLimits, cache_bytes: Option<u64>) -> TextOptions {
+    TextOptions {
         device: DeviceChoice::Cpu,
         dtype: DTypeChoice::F32,
         max_model_len: None,
@@ -21,8 +40,7 @@ fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeli
         cache_bytes,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
         adapters: Vec::new(),
-    };
-    TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {}).unwrap()
+    }
 }
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -47,7 +65,7 @@ fn tokens(ids: &[u32], max_tokens: u32) -> TextInput {
 }
 
 /// Runs requests together to their ends.
-fn run(pipeline: &mut TextPipeline, inputs: Vec<TextInput>) -> Vec<Collected> {
+pub fn run(pipeline: &mut TextPipeline, inputs: Vec<TextInput>) -> Vec<Collected> {
     let preparer = pipeline.preparer();
     let mut waiting: Vec<_> = inputs
         .into_iter()
@@ -101,7 +119,7 @@ fn greedy_answers_are_those_of_transformers_alone_and_together() {
     }
 }
 
-fn contract_input(number: u64) -> Input {
+pub fn contract_input(number: u64) -> Input {
     let length = 1 + (number * 7) % 40;
     let mut input = tokens(
         &(0..length)

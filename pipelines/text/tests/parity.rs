@@ -109,6 +109,7 @@ pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
 }
 
 pub struct Model {
+    dir: PathBuf,
     config: DecoderConfig,
     decoder: Decoder,
     cache: KvCache,
@@ -132,7 +133,7 @@ impl Model {
     }
 
     /// In candle operations throughout, as on a device that has no kernels of ours.
-    fn plain(dir: &Path, context: Option<usize>) -> Self {
+    pub fn plain(dir: &Path, context: Option<usize>) -> Self {
         Self::build(dir, context, true)
     }
 
@@ -158,9 +159,18 @@ impl Model {
             )
             .unwrap(),
             pool: BlockPool::new(shape.blocks, shape.block_size).unwrap(),
+            dir: dir.to_owned(),
             config,
             decoder,
         }
+    }
+
+    /// Puts adapters beside the model.
+    pub fn attach(&mut self, adapters: &[(String, Snapshot)]) {
+        let weights = Snapshot::dir(&self.dir).unwrap().weights().unwrap();
+        self.decoder
+            .attach(adapters, weights.as_ref(), DType::F32)
+            .unwrap();
     }
 
     /// Takes the next `take` tokens of each sequence through the model; logits of all rows.
