@@ -183,3 +183,29 @@ impl<S: Scope + Default> FromArgMatches for SettingFlags<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::Value;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: SettingFlags<ModelOnly>,
+    }
+
+    #[test]
+    fn a_flag_of_many_values_may_be_given_many_times() {
+        let line = [
+            "chandler", "--lora", "a=x", "--queue", "2", "--lora", "b=y,c=z",
+        ];
+        let given = Line::try_parse_from(line).unwrap().settings;
+        let settings = given.resolve_in(std::iter::empty()).unwrap().settings;
+        assert_eq!(settings.lora.show(), "a=x,b=y,c=z");
+        let twice = ["chandler", "--queue", "1", "--queue", "2"];
+        assert!(Line::try_parse_from(twice).is_err());
+    }
+}

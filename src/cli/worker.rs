@@ -146,6 +146,8 @@ fn engine_options(settings: &Settings) -> EngineOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "text")]
+    use crate::config::Value;
 
     #[cfg(feature = "text")]
     #[test]
