@@ -27,7 +27,7 @@ pub enum TextError {
         /// What requests call it.
         name: String,
         /// What is wrong with it.
-        source: NnError,
+        source: Box<NnError>,
     },
     /// Weights, shapes, devices.
     #[error(transparent)]

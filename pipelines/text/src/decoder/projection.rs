@@ -42,7 +42,7 @@ impl Decoder {
         for (number, (name, snapshot)) in adapters.iter().enumerate() {
             let failed = |source| TextError::Adapter {
                 name: name.clone(),
-                source,
+                source: Box::new(source),
             };
             let adapter = Adapter::read(snapshot, &modules, base).map_err(failed)?;
             for projection in self.projections() {
