@@ -69,6 +69,7 @@ fn options() -> TextOptions {
         cache_bytes: None,
         quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+        adapters: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 
 use crate::config::{ConfigError, Given, Group, Resolution, SPECS, Spec, resolve};
 
@@ -102,6 +102,11 @@ impl<S: Scope + Default> Args for SettingFlags<S> {
                 Arg::new(spec.key)
                     .long(flag)
                     .value_name(spec.value_name)
+                    .action(if spec.repeated {
+                        ArgAction::Append
+                    } else {
+                        ArgAction::Set
+                    })
                     .help_heading(spec.group.heading())
                     .help(short_help(spec))
                     .long_help(format!("{}\n{}", short_help(spec), sources(spec))),
@@ -170,10 +175,37 @@ impl<S: Scope + Default> FromArgMatches for SettingFlags<S> {
             .map_err(wrong)?
             .cloned();
         for (spec, _) in Self::specs() {
-            if let Some(text) = matches.try_get_one::<String>(spec.key).map_err(wrong)? {
-                self.typed.insert(spec.key, text.clone());
+            if let Some(texts) = matches.try_get_many::<String>(spec.key).map_err(wrong)? {
+                let texts: Vec<&str> = texts.map(String::as_str).collect();
+                self.typed.insert(spec.key, texts.join(","));
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::Value;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: SettingFlags<ModelOnly>,
+    }
+
+    #[test]
+    fn a_flag_of_many_values_may_be_given_many_times() {
+        let line = [
+            "chandler", "--lora", "a=x", "--queue", "2", "--lora", "b=y,c=z",
+        ];
+        let given = Line::try_parse_from(line).unwrap().settings;
+        let settings = given.resolve_in(std::iter::empty()).unwrap().settings;
+        assert_eq!(settings.lora.show(), "a=x,b=y,c=z");
+        let twice = ["chandler", "--queue", "1", "--queue", "2"];
+        assert!(Line::try_parse_from(twice).is_err());
     }
 }

@@ -29,6 +29,9 @@ pub struct Run {
     /// The same seed gives the same answer [default: a fresh one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// The adapter (--lora) to answer with [default: the model itself]
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
     /// Continue the prompt as it stands, without the model's chat template
     #[arg(long)]
     raw: bool,
@@ -106,6 +109,7 @@ impl Run {
                 ..Limits::default()
             },
             n: 1,
+            adapter: self.adapter.clone(),
             ..TextInput::default()
         }))
     }
@@ -115,7 +119,7 @@ impl Run {
         if self.json {
             let finish = answer.collected.rows.first().and_then(|row| row.finish);
             let report = json!({
-                "model": model,
+                "model": self.adapter.as_deref().unwrap_or(model),
                 "text": answer.text(),
                 "finish_reason": finish.map(|reason| reason.as_str()),
                 "prompt_tokens": usage.prompt_tokens,

@@ -2,10 +2,10 @@
 
 use super::exit::{Exit, USAGE};
 use crate::catalog::{Card, Catalog, Origin};
-use crate::config::{Resolution, Settings, Switch};
+use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
 use crate::engine::load::{self, LoadOptions};
 use crate::engine::{Engine, EngineOptions};
-use crate::weights;
+use crate::weights::{self, Source};
 
 /// An engine that is loading, and the names that its model answers to.
 pub struct Worker {
@@ -43,6 +43,7 @@ pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
         );
     }
     let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
+    check_adapters(&settings.lora, &id, &aliases, &resolved.source)?;
     tracing::debug!(
         model = id,
         description = resolved.description,
@@ -54,6 +55,36 @@ pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
         id,
         aliases,
     })
+}
+
+/// Adapters are called like models, so that none may have the model's own name; and each is a directory, as long as no store
+/// is read.
+fn check_adapters(
+    adapters: &Adapters,
+    id: &str,
+    aliases: &[String],
+    source: &Source,
+) -> anyhow::Result<()> {
+    let refuse = |message: String| Err(Exit::new(USAGE, message).into());
+    for adapter in &adapters.0 {
+        let NamedAdapter { name, path, .. } = adapter;
+        if name == id || aliases.contains(name) {
+            return refuse(format!(
+                "lora: the model itself is called {name}; give the adapter another name"
+            ));
+        }
+        if matches!(source, Source::Mock) {
+            return refuse(format!("lora: the mock has no layers for adapter {name}"));
+        }
+        if !path.is_dir() {
+            return refuse(format!(
+                "lora: {name}={}: there is no such directory; adapters on the hub or in a bucket are not read yet: download it, \
+                 and give the directory that holds adapter_config.json",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A model that has no card and is not here may be a misspelt card.
@@ -98,6 +129,12 @@ fn load_options(settings: &Settings) -> LoadOptions {
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
         threads: settings.threads.map(|threads| threads.get()),
+        adapters: settings
+            .lora
+            .0
+            .iter()
+            .map(|adapter| (adapter.name.clone(), adapter.path.clone()))
+            .collect(),
     }
 }
 
@@ -113,6 +150,32 @@ fn engine_options(settings: &Settings) -> EngineOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "text")]
+    use crate::config::Value;
+
+    #[cfg(feature = "text")]
+    #[test]
+    fn an_adapter_has_a_name_of_its_own_and_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().to_str().unwrap();
+        let source = weights::resolve("demo").unwrap().source;
+        let check = |text: &str, source: &Source| {
+            let adapters = Adapters::parse(text).unwrap();
+            check_adapters(&adapters, "model", &["alias".to_owned()], source)
+                .map_err(|error| error.to_string())
+        };
+        assert!(check(&format!("a={here},b={here}"), &source).is_ok());
+        for name in ["model", "alias"] {
+            let error = check(&format!("{name}={here}"), &source).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+        let error = check("sql=someone/sql-lora", &source).unwrap_err();
+        assert!(
+            error.contains("someone/sql-lora") && error.contains("hub"),
+            "{error}"
+        );
+        assert!(check(&format!("a={here}"), &Source::Mock).is_err());
+    }
 
     #[test]
     fn a_model_answers_to_its_id_its_aliases_and_its_hub_id() {

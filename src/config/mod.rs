@@ -1,6 +1,7 @@
 //! Settings and their precedence: flag > environment > file > catalog > default. Resolved once, here, into an immutable
 //! [`Settings`] that knows where each value came from; nothing below this point reads the environment.
 
+mod adapters;
 mod quantity;
 mod resolve;
 mod settings;
@@ -11,6 +12,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use adapters::{Adapters, NamedAdapter};
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};

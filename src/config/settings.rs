@@ -11,6 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::ConfigError;
+use super::adapters::Adapters;
 use super::quantity::ByteSize;
 use super::value::{
     Device, Dtype, Host, LogFilter, LogFormat, Origin, Quantize, Route, Speculate, Switch, Value,
@@ -123,6 +124,8 @@ pub struct Spec {
     pub default: &'static str,
     /// What happens when nothing is given, where `default` is empty.
     pub otherwise: &'static str,
+    /// Whether the flag may be given several times.
+    pub repeated: bool,
     /// Help, one line each.
     pub help: &'static [&'static str],
     /// Where it belongs.
@@ -192,6 +195,7 @@ macro_rules! settings {
             variables: &[$($variable),+],
             default: $default,
             otherwise: concat!($($otherwise)?),
+            repeated: <$type as Value>::REPEATED,
             help: &[$($help),+],
             group: Group::$group,
         }),+];
@@ -233,6 +237,9 @@ settings! {
     /// The name that clients call the model by, instead of its own.
     served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
         [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
+    /// An adapter (LoRA, as peft saves it) that requests may name as their model: name=directory. Several are given one flag
+    /// each, or with commas between them; all are loaded with the model and share its batch.
+    lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=DIRECTORY", [var("CHANDLER_LORA"), var("LORA_MODULES")];
     /// Where the model runs: auto takes a GPU when there is one, else the CPU. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
     /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.

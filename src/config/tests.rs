@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::resolve::*;
-use super::{ConfigError, Source};
+use super::{ConfigError, Source, Value};
 
 fn given(
     flags: &[(&'static str, &str)],
@@ -265,4 +265,31 @@ fn the_cache_is_where_somebody_says_or_where_the_user_keeps_caches() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("q4k, q8_0"), "{error}");
+}
+
+#[test]
+fn adapters_come_from_a_flag_a_variable_or_a_list_in_the_file() {
+    let lora = |flags: &[(&'static str, &str)], environment: &[(&str, &str)], file| {
+        let settings = resolved(flags, environment, file).unwrap().settings;
+        (settings.lora.show(), settings.lora.source.clone())
+    };
+    let file = Some("lora = [\"a=one\", \"b=two\"]\n");
+    let (shown, source) = lora(&[], &[], file);
+    assert_eq!(shown, "a=one,b=two");
+    assert!(matches!(source, Source::File(_)));
+    let json = r#"[{"name": "sql", "path": "three"}]"#;
+    let vllm = lora(&[], &[("LORA_MODULES", json)], file);
+    assert_eq!(
+        vllm,
+        ("sql=three".to_owned(), Source::Environment("LORA_MODULES"))
+    );
+    let flag = lora(&[("lora", "c=four")], &[("CHANDLER_LORA", "d=five")], file);
+    assert_eq!(flag, ("c=four".to_owned(), Source::Flag("lora")));
+    let error = resolved(&[("lora", "c")], &[], None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("--lora") && error.contains("name=directory"),
+        "{error}"
+    );
 }

@@ -8,6 +8,9 @@ use secrecy::SecretString;
 
 /// A value that a flag, a variable or a file can give as text.
 pub trait Value: Sized {
+    /// Whether its flag may be given several times; the texts are joined with commas.
+    const REPEATED: bool = false;
+
     /// Reads it.
     ///
     /// # Errors
@@ -54,6 +57,8 @@ impl<T: Value> Value for Option<T> {
 
 /// Several values with commas between them.
 impl<T: Value> Value for Vec<T> {
+    const REPEATED: bool = true;
+
     fn parse(text: &str) -> Result<Self, String> {
         let parts = text
             .split(',')

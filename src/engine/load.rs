@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub cache_dir: Option<PathBuf>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
+    /// Adapters (LoRA) by name, and their directories.
+    pub adapters: Vec<(String, PathBuf)>,
 }
 
 /// Words that the mock reads when nobody says.
@@ -51,6 +53,7 @@ impl Default for LoadOptions {
             quantize: None,
             cache_dir: None,
             threads: None,
+            adapters: Vec::new(),
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn load(
         cache_bytes: options.kv_cache_bytes,
         quantize: quantize(options)?,
         clock: Arc::new(now),
+        adapters: adapters(options)?,
     };
     let report = |step: LoadStep| match step {
         LoadStep::Weights { done, total } => {
@@ -67,6 +68,15 @@ fn quantize(options: &LoadOptions) -> Result<Option<Quantize>, LoadError> {
             .map_err(|e: String| LoadError::context("quantize", e))?,
         cache: options.cache_dir.clone(),
     }))
+}
+
+fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
+    let adapters = options.adapters.iter().map(|(name, path)| {
+        let snapshot = Snapshot::dir(path)
+            .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+        Ok((name.clone(), snapshot))
+    });
+    adapters.collect()
 }
 
 /// The date that templates are told.

@@ -10,6 +10,7 @@ mod host;
 mod kernels;
 pub mod kv_cache;
 pub mod linear;
+pub mod lora;
 pub mod norm;
 pub mod rope;
 pub mod weights;

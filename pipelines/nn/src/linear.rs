@@ -105,6 +105,11 @@ impl Linear {
         })
     }
 
+    /// Whether it is computed by candle, and so takes activations of its weight's dtype.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.weight, Weight::Plain { .. })
+    }
+
     /// Numbers in a row of the input.
     pub fn inputs(&self) -> usize {
         self.inputs

@@ -21,6 +21,14 @@ pub enum TextError {
     /// The chat template.
     #[error("chat template: {0}")]
     Template(String),
+    /// An adapter.
+    #[error("adapter {name}: {source}")]
+    Adapter {
+        /// What requests call it.
+        name: String,
+        /// What is wrong with it.
+        source: Box<NnError>,
+    },
     /// Weights, shapes, devices.
     #[error(transparent)]
     Nn(#[from] NnError),

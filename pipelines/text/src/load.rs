@@ -39,6 +39,8 @@ pub struct TextOptions {
     pub quantize: Option<Quantize>,
     /// What templates are told when they ask for the date.
     pub clock: Clock,
+    /// Adapters (LoRA) that requests may ask for: their names, and peft's directories.
+    pub adapters: Vec<(String, Snapshot)>,
 }
 
 /// What loading tells of itself.
@@ -82,10 +84,16 @@ impl TextPipeline {
             Some(quantize) => quantized(quantize, weights, &config, progress)?,
             None => weights,
         };
+        refuse_reordered(&config, &options.adapters)?;
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {
             let files = scope.spawn(|| text_files(snapshot, options.clock));
-            let built = build(&config, weights.as_ref(), &device, dtype, progress);
+            let built = build(&config, weights.as_ref(), &device, dtype, progress).and_then(
+                |mut decoder| {
+                    decoder.attach(&options.adapters, weights.as_ref(), dtype)?;
+                    Ok(decoder)
+                },
+            );
             (files.join(), built)
         });
         let (tokenizer, template) =
@@ -105,7 +113,7 @@ impl TextPipeline {
             device: describe(&device),
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
-            adapters: Vec::new(),
+            adapters: names_of(&options.adapters)?,
             cache: Some(CacheSize {
                 bytes: cache.bytes() as u64,
                 blocks: shape.blocks,
@@ -132,6 +140,34 @@ impl TextPipeline {
             batch: empty_batch(shape, options.limits)?,
             passes: 0,
         })
+    }
+}
+
+/// A Llama in a GGUF file has the rows of its queries and keys in another order than the model that adapters were trained on.
+fn refuse_reordered(config: &DecoderConfig, adapters: &[(String, Snapshot)]) -> Result<()> {
+    match adapters {
+        [(name, _), ..] if config.ropes.iter().any(|rope| rope.interleaved) => {
+            let message = format!(
+                "adapter {name:?} cannot stand beside a GGUF file of this architecture, whose query and key rows are in \
+                 another order; give the model as safetensors, with --quantize for its size"
+            );
+            Err(TextError::config("lora", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What requests may call the adapters.
+fn names_of(adapters: &[(String, Snapshot)]) -> Result<Vec<String>> {
+    let names: Vec<String> = adapters.iter().map(|(name, _)| name.clone()).collect();
+    let twice =
+        (1..names.len()).find(|at| names.iter().take(*at).any(|n| Some(n) == names.get(*at)));
+    match twice.and_then(|at| names.get(at)) {
+        Some(name) => Err(TextError::config(
+            "adapters",
+            format!("two are called {name}; give each a name of its own"),
+        )),
+        None => Ok(names),
     }
 }
 

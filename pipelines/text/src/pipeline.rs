@@ -88,6 +88,7 @@ impl TextPipeline {
         }
         let mut start = 0;
         let mut spans = Vec::with_capacity(tables.len());
+        let adapters = rows.adapters.as_slice();
         for (item, table) in plan.items.iter().zip(&tables) {
             let end = start + item.positions.len();
             spans.push(Span {
@@ -103,6 +104,7 @@ impl TextPipeline {
             positions: &rows.positions,
             slots: &rows.slots,
             spans: &spans,
+            adapters,
             wanted: &rows.wanted,
         };
         self.passes += 1;
@@ -123,6 +125,8 @@ struct Rows {
     positions: Vec<u32>,
     slots: Vec<u32>,
     wanted: Vec<u32>,
+    /// Of each item.
+    adapters: Vec<Option<u32>>,
 }
 
 impl Rows {
@@ -136,6 +140,7 @@ impl Rows {
         }
         let positions = item.positions.clone();
         self.positions.extend(positions.map(|p| p as u32));
+        self.adapters.push(request.plan.adapter);
         self.slots.extend(&item.slots);
         self.wanted
             .extend(item.wanted.clone().map(|row| (start + row) as u32));

@@ -5,7 +5,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use chandler_core::{Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput};
+use chandler_core::{
+    ErrorKind, Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput,
+};
 
 use crate::chat::ChatTemplate;
 use crate::generation::GenerationConfig;
@@ -52,11 +54,14 @@ impl Prepare for TextPreparer {
         } else {
             None
         };
+        let adapter = self.adapter(input.adapter.as_deref())?;
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
             keep: input.n.max(1),
-            salt: 0,
+            adapter,
+            // Keys and values differ from one adapter to the next; 0 is the model itself.
+            salt: adapter.map_or(0, |place| u64::from(place) + 1),
             max_tokens,
             min_tokens: input.limits.min_tokens,
             stop: input.limits.stop,
@@ -93,6 +98,8 @@ impl Prepare for TextPreparer {
                 ignore_eos: true,
                 ..Limits::default()
             },
+            // The base's path is part of an adapter's.
+            adapter: self.info.adapters.first().cloned(),
             ..TextInput::default()
         })
     }
@@ -115,11 +122,29 @@ impl TextPreparer {
             let message = "constrained answers are not built";
             return Err(RequestError::unsupported("response_format", message));
         }
-        if let Some(name) = &input.adapter {
-            let message = format!("there is no adapter {name:?}");
-            return Err(RequestError::unsupported("model", message));
-        }
         Ok(())
+    }
+
+    /// An adapter's place among those that were loaded.
+    fn adapter(&self, name: Option<&str>) -> Result<Option<u32>, RequestError> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let known = &self.info.adapters;
+        if let Some(place) = known.iter().position(|known| known == name) {
+            return Ok(Some(place as u32));
+        }
+        let message = match known.as_slice() {
+            [] => format!("there is no adapter {name:?}; none is loaded"),
+            known => format!(
+                "there is no adapter {name:?}; loaded are {}",
+                known.join(", ")
+            ),
+        };
+        Err(RequestError {
+            field: Some("model".to_owned()),
+            ..RequestError::new(ErrorKind::NotFound, message)
+        })
     }
 
     fn check_counts(&self, input: &TextInput) -> Result<(), RequestError> {

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Rows that are given: the best of those that run.
     pub(crate) keep: u32,
+    /// The adapter's place among those of the model.
+    pub(crate) adapter: Option<u32>,
     /// What else than its tokens decides about the keys and values of this request, such as its adapter; 0 is the model
     /// itself. Cache blocks are shared between equal ones only.
     pub(crate) salt: u64,

@@ -7,6 +7,7 @@ use chandler_core::{
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::weights::Snapshot;
+use chandler_text::error::TextError;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
 use crate::parity::fixture;
@@ -22,8 +23,8 @@ pub const LIMITS: BatchLimits = BatchLimits {
 /// again and again.
 pub const FEW_BLOCKS: u64 = 14 * 16 * 3 * 3 * 16 * 2 * 4;
 
-pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {
-    let options = TextOptions {
+pub fn options(limits: BatchLimits, cache_bytes: Option<u64>) -> TextOptions {
+    TextOptions {
         device: DeviceChoice::Cpu,
         dtype: DTypeChoice::F32,
         max_model_len: None,
@@ -31,7 +32,25 @@ pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPi
         cache_bytes,
         quantize: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
+        adapters: Vec::new(),
+    }
+}
+
+/// A model with adapters.
+pub fn load_with(
+    name: &str,
+    limits: BatchLimits,
+    adapters: Vec<(String, Snapshot)>,
+) -> Result<TextPipeline, TextError> {
+    let options = TextOptions {
+        adapters,
+        ..options(limits, None)
     };
+    TextPipeline::load(&Snapshot::dir(fixture(name)).unwrap(), options, &|_| {})
+}
+
+pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {
+    let options = options(limits, cache_bytes);
     let own = fixture(name);
     if own.join("tokenizer.json").exists() {
         return TextPipeline::load(&Snapshot::dir(own).unwrap(), options, &|_| {}).unwrap();

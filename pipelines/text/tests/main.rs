@@ -8,6 +8,7 @@ mod chat;
 mod drive;
 mod families;
 mod gguf;
+mod lora;
 mod parity;
 mod reuse;
 mod sampling;

@@ -109,6 +109,7 @@ pub fn expected(name: &str) -> (Vec<Expected>, HashMap<String, Tensor>) {
 }
 
 pub struct Model {
+    snapshot: Snapshot,
     config: DecoderConfig,
     decoder: Decoder,
     cache: KvCache,
@@ -119,10 +120,11 @@ pub struct Model {
 pub struct Sequence {
     table: BlockTable,
     pub tokens: Vec<u32>,
+    pub adapter: Option<u32>,
 }
 
 impl Model {
-    fn load(name: &str) -> Self {
+    pub fn load(name: &str) -> Self {
         Self::open(&fixture(name), None)
     }
 
@@ -135,7 +137,7 @@ impl Model {
     }
 
     /// In candle operations throughout, as on a device that has no kernels of ours.
-    fn plain(dir: &Path, context: Option<usize>) -> Self {
+    pub fn plain(dir: &Path, context: Option<usize>) -> Self {
         Self::build(&Snapshot::dir(dir).unwrap(), context, true)
     }
 
@@ -160,9 +162,18 @@ impl Model {
             )
             .unwrap(),
             pool: BlockPool::new(shape.blocks, shape.block_size).unwrap(),
+            snapshot: snapshot.clone(),
             config,
             decoder,
         }
+    }
+
+    /// Puts adapters beside the model.
+    pub fn attach(&mut self, adapters: &[(String, Snapshot)]) {
+        let weights = self.snapshot.weights().unwrap();
+        self.decoder
+            .attach(adapters, weights.as_ref(), DType::F32)
+            .unwrap();
     }
 
     /// Takes the next `take` tokens of each sequence through the model; logits of all rows.
@@ -185,12 +196,14 @@ impl Model {
                 blocks: sequence.table.blocks(),
             })
             .collect();
+        let adapters: Vec<Option<u32>> = sequences.iter().map(|s| s.adapter).collect();
         let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
         let pass = Pass {
             tokens: &tokens,
             positions: &positions,
             slots: &slots,
             spans: &spans,
+            adapters: &adapters,
             wanted: &wanted,
         };
         let logits = self
@@ -205,6 +218,7 @@ impl Model {
         Sequence {
             table: BlockTable::new(),
             tokens: prompt.to_vec(),
+            adapter: None,
         }
     }
 }
@@ -220,7 +234,7 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     difference / largest
 }
 
-fn argmax(logits: &[f32]) -> u32 {
+pub fn argmax(logits: &[f32]) -> u32 {
     (0..logits.len())
         .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
         .unwrap() as u32

@@ -40,15 +40,31 @@ impl SnapshotDir {
         // Asked without following links: a link to nothing is an error that names it, not the absence of weights.
         let present = |name: &str| dir.join(name).symlink_metadata().is_ok();
         if present(SINGLE_FILE) {
-            let file = WeightFile::map(&dir.join(SINGLE_FILE))?;
-            let file_of = file.names().map(|name| (Arc::from(name), 0)).collect();
-            let files = vec![file];
-            return Ok(Self { files, file_of });
+            return Self::single(&dir.join(SINGLE_FILE));
         }
         if present(INDEX_FILE) {
             return Self::open_shards(dir);
         }
-        Err(no_weights(dir))
+        Err(no_weights(dir, &format!("{SINGLE_FILE} or {INDEX_FILE}")))
+    }
+
+    /// Opens one safetensors file of that name and checks its header.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_file(dir: impl AsRef<Path>, name: &str) -> Result<Self> {
+        let path = dir.as_ref().join(name);
+        match path.symlink_metadata() {
+            Ok(_) => Self::single(&path),
+            Err(_) => Err(no_weights(dir.as_ref(), name)),
+        }
+    }
+
+    fn single(path: &Path) -> Result<Self> {
+        let file = WeightFile::map(path)?;
+        let file_of = file.names().map(|name| (Arc::from(name), 0)).collect();
+        let files = vec![file];
+        Ok(Self { files, file_of })
     }
 
     fn open_shards(dir: &Path) -> Result<Self> {
@@ -133,7 +149,7 @@ impl TensorSource for SnapshotDir {
 }
 
 /// Why a directory has no weights that are read, from what it has instead.
-fn no_weights(dir: &Path) -> NnError {
+fn no_weights(dir: &Path, looked: &str) -> NnError {
     let names = match names_in(dir) {
         Ok(names) => names,
         Err(source) => {
@@ -149,7 +165,6 @@ fn no_weights(dir: &Path) -> NnError {
     };
     let pickles = ending(&[".bin", ".pt", ".pth", ".ckpt", ".pkl"]);
     let others = ending(&[".safetensors", ".safetensors.index.json", ".gguf"]);
-    let looked = format!("{SINGLE_FILE} or {INDEX_FILE}");
     let reason = if !others.is_empty() {
         format!(
             "there is no {looked} in it, only {}",

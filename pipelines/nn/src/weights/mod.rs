@@ -15,7 +15,7 @@ mod quantized;
 pub mod safetensors;
 mod snapshot;
 mod source;
-mod text;
+pub(crate) mod text;
 
 pub use directory::SnapshotDir;
 pub use embedded::StaticSource;

@@ -110,6 +110,30 @@ impl Snapshot {
         }
     }
 
+    /// The weights in one file of that name, which are not the model's own: an adapter's.
+    ///
+    /// # Errors
+    /// As [`SnapshotDir::open_file`] and [`StaticSource::new`].
+    pub fn weights_named(&self, file: &str) -> Result<Arc<dyn TensorSource>> {
+        match &self.0 {
+            Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open_file(dir, file)?)),
+            Place::Embedded { name, files } => match find(files, file) {
+                Some(bytes) => Ok(Arc::new(StaticSource::new(
+                    format!("{name}/{file}"),
+                    bytes,
+                )?)),
+                None => Err(refuse(
+                    Path::new(name),
+                    &format!("there is no {file} in it"),
+                )),
+            },
+            Place::Composed(composed) => Err(refuse(
+                Path::new(&composed.name),
+                &format!("{file} is looked for in a directory"),
+            )),
+        }
+    }
+
     /// The weights, with all headers checked and nothing more read.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use chandler_nn::attention::{AttentionConfig, paged_attention};
 use chandler_nn::kv_cache::KvCache;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::{AdapterRows, Projection};
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::Rotation;
 
@@ -14,10 +14,10 @@ use crate::error::Result;
 
 /// The attention of one layer.
 pub(super) struct Attention {
-    pub(super) query: Linear,
-    pub(super) key: Linear,
-    pub(super) value: Linear,
-    pub(super) output: Linear,
+    pub(super) query: Projection,
+    pub(super) key: Projection,
+    pub(super) value: Projection,
+    pub(super) output: Projection,
     pub(super) norms: Option<QueryKeyNorms>,
     /// Which of the model's rotations turns queries and keys.
     pub(super) rope: Option<usize>,
@@ -42,6 +42,8 @@ pub(super) struct At<'a> {
     pub(super) pass: &'a Pass<'a>,
     /// One for each of the model's rotary embeddings.
     pub(super) rotations: &'a [Rotation],
+    /// Which rows go through which adapter.
+    pub(super) adapters: &'a AdapterRows,
 }
 
 impl Attention {
@@ -54,14 +56,14 @@ impl Attention {
 
     /// `x` [rows, hidden] to [rows, hidden]; the rows' keys and values are in the cache then.
     pub(super) fn forward(&self, x: &Tensor, at: &At<'_>, cache: &mut KvCache) -> Result<Tensor> {
-        let [query, key, value] = project([&self.query, &self.key, &self.value], x)?;
+        let [query, key, value] = project([&self.query, &self.key, &self.value], x, at.adapters)?;
         let norms = self.norms.as_ref();
         let query = self.heads_of(query, self.heads, norms.map(|n| (&n.query, n.over)), at)?;
         let key = self.heads_of(key, self.kv_heads, norms.map(|n| (&n.key, n.over)), at)?;
         let value = value.reshape((at.pass.tokens.len(), self.kv_heads, self.head_dim))?;
         cache.write(at.index, &key, &value, at.pass.slots)?;
         let attended = paged_attention(&query, cache, at.index, at.pass.spans, &self.config)?;
-        let [output] = project([&self.output], &attended)?;
+        let [output] = project([&self.output], &attended, at.adapters)?;
         Ok(output)
     }
 

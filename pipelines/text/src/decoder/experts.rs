@@ -5,7 +5,7 @@
 //! numbers, one multiplication and addition each, so that its bits do not depend on which rows are beside it.
 
 use candle_core::{DType, Tensor};
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::{AdapterRows, Projection};
 
 use super::feed_forward::Gated;
 use super::projection::project;
@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// Experts and their router.
 pub(super) struct Experts {
-    pub(super) router: Linear,
+    pub(super) router: Projection,
     pub(super) experts: Vec<Gated>,
     /// How many a row goes through.
     pub(super) per_token: usize,
@@ -43,7 +43,9 @@ impl Experts {
         if rows == 0 {
             return Ok(x.clone());
         }
-        let [scores] = project([&self.router], x)?;
+        // No adapter is for a router or an expert: see `projection`.
+        let none = AdapterRows::default();
+        let [scores] = project([&self.router], x, &none)?;
         let scores: Vec<Vec<f32>> = scores.to_dtype(DType::F32)?.to_vec2()?;
         let routes = self.route(&scores);
         let mut results = Vec::new();
@@ -52,7 +54,7 @@ impl Experts {
                 continue;
             }
             let chosen = Tensor::new(chosen.as_slice(), device)?;
-            results.push(expert.forward(&x.index_select(&chosen, 0)?)?);
+            results.push(expert.forward(&x.index_select(&chosen, 0)?, &none)?);
         }
         let results = Tensor::cat(&results, 0)?;
         let mut sum: Option<Tensor> = None;
@@ -132,13 +134,16 @@ impl Experts {
 mod tests {
     use candle_core::{DType, Device};
     use chandler_nn::activation::Activation;
+    use chandler_nn::linear::Linear;
     use chandler_nn::weights::HostTensor;
 
     use super::*;
 
-    fn linear() -> Linear {
+    fn linear() -> Projection {
         let weight = HostTensor::from_bytes("w", DType::F32, vec![1, 1], vec![0; 4]).unwrap();
-        Linear::new(weight, None, &Device::Cpu, DType::F32).unwrap()
+        Linear::new(weight, None, &Device::Cpu, DType::F32)
+            .unwrap()
+            .into()
     }
 
     fn experts(count: usize, per_token: usize, normalised: bool) -> Experts {

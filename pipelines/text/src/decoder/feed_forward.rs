@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::{AdapterRows, Projection};
 
 use super::experts::Experts;
 use super::projection::project;
@@ -12,8 +12,8 @@ use crate::error::Result;
 pub(super) enum FeedForward {
     Gated(Gated),
     Plain {
-        up: Linear,
-        down: Linear,
+        up: Projection,
+        down: Projection,
         activation: Activation,
     },
     Experts(Experts),
@@ -21,9 +21,9 @@ pub(super) enum FeedForward {
 
 /// down(activation(gate(x)) · up(x))
 pub(super) struct Gated {
-    pub(super) gate: Linear,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
+    pub(super) gate: Projection,
+    pub(super) up: Projection,
+    pub(super) down: Projection,
     pub(super) activation: Activation,
 }
 
@@ -33,9 +33,10 @@ impl Gated {
     }
 
     /// `x` [rows, hidden] to [rows, hidden].
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = project([&self.gate, &self.up], x)?;
-        let [down] = project([&self.down], &self.activation.gated(&gate, &up)?)?;
+    pub(super) fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+        let [gate, up] = project([&self.gate, &self.up], x, adapters)?;
+        let gated = self.activation.gated(&gate, &up)?;
+        let [down] = project([&self.down], &gated, adapters)?;
         Ok(down)
     }
 }
@@ -50,16 +51,16 @@ impl FeedForward {
     }
 
     /// `x` [rows, hidden] to [rows, hidden].
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
         match self {
-            Self::Gated(gated) => gated.forward(x),
+            Self::Gated(gated) => gated.forward(x, adapters),
             Self::Plain {
                 up,
                 down,
                 activation,
             } => {
-                let [up] = project([up], x)?;
-                let [down] = project([down], &activation.forward(&up)?)?;
+                let [up] = project([up], x, adapters)?;
+                let [down] = project([down], &activation.forward(&up)?, adapters)?;
                 Ok(down)
             }
             Self::Experts(experts) => experts.forward(x),

@@ -1,9 +1,12 @@
 //! From a checkpoint to the decoder: tensors by the family's names, in the layouts that checkpoints have.
 //! Apart from the layers so that they do not know what anything was called or how it was packed.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::embedding::Embedding;
 use chandler_nn::linear::Linear;
+use chandler_nn::lora::{Module, Part, Projection};
 use chandler_nn::norm::{Norm, NormKind};
 use chandler_nn::rope::Rope;
 use chandler_nn::weights::{HostTensor, TensorSource};
@@ -104,7 +107,7 @@ impl<'a> Loader<'a> {
             positions,
             layers,
             norm,
-            head,
+            head: self.adaptable_head(head),
             tied: config.tied,
             final_softcap: config.final_softcap,
             plain: self.plain,
@@ -121,6 +124,21 @@ impl<'a> Loader<'a> {
         let name = format!("{}{name}.weight", self.prefix);
         let table = self.tensor(&name, &[rows, config.hidden_size])?;
         Ok(Some(self.embedding(table)?))
+    }
+
+    fn adaptable_head(&self, head: Linear) -> Projection {
+        let names = self.config.names.heads.iter();
+        let module = Module {
+            names: names.map(|name| (*name).to_owned()).collect(),
+            inputs: head.inputs(),
+            outputs: head.outputs(),
+            head: true,
+        };
+        let part = Part {
+            outputs: 0..module.outputs,
+            module: Arc::new(module),
+        };
+        Projection::new(head, part)
     }
 
     fn head(&self) -> Result<Linear> {
@@ -254,7 +272,7 @@ impl<'a> Loader<'a> {
                 .collect::<Result<_>>()?,
         };
         Ok(Experts {
-            router: self.linear(weight, None)?,
+            router: self.linear(weight, None)?.into(),
             experts,
             per_token: config.per_token,
             normalised: config.normalised,
@@ -268,7 +286,8 @@ impl<'a> Loader<'a> {
         let [gate, up, down] = *EXPERT_PARTS.iter().find(there).unwrap_or(first);
         let hidden = self.config.hidden_size;
         let weight = |part: &str, shape: &[usize]| {
-            self.linear(self.tensor(&format!("{base}{part}.weight"), shape)?, None)
+            let weight = self.tensor(&format!("{base}{part}.weight"), shape)?;
+            Ok::<Projection, TextError>(self.linear(weight, None)?.into())
         };
         Ok(Gated {
             gate: weight(gate, &[config.width, hidden])?,
@@ -289,9 +308,9 @@ impl<'a> Loader<'a> {
             .map(|expert| {
                 let both = up.at(expert)?;
                 Ok(Gated {
-                    gate: self.linear(both.rows(0, width)?, None)?,
-                    up: self.linear(both.rows(width, width)?, None)?,
-                    down: self.linear(down.at(expert)?, None)?,
+                    gate: self.linear(both.rows(0, width)?, None)?.into(),
+                    up: self.linear(both.rows(width, width)?, None)?.into(),
+                    down: self.linear(down.at(expert)?, None)?.into(),
                     activation: self.config.activation,
                 })
             })
@@ -338,31 +357,63 @@ impl<'a> Loader<'a> {
     }
 
     /// Linear layers of one input, however they are packed and turned.
-    fn linears<const N: usize>(&self, base: &str, wanted: &Wanted<'_>) -> Result<[Linear; N]> {
+    fn linears<const N: usize>(&self, base: &str, wanted: &Wanted<'_>) -> Result<[Projection; N]> {
         let layers = match wanted.packing {
             Packing::Apart(names) => {
-                let layers = names.iter().zip(wanted.outputs).map(|(name, outputs)| {
-                    let (weight, bias) = self.matrix(&format!("{base}{name}"), *outputs, wanted)?;
-                    self.linear(weight, bias)
-                });
-                layers.collect::<Result<Vec<_>>>()?
+                let layers = names.iter().zip(wanted.outputs);
+                let layers =
+                    layers.map(|(name, outputs)| self.parts(base, name, &[*outputs], wanted));
+                layers.collect::<Result<Vec<_>>>()?.concat()
             }
-            Packing::Together(name) => {
-                let outputs = wanted.outputs.iter().sum();
-                let (weight, bias) = self.matrix(&format!("{base}{name}"), outputs, wanted)?;
-                let mut start = 0;
-                let layers = wanted.outputs.iter().map(|outputs| {
-                    let rows = weight.rows(start, *outputs)?;
-                    let bias = bias.as_ref().map(|bias| bias.rows(start, *outputs));
-                    start += outputs;
-                    self.linear(rows, bias.transpose()?)
-                });
-                layers.collect::<Result<Vec<_>>>()?
-            }
+            Packing::Together(name) => self.parts(base, name, wanted.outputs, wanted)?,
         };
-        layers.try_into().map_err(|layers: Vec<Linear>| {
+        layers.try_into().map_err(|layers: Vec<Projection>| {
             candle_core::Error::msg(format!("{} layers where {N} are wanted", layers.len())).into()
         })
+    }
+
+    /// A tensor with the rows of one layer or more, as so many layers.
+    fn parts(
+        &self,
+        base: &str,
+        name: &str,
+        outputs: &[usize],
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Projection>> {
+        let all = outputs.iter().sum();
+        let (weight, bias) = self.matrix(&format!("{base}{name}"), all, wanted)?;
+        let module = Arc::new(Module {
+            names: self.paths(base, name),
+            inputs: wanted.inputs,
+            outputs: all,
+            head: false,
+        });
+        let mut start = 0;
+        let layers = outputs.iter().map(|outputs| {
+            let rows = start..start + outputs;
+            let weight = weight.rows(rows.start, rows.len())?;
+            let bias = bias.as_ref().map(|bias| bias.rows(rows.start, rows.len()));
+            start = rows.end;
+            let linear = self.linear(weight, bias.transpose()?)?;
+            let module = Arc::clone(&module);
+            Ok(Projection::new(
+                linear,
+                Part {
+                    module,
+                    outputs: rows,
+                },
+            ))
+        });
+        layers.collect()
+    }
+
+    /// What classes call a layer, whatever this checkpoint does: the one in use now first.
+    fn paths(&self, base: &str, name: &str) -> Vec<String> {
+        let rest = base.strip_prefix(self.prefix).unwrap_or(base);
+        let prefixes = self.config.names.prefixes.iter();
+        prefixes
+            .map(|prefix| format!("{prefix}{rest}{name}"))
+            .collect()
     }
 
     /// A weight as [out, in], and its bias.

@@ -13,7 +13,7 @@ use chandler_nn::activation::soft_cap;
 use chandler_nn::attention::Span;
 use chandler_nn::embedding::Embedding;
 use chandler_nn::kv_cache::KvCache;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::{AdapterRows, Projection};
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::{Rope, Rotation};
 use chandler_nn::weights::TensorSource;
@@ -34,6 +34,8 @@ pub struct Pass<'a> {
     pub slots: &'a [u32],
     /// The sequences.
     pub spans: &'a [Span<'a>],
+    /// Each sequence's adapter, by its place in what was attached; may be empty when no sequence has one.
+    pub adapters: &'a [Option<u32>],
     /// Rows whose logits are wanted, ascending.
     pub wanted: &'a [u32],
 }
@@ -46,7 +48,7 @@ pub struct Decoder {
     positions: Option<Embedding>,
     layers: Vec<Layer>,
     norm: Norm,
-    head: Linear,
+    head: Projection,
     /// Whether the head's bytes are the embedding's.
     tied: bool,
     final_softcap: Option<f32>,
@@ -113,7 +115,7 @@ impl Layer {
         let attended = self.attention.forward(&x, at, cache)?;
         let update = Some(leave(self.after_attention.as_ref(), attended)?);
         let (residual, x) = Stream { residual, update }.enter(self.before_feed_forward.as_ref())?;
-        let fed = self.feed_forward.forward(&x)?;
+        let fed = self.feed_forward.forward(&x, at.adapters)?;
         let update = Some(leave(self.after_feed_forward.as_ref(), fed)?);
         Ok(Stream { residual, update })
     }
@@ -168,11 +170,14 @@ impl Decoder {
         Ok(source.tensor(&loader.embedding_name())?.dtype())
     }
 
-    /// Bytes of the weights, each counted once.
+    /// Bytes of the weights and the adapters, each counted once.
     pub fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
         let positions = self.positions.as_ref().map_or(0, Embedding::bytes);
-        let head = if self.tied { 0 } else { self.head.bytes() };
+        let head = match self.tied {
+            true => self.head.adapter_bytes(),
+            false => self.head.bytes(),
+        };
         self.embedding.bytes() + positions + layers + self.norm.bytes() + head
     }
 
@@ -186,6 +191,7 @@ impl Decoder {
             false => rope.rotation(pass.positions),
         });
         let rotations = rotations.collect::<Result<Vec<Rotation>, _>>()?;
+        let adapters = self.adapters_of(pass)?;
         let mut stream = Stream {
             residual: self.embed(pass)?,
             update: None,
@@ -195,6 +201,7 @@ impl Decoder {
                 index,
                 pass,
                 rotations: &rotations,
+                adapters: &adapters,
             };
             stream = layer.forward(stream, &at, cache)?;
         }
@@ -203,11 +210,18 @@ impl Decoder {
         }
         let wanted = Tensor::new(pass.wanted, &self.device)?;
         let (_, normed) = stream.rows(&wanted)?.enter(Some(&self.norm))?;
-        let logits = self.head.forward(&normed)?;
+        let adapters = adapters.select(pass.wanted, &self.device)?;
+        let logits = self.head.forward(&normed, &adapters)?;
         Ok(Some(match self.final_softcap {
             Some(cap) => soft_cap(&logits, cap)?,
             None => logits,
         }))
+    }
+
+    fn adapters_of(&self, pass: &Pass<'_>) -> Result<AdapterRows> {
+        let spans = pass.spans.iter().zip(pass.adapters);
+        let rows = spans.map(|(span, adapter)| (span.rows.clone(), *adapter));
+        Ok(AdapterRows::new(rows, &self.device)?)
     }
 
     fn embed(&self, pass: &Pass<'_>) -> Result<Tensor> {
