@@ -16,7 +16,7 @@ use crate::batch::{Batch, Item, Part, StepPlan};
 use crate::decoder::{Decoder, Pass};
 use crate::error::TextError;
 use crate::prepare::{TextPrepared, TextPreparer};
-use crate::row::scored;
+use crate::row::{Row, scored};
 use crate::tokenizer::Tokenizer;
 
 /// How much a pipeline does at once.
@@ -261,7 +261,7 @@ impl TextPipeline {
                 .iter()
                 .map(|row| row.generated.len() as u32)
                 .sum(),
-            reasoning_tokens: 0,
+            reasoning_tokens: request.rows.iter().map(Row::thought_tokens).sum(),
         };
         self.batch.take(id);
         events.push(id, Event::Done(usage));

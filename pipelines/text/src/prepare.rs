@@ -5,11 +5,15 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use chandler_core::input::Chat;
 use chandler_core::{
     Cost, Input, Limits, ModelInfo, Prepare, Prepared, Prompt, RequestError, Sampling, TextInput,
 };
 
+use crate::answer::Reading;
+use crate::answer::dialect::Dialect;
 use crate::chat::ChatTemplate;
+use crate::constraint::Grammars;
 use crate::generation::GenerationConfig;
 use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
@@ -26,7 +30,12 @@ pub struct TextPrepared {
     /// The first event, and the echo, have been sent.
     pub(crate) started: bool,
     pub(crate) block_size: usize,
+    /// What the grammar takes, roughly.
+    grammar_bytes: usize,
 }
+
+/// What the automaton of a grammar takes while it grows with an answer: most stay under it.
+const GRAMMAR_BYTES: usize = 1 << 20;
 
 impl Prepared for TextPrepared {
     fn cost(&self) -> Cost {
@@ -34,7 +43,7 @@ impl Prepared for TextPrepared {
         Cost {
             rows: self.rows.len(),
             blocks: longest.div_ceil(self.block_size) * self.rows.len(),
-            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512,
+            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512 + self.grammar_bytes,
         }
     }
 }
@@ -43,6 +52,9 @@ impl Prepared for TextPrepared {
 pub struct TextPreparer {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
+    /// How the model marks thoughts and tool calls.
+    pub(crate) dialect: Dialect,
+    pub(crate) grammars: Grammars,
     pub(crate) generation: GenerationConfig,
     /// What ends a turn besides the model's own end tokens: chat models whose generation_config.json is their base's.
     pub(crate) turn_end: Option<u32>,
@@ -64,7 +76,11 @@ impl Prepare for TextPreparer {
         input.sampling.validate()?;
         self.check_counts(&input)?;
         self.check_form(&input)?;
-        let prompt = self.prompt(&input.prompt)?;
+        let Asked {
+            ids: prompt,
+            reading,
+            chat,
+        } = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
         let end_tokens = self.end_tokens(&input);
         let echo = if input.echo {
@@ -72,6 +88,14 @@ impl Prepare for TextPreparer {
         } else {
             None
         };
+        let language =
+            self.dialect
+                .language(chat.as_ref(), input.constraint.as_ref(), &self.tokenizer)?;
+        let guide = match language {
+            Some(language) => Some(self.grammars.compile(language)?),
+            None => None,
+        };
+        let grammar_bytes = guide.as_ref().map_or(0, |_| GRAMMAR_BYTES);
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
@@ -84,16 +108,18 @@ impl Prepare for TextPreparer {
             logprobs: input.logprobs.map(|k| k as usize),
             echo,
             skip_special: true,
+            reading,
             prompt,
         });
         let rows = (0..plan.rows)
-            .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer))
+            .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer, guide.clone()))
             .collect::<Result<_, _>>()?;
         Ok(TextPrepared {
             plan,
             rows,
             started: false,
             block_size: self.block_size,
+            grammar_bytes,
         })
     }
 
@@ -127,10 +153,6 @@ impl Prepare for TextPreparer {
 impl TextPreparer {
     /// What this pipeline does not do is refused by name: an answer without it would look right and be wrong.
     fn check_form(&self, input: &TextInput) -> Result<(), RequestError> {
-        if input.constraint.is_some() {
-            let message = "constrained answers are not built";
-            return Err(RequestError::unsupported("response_format", message));
-        }
         if let Some(name) = &input.adapter {
             let message = format!("there is no adapter {name:?}");
             return Err(RequestError::unsupported("model", message));
@@ -178,8 +200,9 @@ impl TextPreparer {
         Ok(())
     }
 
-    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let ids = match prompt {
+    fn prompt(&self, prompt: &Prompt) -> Result<Asked, RequestError> {
+        let mut asked = Asked::default();
+        asked.ids = match prompt {
             Prompt::Tokens(ids) => {
                 let vocab = self.info.vocab_size;
                 if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
@@ -203,17 +226,20 @@ impl TextPreparer {
                         "this model has no chat template; send a prompt to /v1/completions",
                     )
                 })?;
+                let chat = asked.chat.insert(chat.clone());
+                self.dialect.admit(chat)?;
                 let text = template.render(chat)?;
+                asked.reading = self.dialect.reading(chat, &text, &self.tokenizer)?;
                 self.encode(&text, false)?
             }
         };
-        if ids.is_empty() {
+        if asked.ids.is_empty() {
             return Err(RequestError::field(
                 "prompt",
                 "the prompt has no tokens; give at least one",
             ));
         }
-        Ok(ids)
+        Ok(asked)
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, RequestError> {
@@ -349,6 +375,15 @@ impl TextPreparer {
         }
         ends
     }
+}
+
+/// A prompt that was read.
+#[derive(Default)]
+struct Asked {
+    ids: Vec<u32>,
+    reading: Reading,
+    /// The conversation, without tools that the model is not to see.
+    chat: Option<Chat>,
 }
 
 /// A seed that no other request has: the standard library's hasher keys come from the system's randomness.

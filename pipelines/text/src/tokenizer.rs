@@ -146,6 +146,11 @@ impl Tokenizer {
             .map_or_else(Vec::new, |token| self.scheme.bytes(&token))
     }
 
+    /// Whether a text is its tokens' bytes put together, so that [`token_bytes`](Self::token_bytes) tells what a token adds.
+    pub fn spells(&self) -> bool {
+        self.scheme.spells()
+    }
+
     /// The id of a token by its text as the vocabulary has it.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import fixture_chat
+import fixture_tools
 import fixture_tokenizers as tokens
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -359,6 +360,7 @@ def make(out):
     import fixture_families  # here, because it uses this file
     fixture_families.make(out / "families")
     fixture_chat.make(out / "chat", compact_json)
+    fixture_tools.make(out / "chat")
 
 
 def check(committed):
