@@ -74,6 +74,12 @@ impl Tokenizer {
         Self::new(&bytes, &config, &map)
     }
 
+    /// A tokenizer.json alone.
+    #[cfg(test)]
+    pub(crate) fn of_json(tokenizer: &[u8]) -> Result<Self> {
+        Self::new(tokenizer, &Value::Null, &Value::Null)
+    }
+
     fn new(tokenizer: &[u8], config: &Value, map: &Value) -> Result<Self> {
         let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer)
             .map_err(|error| TextError::Tokenizer(format!("{TOKENIZER_FILE}: {error}")))?;

@@ -7,4 +7,6 @@ mod chat;
 mod families;
 mod parity;
 mod sampling;
+mod structure;
 mod tokenizer;
+mod tools;

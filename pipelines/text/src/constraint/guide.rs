@@ -98,17 +98,32 @@ impl Guide {
     }
 }
 
-/// The words of llguidance without its state.
-pub(super) fn first_line(error: &str) -> &str {
-    let end = error.find("\n<").unwrap_or(error.len());
-    error.get(..end).unwrap_or(error).trim_end()
+/// The words of llguidance in one line: without its state, and without the pictures of where in a text something stands.
+pub(super) fn in_one_line(error: &str) -> String {
+    const LONGEST: usize = 600;
+    let words = error.split("\n<").next().unwrap_or_default();
+    let telling = |line: &&str| {
+        let numbered = line.split_once(" | ").map(|(number, _)| number);
+        !line.chars().all(|c| c == '^' || c.is_whitespace())
+            && !numbered.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let lines: Vec<&str> = words.lines().map(str::trim).filter(telling).collect();
+    let whole = lines.join(" ");
+    let characters = whole.chars().count();
+    if characters <= LONGEST {
+        return whole;
+    }
+    // A long grammar is quoted in the middle; what is wrong with it stands at the end.
+    let start: String = whole.chars().take(LONGEST / 2).collect();
+    let end: String = whole.chars().skip(characters - LONGEST / 2).collect();
+    format!("{start} … {end}")
 }
 
 fn refused(error: &dyn std::fmt::Display) -> RequestError {
     let error = error.to_string();
     let message = format!(
         "the answer cannot be kept to its constraint any longer: {}",
-        first_line(&error)
+        in_one_line(&error)
     );
     RequestError::field(FIELD, message)
 }

@@ -3,6 +3,8 @@
 
 mod grammar;
 mod guide;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -71,7 +73,10 @@ impl Grammars {
             None => Ok(Guide::new(matcher)),
             Some(error) => Err(RequestError::field(
                 field.clone(),
-                format!("{field} cannot be compiled: {}", guide::first_line(&error)),
+                format!(
+                    "the {field} cannot be compiled: {}",
+                    guide::in_one_line(&error)
+                ),
             )),
         }
     }

@@ -238,7 +238,7 @@ mod tests {
             r#"{"name": 1"#,
             r#"{"name" ="#,
             r#"{"arguments": ["#,
-            r#"{"a": 'x"#,
+            r#"{"a": '"#,
         ] {
             assert_eq!(scan(text).0, Outcome::Broken, "{text}");
         }

@@ -108,8 +108,12 @@ impl ToolReader {
         let raw = std::mem::take(&mut self.raw);
         match &self.state {
             State::Text => self.text.push_str(&held),
-            State::After { .. } if held.trim().is_empty() => {}
-            State::After { .. } => self.text.push_str(&held),
+            // The marks that were passed are no text, nor is space behind them.
+            State::After { from, .. } => {
+                let rest = held.get(*from..).unwrap_or("");
+                self.text
+                    .push_str(if rest.trim().is_empty() { "" } else { rest });
+            }
             _ if self.announced => {}
             _ => self.text.push_str(&raw),
         }

@@ -238,7 +238,7 @@ fn text_that_is_no_call_stays_text_and_nothing_is_lost() {
     }
     let list = reading(format(LIST), false);
     assert_eq!(read(&list, "[TOOL_CALLS] [] x").text, " [] x");
-    assert_eq!(read(&list, "a [TOOL_CALLS]?").text, "a?");
+    assert_eq!(read(&list, "a [TOOL_CALLS]?").text, "a ?");
 }
 
 #[test]
