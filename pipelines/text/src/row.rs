@@ -206,10 +206,24 @@ impl Row {
                 false => History::default(),
             });
         plan.sampler.adjust(&mut logits, history, forbidden);
-        let Some(guide) = self.guide.as_mut().filter(|_| !waits) else {
-            let id = self.draw(&logits);
-            let ends = !waits && plan.end_tokens.contains(&id);
-            return Ok(Some(Choice { id, ends }));
+        if guided && !waits {
+            return self.choose_guided(logits, phase);
+        }
+        let id = self.draw(&logits);
+        let ends = !waits && plan.end_tokens.contains(&id);
+        Ok(Some(Choice { id, ends }))
+    }
+
+    /// As [`choose`](Self::choose), from changed logits, for a row that stands within its grammar or before it.
+    fn choose_guided(
+        &mut self,
+        mut logits: Vec<f32>,
+        phase: Phase,
+    ) -> Result<Option<Choice>, RequestError> {
+        let plan = Arc::clone(&self.plan);
+        let early = self.is_early();
+        let Some(guide) = self.guide.as_mut() else {
+            return Err(RequestError::internal("a row has lost its grammar"));
         };
         let allowed = guide.allowed()?;
         let thoughts = plan.reading.thoughts.filter(|_| phase == Phase::Possible);

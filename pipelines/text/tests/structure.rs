@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chandler_core::contract::{self, Subject};
 use chandler_core::form::Constraint;
 use chandler_core::{
     Admission, Collected, Event, Events, FinishReason, Input, Limits, Pipeline, Prompt,
@@ -508,4 +509,24 @@ fn an_expression_whose_automaton_explodes_costs_its_own_request_alone() {
         assert_eq!(error.field.as_deref(), Some("constraint"));
     }
     assert_eq!(answers[1].as_ref().unwrap().rows[0].text, "yes");
+}
+
+#[test]
+fn constrained_requests_keep_the_contract() {
+    let ask = |number: u64| {
+        let constraint = match number % 4 {
+            0 => Constraint::JsonObject,
+            1 => Constraint::Regex("[a-z ]{3,30}".into()),
+            2 => Constraint::Choice(vec!["candle".into(), "wick".into()]),
+            _ => Constraint::JsonSchema(ship()),
+        };
+        let mut input = input(constraint, number, 1.0, 1 + (number % 19) as u32);
+        input.n = 1 + (number % 3) as u32;
+        Input::Text(input)
+    };
+    contract::check(&Subject {
+        make: &|| load(&fixture("qwen2-f32")),
+        input: &ask,
+        requests: 24,
+    });
 }

@@ -73,11 +73,17 @@ pub(super) struct ObjectScan {
     pub(super) arguments: String,
     /// Arguments have begun.
     pub(super) begun: bool,
+    /// A key that no call has means that this is none: an answer of JSON is not held up until its end.
+    strict: bool,
 }
 
+/// The keys that a call may have.
+const KEYS: [&str; 6] = ["name", "arguments", "parameters", "type", "function", "id"];
+
 impl ObjectScan {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(strict: bool) -> Self {
         Self {
+            strict,
             at: At::Start,
             string: String::new(),
             escaped: false,
@@ -169,6 +175,7 @@ impl ObjectScan {
             return Outcome::Broken;
         };
         match self.at {
+            At::Key if self.strict && !KEYS.contains(&text.as_str()) => Outcome::Broken,
             At::Key => {
                 self.key = text;
                 self.go(At::Colon)
@@ -194,7 +201,7 @@ mod tests {
     use super::*;
 
     fn scan(text: &str) -> (Outcome, Option<String>, String) {
-        let mut scan = ObjectScan::new();
+        let mut scan = ObjectScan::new(false);
         let mut outcome = Outcome::More;
         for character in text.chars() {
             assert_eq!(outcome, Outcome::More, "{text} went on");

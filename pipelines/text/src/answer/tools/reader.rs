@@ -233,7 +233,7 @@ impl ToolReader {
     }
 
     fn object(&mut self, list: bool) {
-        let mut scan = ObjectScan::new();
+        let mut scan = ObjectScan::new(self.shared.format.bare);
         scan.step('{');
         self.state = State::Object { scan, list };
     }
