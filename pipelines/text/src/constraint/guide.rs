@@ -105,7 +105,7 @@ pub(super) fn in_one_line(error: &str) -> String {
     let telling = |line: &&str| {
         let numbered = line.split_once(" | ").map(|(number, _)| number);
         !line.chars().all(|c| c == '^' || c.is_whitespace())
-            && !numbered.is_some_and(|number| number.parse::<u32>().is_ok())
+            && numbered.is_none_or(|number| number.parse::<u32>().is_err())
     };
     let lines: Vec<&str> = words.lines().map(str::trim).filter(telling).collect();
     let whole = lines.join(" ");
