@@ -530,3 +530,73 @@ fn constrained_requests_keep_the_contract() {
         requests: 24,
     });
 }
+
+#[test]
+fn large_schemas_are_taken_or_refused_and_a_step_stays_short() {
+    let mut pipeline = load(&fixture("qwen2-f32"));
+    let object = |count: usize, required: bool| {
+        let names: Vec<String> = (0..count).map(|i| format!("property_{i}")).collect();
+        let properties: serde_json::Map<String, Value> = names
+            .iter()
+            .map(|name| (name.clone(), json!({"type": "string", "maxLength": 40})))
+            .collect();
+        let required = if required { names } else { Vec::new() };
+        json!({"type": "object", "properties": properties, "required": required})
+    };
+    let words: Vec<String> = (0..9_000).map(|i| format!("word {}", i * 7919)).collect();
+    let grid = json!({"type": "array", "maxItems": 1000, "items": {"type": "array", "minItems": 900, "maxItems": 1000, "items": {"type": "number"}}});
+    let cases = [
+        ("an enum", json!({"enum": words})),
+        ("required properties", object(2_000, true)),
+        ("optional properties", object(2_000, false)),
+        (
+            "a long string",
+            json!({"type": "string", "minLength": 90_000, "maxLength": 100_000}),
+        ),
+        (
+            "a pattern",
+            json!({"type": "string", "pattern": "^(([a-z]+)+@)*((a|aa)+){1,50}$"}),
+        ),
+        ("a grid", grid),
+        (
+            "a vast list",
+            json!({"type": "array", "items": {"type": "string"}, "maxItems": 1_000_000_000u64}),
+        ),
+        (
+            "itself",
+            json!({"type": "object", "properties": {"next": {"$ref": "#"}}}),
+        ),
+        (
+            "itself with more",
+            json!({"allOf": [{"$ref": "#"}, {"type": "object"}]}),
+        ),
+    ];
+    for (what, schema) in cases {
+        let started = Instant::now();
+        let asked = input(Constraint::JsonSchema(schema), 1, 1.0, 30);
+        let prepared = pipeline
+            .preparer()
+            .prepare(Input::Text(asked.clone()))
+            .map(drop);
+        let compiled = started.elapsed();
+        let answer = run(&mut pipeline, &[asked], &[]).remove(0);
+        println!(
+            "{what}: {compiled:?}, in all {:?}: {:?} {:?}",
+            started.elapsed(),
+            prepared.err(),
+            answer.as_ref().err()
+        );
+        assert!(
+            compiled < Duration::from_secs(10),
+            "{what} compiled in {compiled:?}"
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(40),
+            "{what} took {:?}",
+            started.elapsed()
+        );
+        if let Err(error) = answer {
+            assert_eq!(error.field.as_deref(), Some("constraint"), "{what}");
+        }
+    }
+}
