@@ -5,6 +5,7 @@
 mod batching;
 mod chat;
 mod families;
+mod hostile;
 mod parity;
 mod sampling;
 mod structure;

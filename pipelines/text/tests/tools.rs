@@ -1,5 +1,6 @@
-//! Tool calls and thoughts through the whole pipeline, on models of random weights whose snapshots were given a chat template: where
-//! a call must come, one comes that its tool accepts, in the format that the template shows; and a constraint waits behind thoughts.
+//! Tool calls and thoughts through the whole pipeline, on models of random weights whose snapshots were given a chat
+//! template: where a call must come, one comes that its tool accepts, in the format that the template shows; and a
+//! constraint waits behind thoughts.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What a loaded model's template and tokenizer say about thoughts and tools, found once, and what follows from it for a request:
-//! how its answers are read, and the grammar that a call must follow when one must come.
+//! What a loaded model's template and tokenizer say about thoughts and tools, found once, and what follows from it for
+//! a request: how its answers are read, and the grammar that a call must follow when one must come.
 
 use std::sync::Arc;
 
@@ -123,8 +123,8 @@ impl Dialect {
         }
     }
 
-    /// The grammar of an answer, if it has one. Where a call must come, it is the call's, and a constraint has nothing to say;
-    /// where one may come, the answer is one or the other.
+    /// The grammar of an answer, if it has one. Where a call must come, it is the call's, and a constraint has nothing
+    /// to say; where one may come, the answer is one or the other.
     ///
     /// # Errors
     /// Names the constraint's or the tools' field.

@@ -1,5 +1,5 @@
-//! How models mark their thoughts, and what a chat template and a rendered prompt tell about it. A way of marking is a row of a
-//! table; no model is known by its name.
+//! How models mark their thoughts, and what a chat template and a rendered prompt tell about it. A way of marking is a
+//! row of a table; no model is known by its name.
 
 use chandler_core::input::{Chat, Content};
 
@@ -41,8 +41,8 @@ impl Marks {
         MARKS.iter().find(|marks| source.contains(marks.close))
     }
 
-    /// Where an answer to this prompt begins. What a user wrote is not looked at: only the prompt's very end, which the template
-    /// wrote, or the message that is to be continued.
+    /// Where an answer to this prompt begins. What a user wrote is not looked at: only the prompt's very end, which the
+    /// template wrote, or the message that is to be continued.
     pub(crate) fn phase(&self, prompt: &str, chat: &Chat) -> Phase {
         let end = prompt.trim_end();
         if end.ends_with(self.open) {

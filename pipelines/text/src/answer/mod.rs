@@ -1,5 +1,6 @@
-//! From the text of an answer to its parts: thoughts, text and tool calls. Reading comes after stop strings, which are looked for in
-//! all that the model writes, thoughts and calls included, as vLLM and SGLang do: what they cut off is in no part.
+//! From the text of an answer to its parts: thoughts, text and tool calls. Reading comes after stop strings, which are
+//! looked for in all that the model writes, thoughts and calls included, as vLLM and SGLang do: what they cut off is in
+//! no part.
 
 pub(crate) mod dialect;
 pub(crate) mod marks;

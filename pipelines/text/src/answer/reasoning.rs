@@ -1,5 +1,5 @@
-//! Thoughts told from the answer in the text of one row, as it comes. Whatever the pieces, the outcome is the same, and no part of
-//! a mark is ever given out.
+//! Thoughts told from the answer in the text of one row, as it comes. Whatever the pieces, the outcome is the same, and
+//! no part of a mark is ever given out.
 
 use chandler_core::form::Reasoning;
 

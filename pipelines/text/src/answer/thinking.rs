@@ -1,5 +1,5 @@
-//! Whether a row is in its thoughts, token by token. Apart from the reader, which sees text later, when stop strings have been
-//! ruled out: a constraint begins at the very token after the thoughts.
+//! Whether a row is in its thoughts, token by token. Apart from the reader, which sees text later, when stop strings
+//! have been ruled out: a constraint begins at the very token after the thoughts.
 
 use super::marks::{Marks, Phase};
 
@@ -24,7 +24,8 @@ impl Thinking {
         }
     }
 
-    /// Takes what a token added to the text. Returns what of it lies behind the closing mark, when the thoughts end with it.
+    /// Takes what a token added to the text. Returns what of it lies behind the closing mark, when the thoughts end
+    /// with it.
     pub(crate) fn see(&mut self, text: &str) -> Option<String> {
         if self.phase == Phase::Over {
             return None;

@@ -15,8 +15,8 @@ const MOST_REGEX: usize = 16 << 10;
 const MOST_CHOICES: usize = 4_096;
 /// Levels of a schema. JSON text that is read has 128 at most.
 const DEEPEST: usize = 128;
-/// Space between two parts of JSON: any, but not without end, which is where a small model likes to stay. llguidance takes the
-/// pattern once per place.
+/// Space between two parts of JSON: any, but not without end, which is where a small model likes to stay. llguidance
+/// takes the pattern once per place.
 const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,32}";
 /// The key under which llguidance reads options within a schema.
 const OPTIONS: &str = "x-guidance";
@@ -115,8 +115,8 @@ fn bounded(field: &str, what: &str, size: usize, most: usize) -> Result<(), Requ
     Err(RequestError::field(field, message))
 }
 
-/// A schema with the rule for space added, where it does not bring llguidance's options itself. `lenient` leaves aside what
-/// llguidance does not know.
+/// A schema with the rule for space added, where it does not bring llguidance's options itself. `lenient` leaves aside
+/// what llguidance does not know.
 pub(crate) fn with_space(schema: Value, lenient: bool) -> Value {
     let mut fields = match schema {
         Value::Object(fields) => fields,

@@ -1,5 +1,5 @@
-//! One answer within its grammar: which tokens may come next, and whether it may end. Cloned with its row, so that a request that
-//! was suspended goes on where it stood.
+//! One answer within its grammar: which tokens may come next, and whether it may end. Cloned with its row, so that a
+//! request that was suspended goes on where it stood.
 
 use chandler_core::RequestError;
 use llguidance::Matcher;
@@ -98,7 +98,8 @@ impl Guide {
     }
 }
 
-/// The words of llguidance in one line: without its state, and without the pictures of where in a text something stands.
+/// The words of llguidance in one line: without its state, and without the pictures of where in a text something
+/// stands.
 pub(super) fn in_one_line(error: &str) -> String {
     const LONGEST: usize = 600;
     let words = error.split("\n<").next().unwrap_or_default();

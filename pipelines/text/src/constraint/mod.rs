@@ -1,5 +1,6 @@
-//! Constrained decoding: grammars compiled for one tokenizer, and the state of one answer within its grammar. The automata are
-//! llguidance's; what is here says which tokens there are, how large a grammar may be, and when an answer may end.
+//! Constrained decoding: grammars compiled for one tokenizer, and the state of one answer within its grammar. The
+//! automata are llguidance's; what is here says which tokens there are, how large a grammar may be, and when an answer
+//! may end.
 
 mod grammar;
 mod guide;
@@ -21,8 +22,8 @@ pub(crate) use grammar::{
 };
 pub(crate) use guide::Guide;
 
-/// Stack of the thread that compiles. llguidance bounds how deep it recurses, for stacks of some megabytes in optimised builds;
-/// pages that are not touched cost nothing.
+/// Stack of the thread that compiles. llguidance bounds how deep it recurses, for stacks of some megabytes in optimised
+/// builds; pages that are not touched cost nothing.
 const STACK: usize = 64 << 20;
 
 /// The grammars of one loaded tokenizer.
@@ -106,8 +107,9 @@ impl Grammars {
     }
 }
 
-/// What one grammar may cost. llguidance's defaults admit a grammar of megabytes and 250 MB of automaton; these admit the large
-/// schemas that are met with (some thousand properties), and bound a step on the engine's thread to some ten milliseconds.
+/// What one grammar may cost. llguidance's defaults admit a grammar of megabytes and 250 MB of automaton; these admit
+/// the large schemas that are met with (some thousand properties), and bound a step on the engine's thread to some ten
+/// milliseconds.
 fn limits() -> ParserLimits {
     ParserLimits {
         max_items_in_row: 2_000,

@@ -12,7 +12,8 @@ use super::{FIELD, Grammars, Language, constraint};
 use crate::tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;
 
-/// A byte-level vocabulary of the makeup of real ones: bytes, words with and without a space, numbers, and runs of signs.
+/// A byte-level vocabulary of the makeup of real ones: bytes, words with and without a space, numbers, and runs of
+/// signs.
 fn tokenizer(size: usize) -> Tokenizer {
     let mut vocab = Map::new();
     let mut add = |token: String| {

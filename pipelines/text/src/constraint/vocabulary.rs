@@ -1,5 +1,5 @@
-//! The tokenizer as llguidance sees it: the bytes of every token that the model can choose. Special tokens are marked, so that no
-//! text leads to them, and one token more stands for the end of the answer, whichever tokens end it.
+//! The tokenizer as llguidance sees it: the bytes of every token that the model can choose. Special tokens are marked,
+//! so that no text leads to them, and one token more stands for the end of the answer, whichever tokens end it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use crate::tokenizer::Tokenizer;
 
-/// The longest token that the trie holds (its nodes count 1024 parents); longer ones are never chosen under a constraint.
+/// The longest token that the trie holds (its nodes count 1024 parents); longer ones are never chosen under a
+/// constraint.
 const LONGEST: usize = 1_000;
 /// The bytes of the token that stands for the end.
 const END: &[u8] = b"\xff<|end of the answer|>";
@@ -25,8 +26,8 @@ pub(super) fn environment(tokenizer: &Tokenizer, vocab_size: usize) -> Result<To
     words.push(END.to_vec());
     let end = u32::try_from(known).map_err(|_| "its vocabulary is too large".to_owned())?;
     let info = TokRxInfo::new(end + 1, end);
-    // Approximate: that a text has one right way of being cut into tokens is not used. The model chooses the cut, and the mask
-    // holds every token that is a beginning of what the grammar forces.
+    // Approximate: that a text has one right way of being cut into tokens is not used. The model chooses the cut, and
+    // the mask holds every token that is a beginning of what the grammar forces.
     Ok(Arc::new(ApproximateTokEnv::new(TokTrie::from(
         &info, &words,
     ))))

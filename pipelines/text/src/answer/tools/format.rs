@@ -1,5 +1,5 @@
-//! How models write tool calls: a row per format, found by what a chat template's text has in it. What reads calls, and what
-//! constrains them, takes all that it does from here.
+//! How models write tool calls: a row per format, found by what a chat template's text has in it. What reads calls, and
+//! what constrains them, takes all that it does from here.
 
 /// A format of tool calls.
 #[derive(Debug, PartialEq, Eq)]

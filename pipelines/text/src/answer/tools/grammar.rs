@@ -1,5 +1,5 @@
-//! The grammar of an answer that must call a tool, in the format that the model knows: what stands around a call is fixed, its name
-//! is one of the tools', and its arguments are what that tool's schema accepts.
+//! The grammar of an answer that must call a tool, in the format that the model knows: what stands around a call is
+//! fixed, its name is one of the tools', and its arguments are what that tool's schema accepts.
 
 use chandler_core::RequestError;
 use serde_json::{Value, json};
@@ -58,7 +58,8 @@ pub(crate) fn calls(
     Ok(rules.join("\n"))
 }
 
-/// A tool's parameters as a schema for an object. What llguidance does not know in it is left aside, unless the tool says `strict`.
+/// A tool's parameters as a schema for an object. What llguidance does not know in it is left aside, unless the tool
+/// says `strict`.
 fn schema(tool: &Tool) -> Result<Value, RequestError> {
     let field = || format!("tools[{}].function.parameters", tool.index);
     let mut schema = match &tool.parameters {

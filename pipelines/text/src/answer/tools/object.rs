@@ -1,5 +1,5 @@
-//! One call's JSON object, character by character: its name, and its arguments as the text that the model wrote. No value is
-//! judged: arguments that are no JSON come out as they are, as OpenAI's API gives them.
+//! One call's JSON object, character by character: its name, and its arguments as the text that the model wrote. No
+//! value is judged: arguments that are no JSON come out as they are, as OpenAI's API gives them.
 
 /// Where in the object the next character stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

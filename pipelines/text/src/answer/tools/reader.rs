@@ -1,5 +1,6 @@
-//! Tool calls told from text in one row's answer, character by character as it comes. A call is given out from its name on, as soon
-//! as its arguments begin; what turns out to be none before that is text again. Nothing is given out twice, and nothing is lost.
+//! Tool calls told from text in one row's answer, character by character as it comes. A call is given out from its name
+//! on, as soon as its arguments begin; what turns out to be none before that is text again. Nothing is given out twice,
+//! and nothing is lost.
 
 use std::sync::Arc;
 

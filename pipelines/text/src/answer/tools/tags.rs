@@ -1,5 +1,5 @@
-//! Calls written as tags: `<function=name>` with a `<parameter=key>` for each argument, between which a value stands as plain text.
-//! What type a value has, the tool's schema says; out comes JSON.
+//! Calls written as tags: `<function=name>` with a `<parameter=key>` for each argument, between which a value stands as
+//! plain text. What type a value has, the tool's schema says; out comes JSON.
 
 use std::collections::BTreeMap;
 
@@ -108,8 +108,8 @@ impl TagScan {
     }
 }
 
-/// A value as JSON. Where the schema allows a string, and where it says nothing, it is one; else it is read as JSON, and Python's
-/// words, which templates print, as what they mean.
+/// A value as JSON. Where the schema allows a string, and where it says nothing, it is one; else it is read as JSON,
+/// and Python's words, which templates print, as what they mean.
 fn typed(value: &str, schema: Option<&Value>) -> String {
     let text = || Value::from(value).to_string();
     let kind = schema.and_then(|schema| schema.get("type"));

@@ -1,5 +1,6 @@
 //! Reading tool calls: what chat templates print of a turn with calls comes back as the same calls
-//! (`tests/fixtures/chat/tool_calls.json`, made by transformers), however the text is cut, and what is no call stays text.
+//! (`tests/fixtures/chat/tool_calls.json`, made by transformers), however the text is cut, and what is no call stays
+//! text.
 
 use std::sync::Arc;
 
