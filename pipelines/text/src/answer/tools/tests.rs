@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chandler_core::event::{Collected, Event, FinishReason, TextDelta};
 use chandler_core::form::{Reasoning, ToolChoice};
 use chandler_core::input::{Chat, Message};
+use chandler_core::random::Stream;
 use serde_json::{Value, json};
 
 use super::format::ToolFormat;
@@ -14,7 +15,7 @@ use super::ids::IdSource;
 use super::reader::ToolReading;
 use super::{definitions, types};
 use crate::answer::dialect::Dialect;
-use crate::answer::marks::Marks;
+use crate::answer::marks::{Marks, Phase};
 use crate::answer::{Answer, Reading, ThoughtReading};
 use crate::chat::{ChatTemplate, CivilTime};
 
@@ -320,4 +321,58 @@ fn templates_without_tools_or_a_known_format_are_told_apart() {
     assert_eq!(asked(strange, ToolChoice::Auto), Ok(2));
     let named = ToolChoice::Named("no_such".into());
     assert_eq!(asked(strange, named), some("tool_choice"));
+}
+
+#[test]
+fn however_odd_a_text_its_pieces_come_out_the_same_wherever_it_is_cut() {
+    const PARTS: [&str; 28] = [
+        "<tool_call>{\"name\": \"ring_bell\", \"arguments\": {",
+        "{\"name\": \"ring_bell\", \"parameters\": {",
+        "[TOOL_CALLS]ring_bell{",
+        "<tool_call><function=ring_bell>",
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|python_tag|>",
+        "<function=",
+        "ring_bell",
+        ">",
+        "<parameter=a>",
+        "</parameter>",
+        "</function>",
+        "{\"name\": \"ring_bell\"",
+        ", \"arguments\": {",
+        "\"parameters\": {\"x\": \"}\\\"\"",
+        "}",
+        "}}",
+        "[",
+        "]",
+        ", ",
+        ";",
+        " \n",
+        "text",
+        "\"",
+        "<think>x</think>",
+    ];
+    let signs = [HERMES, LLAMA, LIST, TAGS, "[TOOL_CALLS][ARGS]"];
+    let mut calls = 0;
+    for number in 0..600u64 {
+        let draw = |n: u64| Stream::new(number, 0).words(n, 0)[0] as usize;
+        let mut reading = reading(
+            format(signs[draw(0) % signs.len()]),
+            draw(1).is_multiple_of(4),
+        );
+        reading.thoughts = Marks::of_template("</think>").map(|marks| ThoughtReading {
+            marks,
+            phase: [Phase::Possible, Phase::Inside, Phase::Over][draw(2) % 3],
+            place: [Reasoning::Separated, Reasoning::Inline][draw(3) % 2],
+            open: None,
+        });
+        let text: String = (0..3 + draw(4) as u64 % 9)
+            .map(|n| PARTS[draw(5 + n) % PARTS.len()])
+            .collect();
+        calls += read(&reading, &text).calls.len();
+    }
+    assert!(calls > 20, "{calls} calls: the texts are too odd");
 }
