@@ -1,5 +1,7 @@
-//! What constraining costs on the engine's thread, on vocabularies of today's sizes; run by hand:
-//! `cargo test -p chandler-text --release --lib mask_speed -- --ignored --nocapture`.
+//! Which tokens a mask holds, and what masks cost on the engine's thread on vocabularies of today's sizes. The latter
+//! by hand: `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test -p chandler-text --lib mask_speed -- --ignored --nocapture`. Seen
+//! on two busy cores with AVX-512: 13 µs in the median at 32 k tokens and 64 µs at 151 k for JSON, 0.15 and 0.6 ms for
+//! a counted `(.|\n){100,4000}`.
 
 use std::sync::Arc;
 use std::time::Instant;
