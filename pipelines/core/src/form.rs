@@ -3,13 +3,17 @@
 
 use serde_json::Value;
 
-/// A language that the whole answer must belong to; no token that leads out of it is ever chosen.
+/// A language that the whole answer must belong to; no token that leads out of it is ever chosen. Marked thoughts come
+/// before the answer and are free; of a message that is continued, what is written now is meant. The row ends when nothing
+/// may follow, whatever `min_tokens` says; end-of-text and stop tokens end it only where the language may end, stop strings
+/// and `max_tokens` anywhere. Where a tool must be called, the call is the answer and its own language counts; where one
+/// may be, the answer is of this language or is calls. Errors name the field `constraint`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Constraint {
     /// Any JSON object.
     JsonObject,
-    /// JSON that this schema accepts.
+    /// JSON that this schema accepts. What llguidance does not enforce of a schema is an error.
     JsonSchema(Value),
     /// Text that this regular expression matches from end to end.
     Regex(String),

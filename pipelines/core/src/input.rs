@@ -247,7 +247,8 @@ pub struct Limits {
     pub default_max_tokens: Option<u32>,
     /// No end-of-text before so many tokens.
     pub min_tokens: u32,
-    /// Text at which the answer ends; it is not part of the answer.
+    /// Text at which the answer ends; it is not part of the answer. Looked for in all that the model writes: thoughts,
+    /// text and calls.
     pub stop: Vec<String>,
     /// Token ids that end the answer, besides the model's own.
     pub stop_token_ids: Vec<u32>,

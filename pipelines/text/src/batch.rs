@@ -128,7 +128,7 @@ impl Batch {
         if !self.limits.prefix_cache || running.request.scores_prompt() || !running.reads() {
             return;
         }
-        if !std::mem::replace(&mut running.request.reading.looked_up, true) {
+        if !std::mem::replace(&mut running.request.progress.looked_up, true) {
             self.tally.prefix_lookup_tokens += running.request.plan.prompt.len() as u64;
         }
         for index in 0..running.tables.len() {

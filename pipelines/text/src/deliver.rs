@@ -9,7 +9,7 @@ use crate::error::TextError;
 use crate::pipeline::{TextPipeline, lost};
 use crate::planning::StepPlan;
 use crate::ranking::best;
-use crate::row::scored;
+use crate::row::{Row, scored};
 use crate::running::{Item, Part};
 use crate::sampling::log_probabilities;
 
@@ -58,7 +58,7 @@ impl TextPipeline {
                 id,
                 Event::Started {
                     prompt_tokens: running.request.plan.prompt.len() as u32,
-                    cached_tokens: running.request.reading.cached as u32,
+                    cached_tokens: running.request.progress.cached as u32,
                 },
             );
         }
@@ -220,13 +220,13 @@ impl TextPipeline {
         let candidates = std::mem::take(&mut request.candidates);
         let usage = Usage {
             prompt_tokens: request.plan.prompt.len() as u32,
-            cached_tokens: request.reading.cached as u32,
+            cached_tokens: request.progress.cached as u32,
             completion_tokens: request
                 .rows
                 .iter()
                 .map(|row| row.generated.len() as u32)
                 .sum(),
-            reasoning_tokens: 0,
+            reasoning_tokens: request.rows.iter().map(Row::thought_tokens).sum(),
         };
         let keep = request.plan.keep as usize;
         self.batch.take(id);

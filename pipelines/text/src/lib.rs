@@ -1,9 +1,11 @@
 //! Language models as a step machine: one decoder that every family is a setting of, tokenizer and chat template as
 //! Hugging Face has them, sampling, and a batch that requests join and leave at every step.
 
+mod answer;
 mod batch;
 pub mod chat;
 pub mod config;
+mod constraint;
 pub mod decoder;
 mod deliver;
 pub mod error;

@@ -9,8 +9,10 @@ use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Snapshot, TensorSource};
 
+use crate::answer::dialect::Dialect;
 use crate::chat::{ChatTemplate, Clock};
 use crate::config::DecoderConfig;
+use crate::constraint::Grammars;
 use crate::decoder::Decoder;
 use crate::error::{Result, TextError};
 use crate::generation::GenerationConfig;
@@ -120,10 +122,13 @@ impl TextPipeline {
                 tokens: shape.blocks * shape.block_size,
             }),
         };
+        let tokenizer = Arc::new(tokenizer);
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),
             max_rows: options.limits.max_rows,
-            tokenizer: Arc::new(tokenizer),
+            dialect: template.as_ref().map(Dialect::of).unwrap_or_default(),
+            grammars: Grammars::new(Arc::clone(&tokenizer), config.vocab_size),
+            tokenizer,
             template,
             generation,
             info,

@@ -5,13 +5,17 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use chandler_core::input::Chat;
 use chandler_core::{
     ErrorKind, Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput,
 };
 
+use crate::answer::Reading;
+use crate::answer::dialect::Dialect;
 use crate::chat::ChatTemplate;
+use crate::constraint::Grammars;
 use crate::generation::GenerationConfig;
-use crate::prepared::{Reading, TextPrepared};
+use crate::prepared::{PromptProgress, TextPrepared};
 use crate::ranking::Candidate;
 use crate::row::{Plan, Row};
 use crate::sampling::Sampler;
@@ -19,11 +23,16 @@ use crate::tokenizer::Tokenizer;
 
 /// Stop strings that one request may have.
 const MOST_STOPS: usize = 64;
+/// What the automaton of a grammar takes while it grows with an answer: most stay under it.
+const GRAMMAR_BYTES: usize = 1 << 20;
 
 /// Prepares requests of one loaded model.
 pub struct TextPreparer {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
+    /// How the model marks thoughts and tool calls.
+    pub(crate) dialect: Dialect,
+    pub(crate) grammars: Grammars,
     pub(crate) generation: GenerationConfig,
     /// What ends a turn besides the model's own end tokens: chat models whose generation_config.json is their base's.
     pub(crate) turn_end: Option<u32>,
@@ -44,8 +53,11 @@ impl Prepare for TextPreparer {
         };
         input.sampling.validate()?;
         self.check_counts(&input)?;
-        self.check_form(&input)?;
-        let prompt = self.prompt(&input.prompt)?;
+        let Asked {
+            ids: prompt,
+            reading,
+            chat,
+        } = self.prompt(&input.prompt)?;
         let max_tokens = self.room(prompt.len(), &input)?;
         let end_tokens = self.end_tokens(&input);
         let count = rows_of(&input);
@@ -55,6 +67,14 @@ impl Prepare for TextPreparer {
             None
         };
         let adapter = self.adapter(input.adapter.as_deref())?;
+        let language =
+            self.dialect
+                .language(chat.as_ref(), input.constraint.as_ref(), &self.tokenizer)?;
+        let guide = match language {
+            Some(language) => Some(self.grammars.compile(language)?),
+            None => None,
+        };
+        let grammar_bytes = guide.as_ref().map_or(0, |_| GRAMMAR_BYTES);
         let plan = Arc::new(Plan {
             sampler: self.sampler(input.sampling.clone()),
             seed: input.sampling.seed.unwrap_or_else(fresh_seed),
@@ -70,19 +90,21 @@ impl Prepare for TextPreparer {
             logprobs: input.logprobs.map(|k| k as usize),
             echo,
             skip_special: true,
+            reading,
             prompt,
         });
         let rows = (0..count)
-            .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer))
+            .map(|index| Row::new(Arc::clone(&plan), index, &self.tokenizer, guide.clone()))
             .collect::<Result<_, _>>()?;
         let ranked = if count > plan.keep { count } else { 0 };
         Ok(TextPrepared {
             plan,
             rows,
             started: false,
-            reading: Reading::default(),
+            progress: PromptProgress::default(),
             candidates: vec![Candidate::default(); ranked as usize],
             block_size: self.block_size,
+            grammar_bytes,
         })
     }
 
@@ -116,15 +138,6 @@ impl Prepare for TextPreparer {
 }
 
 impl TextPreparer {
-    /// What this pipeline does not do is refused by name: an answer without it would look right and be wrong.
-    fn check_form(&self, input: &TextInput) -> Result<(), RequestError> {
-        if input.constraint.is_some() {
-            let message = "constrained answers are not built";
-            return Err(RequestError::unsupported("response_format", message));
-        }
-        Ok(())
-    }
-
     /// An adapter's place among those that were loaded.
     fn adapter(&self, name: Option<&str>) -> Result<Option<u32>, RequestError> {
         let Some(name) = name else {
@@ -190,8 +203,9 @@ impl TextPreparer {
         Ok(())
     }
 
-    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let ids = match prompt {
+    fn prompt(&self, prompt: &Prompt) -> Result<Asked, RequestError> {
+        let mut asked = Asked::default();
+        asked.ids = match prompt {
             Prompt::Tokens(ids) => {
                 let vocab = self.info.vocab_size;
                 if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
@@ -215,17 +229,20 @@ impl TextPreparer {
                         "this model has no chat template; send a prompt to /v1/completions",
                     )
                 })?;
+                let chat = asked.chat.insert(chat.clone());
+                self.dialect.admit(chat)?;
                 let text = template.render(chat)?;
+                asked.reading = self.dialect.reading(chat, &text, &self.tokenizer)?;
                 self.encode(&text, false)?
             }
         };
-        if ids.is_empty() {
+        if asked.ids.is_empty() {
             return Err(RequestError::field(
                 "prompt",
                 "the prompt has no tokens; give at least one",
             ));
         }
-        Ok(ids)
+        Ok(asked)
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, RequestError> {
@@ -377,6 +394,15 @@ fn rows_field(input: &TextInput) -> &'static str {
     } else {
         "n"
     }
+}
+
+/// A prompt that was read.
+#[derive(Default)]
+struct Asked {
+    ids: Vec<u32>,
+    reading: Reading,
+    /// The conversation, without tools that the model is not to see.
+    chat: Option<Chat>,
 }
 
 /// A seed that no other request has: the standard library's hasher keys come from the system's randomness.

@@ -16,15 +16,17 @@ pub struct TextPrepared {
     pub(crate) rows: Vec<Row>,
     /// The first event, and the echo, have been sent.
     pub(crate) started: bool,
-    pub(crate) reading: Reading,
+    pub(crate) progress: PromptProgress,
     /// What each row has said, where the best of them are kept at the end; else none.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) block_size: usize,
+    /// What the grammar takes, roughly.
+    pub(crate) grammar_bytes: usize,
 }
 
 /// How a request's prompt came into the cache; outlasts a suspension.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct PromptProgress {
     /// It has been looked up.
     pub(crate) looked_up: bool,
     /// Tokens that have been read or found, from the first on.
@@ -60,8 +62,8 @@ impl TextPrepared {
     /// time.
     pub(crate) fn found(&mut self, positions: Range<usize>) -> usize {
         let end = positions.end.min(self.plan.prompt.len());
-        let fresh = end.saturating_sub(positions.start.max(self.reading.furthest));
-        self.reading.cached += fresh;
+        let fresh = end.saturating_sub(positions.start.max(self.progress.furthest));
+        self.progress.cached += fresh;
         self.read_to(end);
         fresh
     }
@@ -69,7 +71,7 @@ impl TextPrepared {
     /// The prompt has gone through the model up to here.
     pub(crate) fn read_to(&mut self, position: usize) {
         let read = position.min(self.plan.prompt.len());
-        self.reading.furthest = self.reading.furthest.max(read);
+        self.progress.furthest = self.progress.furthest.max(read);
     }
 }
 
@@ -79,7 +81,7 @@ impl Prepared for TextPrepared {
         Cost {
             rows: self.rows.len(),
             blocks: longest.div_ceil(self.block_size) * self.rows.len(),
-            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512,
+            bytes: self.plan.prompt.len() * 4 + self.rows.len() * 512 + self.grammar_bytes,
         }
     }
 }

@@ -6,6 +6,11 @@ use std::sync::Arc;
 use chandler_core::random::Stream;
 use chandler_core::{FinishReason, RequestError, TextDelta, Token};
 
+use crate::answer::marks::Phase;
+use crate::answer::thinking::Thinking;
+use crate::answer::tools::ids::IdSource;
+use crate::answer::{Answer, Reading};
+use crate::constraint::Guide;
 use crate::sampling::{History, Sampler, log_probabilities};
 use crate::stop::{Passed, StopText};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
@@ -35,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) echo: Option<String>,
     /// Whether special tokens are left out of the text.
     pub(crate) skip_special: bool,
+    /// How the text is told into thoughts, text and tool calls.
+    pub(crate) reading: Reading,
 }
 
 impl Plan {
@@ -56,9 +63,21 @@ pub(crate) struct Row {
     stream: Stream,
     decoder: StreamDecoder,
     stop: StopText,
+    /// The grammar that the answer is kept to, after its thoughts.
+    guide: Option<Guide>,
+    /// Where the row stands with its thoughts.
+    thinking: Option<Thinking>,
+    answer: Answer,
     /// The echoed prompt has been sent.
     pub(crate) echoed: bool,
     pub(crate) finish: Option<FinishReason>,
+}
+
+/// A token that was chosen.
+struct Choice {
+    id: u32,
+    /// It ends the row, and is no part of its text.
+    ends: bool,
 }
 
 impl Row {
@@ -66,6 +85,7 @@ impl Row {
         plan: Arc<Plan>,
         index: u32,
         tokenizer: &Arc<Tokenizer>,
+        guide: Option<Guide>,
     ) -> Result<Self, RequestError> {
         // Why only the tail: what a token's text is depends on the few before it, at most.
         let tail = plan
@@ -75,12 +95,21 @@ impl Row {
         let decoder = StreamDecoder::new(tokenizer, tail, plan.skip_special).map_err(|error| {
             RequestError::internal(format!("the prompt's end cannot be decoded: {error}"))
         })?;
+        let thoughts = plan.reading.thoughts;
+        // A grammar lets thoughts begin only where one token says so.
+        let thinking = thoughts
+            .filter(|t| guide.is_none() || t.phase != Phase::Possible || t.open.is_some())
+            .map(|t| Thinking::new(t.marks, t.phase));
+        let ids = IdSource::new(plan.seed, &plan.prompt, index);
         Ok(Self {
             index,
             generated: Vec::new(),
             history: None,
             stream: Stream::new(plan.seed, index),
-            decoder,
+            decoder: decoder.showing(Arc::clone(&plan.reading.shown)),
+            guide,
+            thinking,
+            answer: Answer::new(&plan.reading, ids),
             stop: StopText::new(plan.stop.clone(), plan.max_chars),
             echoed: false,
             finish: None,
@@ -104,6 +133,11 @@ impl Row {
         })
     }
 
+    /// Tokens of the answer that are thoughts.
+    pub(crate) fn thought_tokens(&self) -> u32 {
+        self.thinking.as_ref().map_or(0, |thinking| thinking.tokens)
+    }
+
     /// Chooses the next token from raw logits and says what it adds to the text.
     pub(crate) fn advance(
         &mut self,
@@ -111,21 +145,12 @@ impl Row {
         raw: &[f32],
     ) -> Result<TextDelta, RequestError> {
         let plan = Arc::clone(&self.plan);
-        let position = self.generated.len() as u64;
-        let early = self.generated.len() < plan.min_tokens as usize;
-        let forbidden: &[u32] = if early { &plan.end_tokens } else { &[] };
-        let id = if plan.sampler.changes_logits() || !forbidden.is_empty() {
-            let mut logits = raw.to_vec();
-            let history = self
-                .history
-                .get_or_insert_with(|| match plan.sampler.needs_history() {
-                    true => History::new(&plan.prompt),
-                    false => History::default(),
-                });
-            plan.sampler.adjust(&mut logits, history, forbidden);
-            plan.sampler.choose(&logits, self.stream, position)
-        } else {
-            plan.sampler.choose(raw, self.stream, position)
+        let early = self.is_early();
+        let Some(Choice { id, ends }) = self.choose(raw)? else {
+            // The grammar has nothing more to say, and no token says that.
+            self.finish = Some(FinishReason::Stop);
+            let text = self.rest();
+            return Ok(self.delta(text, Vec::new()));
         };
         self.generated.push(id);
         if let Some(history) = &mut self.history {
@@ -139,24 +164,124 @@ impl Row {
             },
             |top| scored(tokenizer, raw, id, top),
         );
-        let ends = plan.end_tokens.contains(&id);
         let token = Token {
             special: ends || (plan.skip_special && tokenizer.is_special(id)),
             ..token
         };
-        if ends {
+        let text = if ends {
             self.finish = Some(FinishReason::Stop);
-            let text = self.rest();
-            return Ok(self.delta(text, vec![token]));
-        }
-        let text = self.decode(id, !early)?;
+            self.rest()
+        } else {
+            self.decode(id, !early)?
+        };
         Ok(self.delta(text, vec![token]))
+    }
+
+    /// Whether the answer is still shorter than it has to be.
+    fn is_early(&self) -> bool {
+        self.generated.len() < self.plan.min_tokens as usize
+    }
+
+    /// Chooses the next token, and moves the grammar on; nothing else changes. `None` when the grammar is complete and no token of
+    /// the model's ends an answer.
+    ///
+    /// Under a grammar an end token ends the row only where the grammar may end, whatever else it would be; and where the grammar has
+    /// nothing else left, the row ends, however few tokens it has.
+    fn choose(&mut self, raw: &[f32]) -> Result<Option<Choice>, RequestError> {
+        let plan = Arc::clone(&self.plan);
+        let early = self.is_early();
+        let phase = self.thinking.as_ref().map_or(Phase::Over, |t| t.phase);
+        let guided = self.guide.is_some();
+        // Thoughts that a grammar waits behind have to end before the answer does.
+        let waits = guided && phase == Phase::Inside;
+        let forbidden: &[u32] = if waits || (early && !guided) {
+            &plan.end_tokens
+        } else {
+            &[]
+        };
+        if !guided && !plan.sampler.changes_logits() && forbidden.is_empty() {
+            let id = self.draw(raw);
+            let ends = plan.end_tokens.contains(&id);
+            return Ok(Some(Choice { id, ends }));
+        }
+        let mut logits = raw.to_vec();
+        let history = self
+            .history
+            .get_or_insert_with(|| match plan.sampler.needs_history() {
+                true => History::new(&plan.prompt),
+                false => History::default(),
+            });
+        plan.sampler.adjust(&mut logits, history, forbidden);
+        if guided && !waits {
+            return self.choose_guided(logits, phase);
+        }
+        let id = self.draw(&logits);
+        let ends = !waits && plan.end_tokens.contains(&id);
+        Ok(Some(Choice { id, ends }))
+    }
+
+    /// As [`choose`](Self::choose), from changed logits, for a row that stands within its grammar or before it.
+    fn choose_guided(
+        &mut self,
+        mut logits: Vec<f32>,
+        phase: Phase,
+    ) -> Result<Option<Choice>, RequestError> {
+        let plan = Arc::clone(&self.plan);
+        let early = self.is_early();
+        let Some(guide) = self.guide.as_mut() else {
+            return Err(RequestError::internal("a row has lost its grammar"));
+        };
+        let allowed = guide.allowed()?;
+        let thoughts = plan.reading.thoughts.filter(|_| phase == Phase::Possible);
+        let think = thoughts.and_then(|thoughts| thoughts.open);
+        let kept = |ids: &[u32]| -> Vec<(u32, f32)> {
+            let logit = |id: &u32| Some((*id, *logits.get(*id as usize)?));
+            ids.iter().filter_map(logit).collect()
+        };
+        let (ends, opens) = (kept(&plan.end_tokens), kept(think.as_slice()));
+        let goes_on = allowed.restrict(&mut logits);
+        let may_end = allowed.may_end && (!early || !goes_on);
+        let others = if may_end { ends } else { Vec::new() };
+        for (id, logit) in others.iter().chain(&opens) {
+            if let Some(place) = logits.get_mut(*id as usize) {
+                *place = *logit;
+            }
+        }
+        if !goes_on && others.is_empty() && opens.is_empty() {
+            return match may_end {
+                true => Ok(None),
+                false => Err(RequestError::internal(
+                    "no token of this model goes on with the answer as its constraint demands",
+                )),
+            };
+        }
+        let id = self.draw(&logits);
+        let ends = may_end && plan.end_tokens.contains(&id);
+        let thinks = think == Some(id);
+        if let Some(thinking) = self.thinking.as_mut().filter(|_| !thinks) {
+            thinking.phase = Phase::Over;
+        }
+        if let Some(guide) = self.guide.as_mut().filter(|_| !ends && !thinks) {
+            guide.accept(id)?;
+        }
+        Ok(Some(Choice { id, ends }))
+    }
+
+    /// The number for this place of the row's stream decides.
+    fn draw(&self, logits: &[f32]) -> u32 {
+        let position = self.generated.len() as u64;
+        self.plan.sampler.choose(logits, self.stream, position)
     }
 
     fn decode(&mut self, id: u32, armed: bool) -> Result<String, RequestError> {
         let fresh = self.decoder.push(id).map_err(|error| {
             RequestError::internal(format!("token {id} could not be decoded: {error}"))
         })?;
+        let behind = self.thinking.as_mut().and_then(|t| t.see(&fresh));
+        if let (Some(guide), Some(behind)) = (&mut self.guide, behind) {
+            // A token that ends the thoughts may hold the answer's beginning.
+            guide.accept_text(behind.trim_start())?;
+        }
         let mut text = match self.stop.push(&fresh, armed) {
             Passed::Open(text) => text,
             Passed::Stopped(text) => {
@@ -168,6 +293,10 @@ impl Row {
                 text
             }
         };
+        if self.finish.is_none() && self.guide.as_ref().is_some_and(Guide::is_complete) {
+            self.finish = Some(FinishReason::Stop);
+            text.push_str(&self.rest());
+        }
         if self.finish.is_none() && self.generated.len() >= self.plan.max_tokens as usize {
             self.finish = Some(FinishReason::Length);
             text.push_str(&self.rest());
@@ -188,13 +317,25 @@ impl Row {
         }
     }
 
-    fn delta(&self, text: String, tokens: Vec<Token>) -> TextDelta {
+    /// Tells new text into its parts; a row that has ended gives what was held.
+    fn delta(&mut self, text: String, tokens: Vec<Token>) -> TextDelta {
+        let mut parts = self.answer.push(text);
+        if self.answer.is_over() {
+            self.finish = Some(FinishReason::Stop);
+        }
+        if self.finish.is_some() {
+            parts.extend(self.answer.finish());
+        }
+        if self.finish == Some(FinishReason::Stop) && self.answer.has_calls() {
+            self.finish = Some(FinishReason::ToolCalls);
+        }
         TextDelta {
             row: self.index,
-            text,
+            text: parts.text,
+            reasoning: parts.reasoning,
+            tool_calls: parts.tool_calls,
             tokens,
             finish: self.finish,
-            ..TextDelta::default()
         }
     }
 }

@@ -74,6 +74,12 @@ impl Tokenizer {
         Self::new(&bytes, &config, &map)
     }
 
+    /// A tokenizer.json alone.
+    #[cfg(test)]
+    pub(crate) fn of_json(tokenizer: &[u8]) -> Result<Self> {
+        Self::new(tokenizer, &Value::Null, &Value::Null)
+    }
+
     fn new(tokenizer: &[u8], config: &Value, map: &Value) -> Result<Self> {
         let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer)
             .map_err(|error| TextError::Tokenizer(format!("{TOKENIZER_FILE}: {error}")))?;
@@ -144,6 +150,11 @@ impl Tokenizer {
         self.inner
             .id_to_token(id)
             .map_or_else(Vec::new, |token| self.scheme.bytes(&token))
+    }
+
+    /// Whether a text is its tokens' bytes put together, so that [`token_bytes`](Self::token_bytes) tells what a token adds.
+    pub fn spells(&self) -> bool {
+        self.scheme.spells()
     }
 
     /// The id of a token by its text as the vocabulary has it.

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Ll
 import fixture_chat
 import fixture_gguf
 import fixture_gguf_families
+import fixture_tools
 import fixture_tokenizers as tokens
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -363,6 +364,7 @@ def make(out):
     fixture_chat.make(out / "chat", compact_json)
     fixture_gguf.make(out / "gguf", compact_json, greedy, Refused)
     fixture_gguf_families.make(out / "gguf", compact_json, greedy, Refused)
+    fixture_tools.make(out / "chat")
 
 
 def check(committed):

@@ -15,7 +15,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chandler_core::RequestError;
-use chandler_core::input::Chat;
+use chandler_core::input::{Chat, Message};
 use chandler_nn::weights::Snapshot;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
@@ -182,6 +182,24 @@ impl ChatTemplate {
             Some(continuation) => continuation.cut(text),
             None => Ok(text),
         }
+    }
+
+    /// The templates' text: the plain one, and the one for conversations with tools.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        [&self.tool_use, &self.default]
+            .into_iter()
+            .flatten()
+            .map(|form| form.source.as_str())
+    }
+
+    /// Whether a tool of a conversation is shown to the model: `mark` is text of its definition.
+    pub fn shows(&self, tool: serde_json::Value, mark: &str) -> bool {
+        let chat = Chat {
+            messages: vec![Message::text("user", "Question?")],
+            tools: vec![tool],
+            ..Chat::default()
+        };
+        self.render_any(&chat).is_ok_and(|text| text.contains(mark))
     }
 
     /// transformers' `get_chat_template`.

@@ -56,6 +56,11 @@ impl Scheme {
         }
     }
 
+    /// Whether the text of several tokens is their bytes put together.
+    pub(super) fn spells(&self) -> bool {
+        !matches!(self, Self::Windows { metaspace: false })
+    }
+
     /// The bytes of one token of the vocabulary.
     pub(super) fn bytes(&self, token: &str) -> Vec<u8> {
         match self {
@@ -169,6 +174,8 @@ fn byte_of_character(character: char) -> Option<u8> {
 pub struct StreamDecoder {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
+    /// Special tokens that are shown all the same.
+    shown: Arc<[u32]>,
     state: State,
 }
 
@@ -226,6 +233,7 @@ impl StreamDecoder {
         let mut decoder = Self {
             tokenizer: Arc::clone(tokenizer),
             skip_special,
+            shown: Arc::default(),
             state,
         };
         let start = prompt_tail.len().saturating_sub(WINDOW);
@@ -236,13 +244,22 @@ impl StreamDecoder {
         Ok(decoder)
     }
 
+    /// The same decoder, which from here on shows these special tokens' text: a reader of the answer looks for it.
+    pub fn showing(mut self, ids: Arc<[u32]>) -> Self {
+        self.shown = ids;
+        self
+    }
+
     /// Takes the next id and gives the text that is now final; often a word, sometimes nothing.
     ///
     /// # Errors
     /// [`TextError::Tokenizer`](crate::error::TextError::Tokenizer) when tokenizer.json's decoder refuses.
     pub fn push(&mut self, id: u32) -> Result<String> {
         let tokenizer = &self.tokenizer;
-        let Some(token) = tokenizer.piece(id, self.skip_special) else {
+        let skip = self.skip_special && !self.shown.contains(&id);
+        // Those that are skipped never get into a window, so with some shown nothing in it is to be skipped.
+        let skip_window = self.skip_special && self.shown.is_empty();
+        let Some(token) = tokenizer.piece(id, skip) else {
             return Ok(String::new());
         };
         match (&mut self.state, &tokenizer.scheme) {
@@ -269,7 +286,7 @@ impl StreamDecoder {
             }
             (State::Windows { ids, read, given }, _) => {
                 ids.push_back(id);
-                let text = tokenizer.decode(ids.make_contiguous(), self.skip_special)?;
+                let text = tokenizer.decode(ids.make_contiguous(), skip_window)?;
                 let held = ids.len() - *read;
                 let unfinished = text.ends_with('\u{fffd}') && held < LONGEST_HELD;
                 let new = match text.strip_prefix(given.as_str()) {
@@ -280,7 +297,7 @@ impl StreamDecoder {
                 };
                 *read = ids.len();
                 forget(ids, read);
-                *given = tokenizer.decode(ids.make_contiguous(), self.skip_special)?;
+                *given = tokenizer.decode(ids.make_contiguous(), skip_window)?;
                 Ok(new)
             }
             // The state is made from the scheme, so these two never meet.
@@ -291,6 +308,7 @@ impl StreamDecoder {
     /// What is still held when the answer ends: the bytes of an unfinished character, as U+FFFD. The decoder may go on after it.
     pub fn finish(&mut self) -> String {
         let tokenizer = &self.tokenizer;
+        let skip_window = self.skip_special && self.shown.is_empty();
         match &mut self.state {
             State::Bytes(held) => String::from_utf8_lossy(&std::mem::take(held)).into_owned(),
             State::Pieces { held, broken, .. } => {
@@ -299,7 +317,7 @@ impl StreamDecoder {
             }
             State::Windows { ids, read, given } => {
                 let text = tokenizer
-                    .decode(ids.make_contiguous(), self.skip_special)
+                    .decode(ids.make_contiguous(), skip_window)
                     .unwrap_or_default();
                 let new = text.strip_prefix(given.as_str()).unwrap_or("").to_owned();
                 *read = ids.len();
