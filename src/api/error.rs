@@ -22,6 +22,8 @@ pub(super) enum Dialect {
     Detail,
     /// `/generate` before its body is understood: both keys, each caller finds its own.
     Generate,
+    /// `{"type": "error", "error": {type, message}}`: Anthropic's routes.
+    Anthropic,
 }
 
 impl Dialect {
@@ -29,6 +31,7 @@ impl Dialect {
     pub(super) fn of_path(path: &str) -> Self {
         match path {
             "/generate" | "/vocab" => Self::Generate,
+            _ if path.starts_with("/v1/messages") => Self::Anthropic,
             _ => Self::OpenAi,
         }
     }
@@ -114,6 +117,24 @@ pub(super) fn openai_body(error: &RequestError) -> Value {
     }})
 }
 
+/// An error as Anthropic's routes write it, in a body or in a stream. It has no place for the field's name, which is in
+/// the message.
+pub(super) fn anthropic_body(error: &RequestError) -> Value {
+    let kind = match error.kind {
+        ErrorKind::BadInput | ErrorKind::Unsupported | ErrorKind::Cancelled => {
+            "invalid_request_error"
+        }
+        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::Unauthorized => "authentication_error",
+        ErrorKind::TooLarge => "request_too_large",
+        ErrorKind::Busy => "rate_limit_error",
+        ErrorKind::NotReady => "overloaded_error",
+        ErrorKind::Timeout => "timeout_error",
+        _ => "api_error",
+    };
+    json!({"type": "error", "error": {"type": kind, "message": error.message}})
+}
+
 fn detail_body(status: StatusCode, error: &RequestError) -> Value {
     if status != StatusCode::UNPROCESSABLE_ENTITY {
         return json!({"detail": error.message});
@@ -135,6 +156,7 @@ impl IntoResponse for ApiError {
             Dialect::Plain => json!({"error": self.error.message}),
             Dialect::Detail => detail_body(status, &self.error),
             Dialect::Generate => json!({"error": self.error.message, "detail": self.error.message}),
+            Dialect::Anthropic => anthropic_body(&self.error),
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -202,6 +224,14 @@ mod tests {
                 .into_response()
                 .status(),
             422
+        );
+        assert_eq!(
+            anthropic_body(&error),
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": "n is 0"}})
+        );
+        assert_eq!(
+            Dialect::of_path("/v1/messages/count_tokens"),
+            Dialect::Anthropic
         );
         assert_eq!(Dialect::Plain.error(error).into_response().status(), 400);
     }

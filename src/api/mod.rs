@@ -2,11 +2,13 @@
 //! This file puts the routes and layers together; each dialect is a file of its own.
 
 mod auth;
+mod dialogue;
 mod error;
 mod generate;
 mod health;
 mod json;
 mod limits;
+mod messages;
 pub mod metrics;
 mod observe;
 mod openai;
@@ -14,6 +16,7 @@ mod openapi;
 mod predict;
 #[cfg(test)]
 mod properties;
+mod responses;
 mod routes;
 mod serve;
 mod settings;

@@ -13,6 +13,8 @@ use futures_util::FutureExt;
 use super::error::{Dialect, Reported};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's client looks for it.
+const ANTHROPIC_HEADER: HeaderName = HeaderName::from_static("request-id");
 
 /// The id under which a request is found in answers and logs.
 #[derive(Debug, Clone)]
@@ -97,6 +99,11 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         }
     }
     if let Ok(value) = HeaderValue::from_str(&id.0) {
+        if dialect == Dialect::Anthropic {
+            response
+                .headers_mut()
+                .insert(ANTHROPIC_HEADER, value.clone());
+        }
         response.headers_mut().insert(HEADER, value);
     }
     response

@@ -9,10 +9,11 @@ use chandler_core::{Collected, ErrorKind, Input, Prompt, RequestError, TextInput
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
+use super::dialogue::format;
 use super::json::{self, Fields, wrong};
 use super::limits::read_body;
 use super::observe::RequestId;
-use super::openai::sampling::{MOST_PROMPTS, limits, or_tokens, refuse, rows, sampling};
+use super::openai::sampling::{MOST_PROMPTS, best_of, limits, or_tokens, refuse, rows, sampling};
 use super::openai::{UsageBody, chat, completions, or_error};
 use super::state::Api;
 
@@ -51,6 +52,8 @@ pub(super) async fn post(
 /// An instance, read; and what its prediction is to look like.
 pub(super) struct Instance {
     pub(super) input: TextInput,
+    /// The model or adapter that it names.
+    model: Option<String>,
     is_chat: bool,
 }
 
@@ -66,11 +69,17 @@ async fn predictions(api: &Api, body: &Map<String, Value>) -> Result<Response, R
     }
     bounded(list.len(), parameters, api.settings.body_limit)?;
     let task = task(api, list).await?;
-    let instances = list
+    let mut instances = list
         .iter()
         .enumerate()
         .map(|(i, value)| instance(i, value, parameters, task))
         .collect::<Result<Vec<_>, _>>()?;
+    for (i, one) in instances.iter_mut().enumerate() {
+        let served = api.serves(one.model.as_deref()).await;
+        one.input.adapter = served
+            .map_err(|error| of_instance(i, false, error))?
+            .adapter;
+    }
     let shapes: Vec<(bool, Option<usize>)> = instances
         .iter()
         .map(|one| (one.is_chat, one.input.logprobs.map(|top| top as usize)))
@@ -173,7 +182,7 @@ pub(super) fn instance(
     };
     let input = match (is_chat, prompt) {
         (true, None) => chat::parse(&fields)?.input,
-        (false, Some(prompt)) => plain(&fields, Prompt::Text(prompt.to_owned()))?,
+        (false, Some(prompt)) => plain(&fields, Prompt::Text(prompt.to_owned()), false)?,
         (true, Some(_)) => {
             let message =
                 format!("{name} has both messages and a prompt; it must have one of them");
@@ -184,20 +193,31 @@ pub(super) fn instance(
             return Err(RequestError::field(name, message));
         }
     };
-    Ok(Instance { input, is_chat })
+    Ok(Instance {
+        input,
+        model: fields.string("model")?.map(str::to_owned),
+        is_chat,
+    })
 }
 
 /// A request for text after a plain prompt, as `/predict` and `/generate` take it.
-pub(super) fn plain(fields: &Fields<'_>, prompt: Prompt) -> Result<TextInput, RequestError> {
+pub(super) fn plain(
+    fields: &Fields<'_>,
+    prompt: Prompt,
+    stream: bool,
+) -> Result<TextInput, RequestError> {
     let limits = limits(fields, &["max_tokens"], 1)?;
+    let n = rows(fields)?;
     Ok(TextInput {
         prompt,
         sampling: sampling(fields)?,
         limits: or_tokens(limits, DEFAULT_TOKENS),
-        n: rows(fields)?,
+        n,
         logprobs: completions::logprobs_of(fields)?,
         echo: fields.boolean("echo")?.unwrap_or(false),
-        ..TextInput::default()
+        best_of: best_of(fields, n, stream)?,
+        constraint: format::requested(fields)?.map(|form| form.constraint),
+        adapter: None,
     })
 }
 
@@ -205,7 +225,7 @@ pub(super) fn plain(fields: &Fields<'_>, prompt: Prompt) -> Result<TextInput, Re
 fn of_instance(number: usize, is_chat: bool, mut error: RequestError) -> RequestError {
     let at_fault = matches!(
         error.kind,
-        ErrorKind::BadInput | ErrorKind::Unsupported | ErrorKind::TooLarge
+        ErrorKind::BadInput | ErrorKind::Unsupported | ErrorKind::TooLarge | ErrorKind::NotFound
     );
     if at_fault {
         let name = format!("instances[{number}]");

@@ -1,6 +1,6 @@
 //! Whatever a body holds, every parser gives a request or an error that names something, and never panics.
 
-use chandler_core::{RequestError, TextInput};
+use chandler_core::{Prompt, RequestError, TextInput, ToolChoice};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -9,9 +9,10 @@ use super::json::{Fields, object, parse};
 use super::openai::sampling::MOST_ROWS;
 use super::openai::{chat, completions};
 use super::predict::instance;
+use super::{messages, responses};
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 48] = [
+const KEYS: [&str; 78] = [
     "model",
     "messages",
     "role",
@@ -59,6 +60,36 @@ const KEYS: [&str; 48] = [
     "parameters",
     "context",
     "num_chars",
+    "parallel_tool_calls",
+    "json_schema",
+    "schema",
+    "strict",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "structured_outputs",
+    "include_reasoning",
+    "reasoning_effort",
+    "allowed_tools",
+    "mode",
+    "input",
+    "instructions",
+    "call_id",
+    "output",
+    "reasoning",
+    "format",
+    "max_output_tokens",
+    "metadata",
+    "include",
+    "truncation",
+    "system",
+    "tool_use_id",
+    "id",
+    "is_error",
+    "input_schema",
+    "thinking",
+    "budget_tokens",
+    "output_config",
     "unknown",
 ];
 
@@ -87,6 +118,15 @@ fn leaf() -> impl Strategy<Value = Value> {
             "auto",
             "none",
             "function",
+            "json_schema",
+            "function_call",
+            "function_call_output",
+            "message",
+            "tool_use",
+            "tool_result",
+            "enabled",
+            "required",
+            "any",
             ""
         ])
         .prop_map(|s| json!(s)),
@@ -118,6 +158,21 @@ fn nearly_right() -> impl Strategy<Value = Value> {
         Just(json!({"prompt": [[1, 2], [3]], "echo": true})),
         Just(json!({"max_tokens": 5, "context": [1, "a"]})),
         Just(json!({"num_chars": 5})),
+        Just(
+            json!({"input": "a", "tools": [{"type": "function", "name": "f"}], "tool_choice": "required"})
+        ),
+        Just(
+            json!({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "x"}], "text": {"format": {"type": "text"}}})
+        ),
+        Just(
+            json!({"messages": [{"role": "user", "content": "a"}], "max_tokens": 4,
+            "tools": [{"name": "f", "input_schema": {}}], "tool_choice": {"type": "tool", "name": "f"}})
+        ),
+        Just(
+            json!({"messages": [{"role": "user", "content": "a"}], "response_format":
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}})
+        ),
     ];
     let changes = prop::collection::vec((prop::sample::select(KEYS.to_vec()), anything()), 0..4);
     (right, changes).prop_map(|(mut right, changes)| {
@@ -150,6 +205,18 @@ fn is_sound(input: &TextInput) -> Result<(), TestCaseError> {
     prop_assert!(input.sampling.validate().is_ok());
     prop_assert!((1..=MOST_ROWS).contains(&input.n));
     prop_assert!(input.limits.stop.iter().all(|stop| !stop.is_empty()));
+    prop_assert!(input.best_of.is_none_or(|best| best > input.n));
+    if let Prompt::Chat(chat) = &input.prompt {
+        let forced = match &chat.tool_choice {
+            ToolChoice::Named(name) => chat
+                .tools
+                .iter()
+                .any(|tool| tool.pointer("/function/name") == Some(&json!(name))),
+            ToolChoice::Required => !chat.tools.is_empty(),
+            _ => true,
+        };
+        prop_assert!(forced, "a call is demanded of a tool that is not here");
+    }
     prop_assert!(
         input
             .limits
@@ -177,6 +244,12 @@ fn read_all(body: &Value) -> Result<(), TestCaseError> {
             .with_spellings(),
     ] {
         if let Some(request) = names_something(chat::parse(&fields))? {
+            is_sound(&request.input)?;
+        }
+        if let Some(request) = names_something(responses::request::parse(&fields))? {
+            is_sound(&request.input)?;
+        }
+        if let Some(request) = names_something(messages::request::parse(&fields))? {
             is_sound(&request.input)?;
         }
         for input in names_something(completions::parse(&fields))?

@@ -16,7 +16,9 @@ use super::error::Dialect;
 use super::openai::models;
 use super::settings::ApiSettings;
 use super::state::{Api, Shared};
-use super::{auth, generate, health, limits, metrics, observe, openai, openapi, predict};
+use super::{
+    auth, generate, health, limits, messages, metrics, observe, openai, openapi, predict, responses,
+};
 use crate::engine::Engine;
 
 /// All routes of the worker, behind keys, limits and timeouts.
@@ -37,6 +39,14 @@ pub fn router(settings: ApiSettings, engine: Engine) -> Router {
         .route("/vocab", get(generate::vocab))
         .route("/v1/chat/completions", post(openai::post_chat))
         .route("/v1/completions", post(openai::post_completions))
+        .route("/v1/responses", post(responses::post))
+        .route("/v1/responses/input_tokens", post(responses::count))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::missing).delete(responses::missing),
+        )
+        .route("/v1/messages", post(messages::post))
+        .route("/v1/messages/count_tokens", post(messages::count))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .fallback(no_route)
@@ -140,7 +150,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     };
     let layer = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
         // Why a mirror: browsers' clients send headers of their own, and `*` does not cover Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER]);

@@ -21,17 +21,43 @@ use crate::engine::Subscription;
 
 /// Proxies close a connection on which nothing moves; the shortest of their patience is about half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const PING: &str = ": ping\n\n";
-const DONE: &str = "data: [DONE]\n\n";
 
 /// How a dialect writes a streamed answer. Requests are numbered in the order in which they were submitted.
 pub(super) trait Writer: Send + 'static {
-    /// Before anything else.
-    fn open(&mut self, _frames: &mut Frames) {}
+    /// How silence is filled and where the stream ends.
+    fn manners(&self) -> Manners {
+        Manners::OPENAI
+    }
+    /// Before anything else. What the requests' prompts came to is known; what is written is not.
+    fn open(&mut self, _read: Usage, _frames: &mut Frames) {}
     /// More text of one request's row.
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames);
     /// Every request has ended well; `usage` is their sum.
     fn close(&mut self, usage: Usage, frames: &mut Frames);
+    /// The answer has failed after it had begun.
+    fn fail(&mut self, error: &RequestError, frames: &mut Frames) {
+        frames.push(&openai_body(error));
+    }
+}
+
+/// What dialects do differently around the same events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// What keeps the connection alive.
+    pub(super) ping: &'static str,
+    /// What follows the last event of a whole answer.
+    pub(super) done: &'static str,
+    /// Whether an answer that failed is cut off, so that nobody takes it for whole; not where its last event is the
+    /// dialect's own way of ending.
+    pub(super) cuts: bool,
+}
+
+impl Manners {
+    pub(super) const OPENAI: Self = Self {
+        ping: ": ping\n\n",
+        done: "data: [DONE]\n\n",
+        cuts: true,
+    };
 }
 
 /// Events on their way out.
@@ -51,6 +77,20 @@ impl Frames {
         }
     }
 
+    /// Adds an event with a name, which its data has as `type` too.
+    pub(super) fn push_named(&mut self, name: &str, value: &impl Serialize) {
+        self.0.push_str("event: ");
+        self.0.push_str(name);
+        self.0.push('\n');
+        self.push(value);
+    }
+
+    /// What has been added, for tests of what a dialect writes.
+    #[cfg(test)]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.0))
     }
@@ -64,6 +104,8 @@ pub(super) struct Answers {
     /// Taken from the stream before the headers were sent.
     held: VecDeque<(usize, Event)>,
     unfinished: usize,
+    /// What the prompts came to, as far as they were read before the headers were sent.
+    read: Usage,
     usage: Usage,
 }
 
@@ -95,6 +137,7 @@ impl Answers {
             events: stream::select_all(streams),
             held: VecDeque::new(),
             unfinished,
+            read: Usage::default(),
             usage: Usage::default(),
         }
     }
@@ -108,6 +151,18 @@ impl Answers {
             let Some((number, event)) = self.pull().await? else {
                 break;
             };
+            if let Event::Started {
+                prompt_tokens,
+                cached_tokens,
+            } = event
+            {
+                let more = Usage {
+                    prompt_tokens,
+                    cached_tokens,
+                    ..Usage::default()
+                };
+                self.read = sum(self.read, more);
+            }
             let enough = matches!(event, Event::Text(_) | Event::Done(_));
             self.held.push_back((number, event));
             if enough {
@@ -217,7 +272,7 @@ async fn talk_on<W: Writer>(mut talk: Talk<W>) -> Option<(Result<Bytes, Cut>, Ta
     let mut frames = Frames::default();
     match talk.phase {
         Phase::Opening => {
-            talk.writer.open(&mut frames);
+            talk.writer.open(talk.answers.read, &mut frames);
             talk.phase = Phase::Talking;
             // The text that was waited for goes out with the opening.
             let error = read_on(&mut talk, &mut frames).await.err();
@@ -238,29 +293,33 @@ async fn talk_on<W: Writer>(mut talk: Talk<W>) -> Option<(Result<Bytes, Cut>, Ta
 }
 
 /// Adds an error's event, if there is an error, and lets go of the engine's work.
-fn finish<W>(talk: &mut Talk<W>, mut frames: Frames, error: Option<RequestError>) -> Bytes {
+fn finish<W: Writer>(talk: &mut Talk<W>, mut frames: Frames, error: Option<RequestError>) -> Bytes {
     if let Some(error) = error {
         tracing::error!(request_id = %talk.terms.id.0, kind = ?error.kind, error = %error, "stream failed");
-        frames.push(&openai_body(&error));
+        talk.writer.fail(&error, &mut frames);
         talk.answers = Answers::new(Vec::new());
-        talk.phase = Phase::Cutting;
+        talk.phase = match talk.writer.manners().cuts {
+            true => Phase::Cutting,
+            false => Phase::Ended,
+        };
     }
     frames.take()
 }
 
 /// Waits until there is something to send.
 async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(), RequestError> {
+    let manners = talk.writer.manners();
     loop {
         let ping = Instant::now() + KEEP_ALIVE;
         let until = ping.min(talk.terms.deadline);
         match tokio::time::timeout_at(until, talk.answers.next()).await {
-            Err(_) if until == ping => frames.0.push_str(PING),
+            Err(_) if until == ping => frames.0.push_str(manners.ping),
             Err(_) => return Err(timed_out(talk.terms.allowed)),
             Ok(Ok(Next::Text(number, delta))) => talk.writer.text(number, delta, frames),
             Ok(Ok(Next::Quiet)) => {}
             Ok(Ok(Next::End)) => {
                 talk.writer.close(talk.answers.usage, frames);
-                frames.0.push_str(DONE);
+                frames.0.push_str(manners.done);
                 talk.phase = Phase::Ended;
             }
             Ok(Err(error)) => return Err(error),
@@ -302,6 +361,7 @@ mod tests {
                 events: stream::select_all([coming]),
                 held: VecDeque::new(),
                 unfinished: 1,
+                read: Usage::default(),
                 usage: Usage::default(),
             },
             writer: Plain,

@@ -14,6 +14,15 @@ use crate::engine::Engine;
 /// The front door's state; cheap to clone.
 pub(super) type Api = Arc<Shared>;
 
+/// What a model name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    /// The name that answers carry.
+    pub(super) id: String,
+    /// The adapter to answer with.
+    pub(super) adapter: Option<String>,
+}
+
 pub(super) struct Shared {
     pub(super) settings: ApiSettings,
     pub(super) engine: Engine,
@@ -36,23 +45,67 @@ impl Shared {
         }
     }
 
-    /// Refuses a model name that is not served here; no name is this model's.
-    pub(super) fn serves(&self, name: Option<&str>) -> Result<(), RequestError> {
+    /// The model or adapter of a name; no name is this model's. A name that may be an adapter's waits for the model.
+    pub(super) async fn serves(&self, name: Option<&str>) -> Result<Served, RequestError> {
+        let known = self.adapters();
+        if let Some(served) = self.find(name, known.as_deref().unwrap_or(&[])) {
+            return Ok(served);
+        }
+        let loaded = match known {
+            Some(_) => None,
+            None => self.find(name, &self.engine.loaded().await?.adapters),
+        };
+        loaded.ok_or_else(|| self.not_served(name.unwrap_or_default()))
+    }
+
+    /// The same, among the names that are known now.
+    pub(super) fn serves_now(&self, name: &str) -> Result<Served, RequestError> {
+        let known = self.adapters().unwrap_or_default();
+        let found = self.find(Some(name), &known);
+        found.ok_or_else(|| self.not_served(name))
+    }
+
+    /// The loaded model's adapters; `None` while it loads.
+    pub(super) fn adapters(&self) -> Option<Vec<String>> {
+        self.engine.info().map(|info| info.adapters)
+    }
+
+    fn find(&self, name: Option<&str>, adapters: &[String]) -> Option<Served> {
         let settings = &self.settings;
-        match name {
-            None | Some("" | "default") => Ok(()),
-            Some(name) if name == settings.model_id => Ok(()),
-            Some(name) if settings.aliases.iter().any(|alias| alias == name) => Ok(()),
-            Some(name) => {
-                let message = format!(
-                    "the model {name:?} is not served here; this worker serves {:?}",
-                    settings.model_id
-                );
-                Err(RequestError {
-                    field: Some("model".into()),
-                    ..RequestError::new(ErrorKind::NotFound, message).with_code("model_not_found")
-                })
-            }
+        let own = |name: &str| {
+            matches!(name, "" | "default")
+                || name == settings.model_id
+                || settings.aliases.iter().any(|alias| alias == name)
+        };
+        let name = name.unwrap_or_default();
+        if own(name) {
+            return Some(Served {
+                id: settings.model_id.clone(),
+                adapter: None,
+            });
+        }
+        // An adapter by its own name, or after the model's: `base:adapter`.
+        let adapter = adapters.iter().find(|adapter| {
+            let base = name.strip_suffix(adapter.as_str());
+            base == Some("")
+                || base
+                    .and_then(|base| base.strip_suffix(':'))
+                    .is_some_and(|base| !base.is_empty() && own(base))
+        })?;
+        Some(Served {
+            id: adapter.clone(),
+            adapter: Some(adapter.clone()),
+        })
+    }
+
+    fn not_served(&self, name: &str) -> RequestError {
+        let message = format!(
+            "the model {name:?} is not served here; this worker serves {:?}",
+            self.settings.model_id
+        );
+        RequestError {
+            field: Some("model".into()),
+            ..RequestError::new(ErrorKind::NotFound, message).with_code("model_not_found")
         }
     }
 

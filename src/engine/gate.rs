@@ -20,6 +20,7 @@ pub(super) trait Door: Send + Sync {
     fn info(&self) -> ModelInfo;
     fn vocabulary(&self) -> Vec<String>;
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError>;
+    fn count_tokens(&self, input: &Input) -> Result<u32, RequestError>;
     /// Prepares all, then queues all. Blocking: called off the async threads.
     fn enqueue(
         &self,
@@ -92,6 +93,10 @@ impl<T: Prepared> Door for Gate<T> {
 
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
         self.preparer.tokenize(text)
+    }
+
+    fn count_tokens(&self, input: &Input) -> Result<u32, RequestError> {
+        self.preparer.count_tokens(input)
     }
 
     fn enqueue(

@@ -118,6 +118,26 @@ impl Engine {
             .map_err(|join| RequestError::internal(format!("tokenising was cut off: {join}")))?
     }
 
+    /// Tokens that the model would read of an input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`], or the input's own.
+    pub async fn count_tokens(&self, input: Input) -> Result<u32, RequestError> {
+        let door = self.ready().await?;
+        let count = tokio::task::spawn_blocking(move || door.count_tokens(&input));
+        count
+            .await
+            .map_err(|join| RequestError::internal(format!("counting was cut off: {join}")))?
+    }
+
+    /// Facts about the model, waited for while it loads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`].
+    pub async fn loaded(&self) -> Result<ModelInfo, RequestError> {
+        Ok(self.ready().await?.info())
+    }
+
     /// Queues one request. See [`Engine::submit_all`].
     ///
     /// # Errors

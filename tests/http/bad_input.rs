@@ -71,12 +71,12 @@ async fn a_field_that_will_not_do_is_named_with_what_would() {
         (
             json!({"tool_choice": "required"}),
             "tool_choice",
-            "tool_choice is not supported: the model may be shown tools and not forced to call one; use \"auto\" or \"none\"",
+            "tool_choice demands a call, and there are no tools to call",
         ),
         (
             json!({"response_format": {"type": "json_schema", "json_schema": {}}}),
-            "response_format",
-            "response_format is not supported: only {\"type\": \"text\"} is built",
+            "response_format.json_schema.name",
+            "response_format.json_schema.name is missing; it must be 1 to 64 letters, digits, underscores and dashes",
         ),
     ] {
         let response = worker

@@ -29,6 +29,16 @@ async fn the_official_client_is_content() {
     setup.api.api_keys = vec!["a-key".into()].into();
     let worker = setup.start().await;
     run(&worker, "openai_client.py", &["a-key"]).await;
+    run(&worker, "openai_agents_client.py", &["a-key"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with the anthropic package"]
+async fn anthropics_client_is_content() {
+    let mut setup = Setup::slow(1);
+    setup.api.api_keys = vec!["a-key".into()].into();
+    let worker = setup.start().await;
+    run(&worker, "anthropic_client.py", &["a-key"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,6 @@ async fn the_document_knows_every_route_and_the_router_every_path_in_it() {
     let worker = worker().await;
     let document: Value = worker.get("/openapi.json").await.json().await.unwrap();
     let paths = document["paths"].as_object().unwrap();
-    let mut routes = 0;
     for (path, verbs) in paths {
         for (verb, route) in verbs.as_object().unwrap() {
             assert!(
@@ -65,16 +64,15 @@ async fn the_document_knows_every_route_and_the_router_every_path_in_it() {
                 .await
                 .unwrap()
                 .status();
-            assert!(
-                !matches!(status.as_u16(), 404 | 405),
-                "{verb} {path} is {status}"
-            );
-            routes += 1;
+            // The router's own 404 says that it knows no such path; a handler's says what it did not find.
+            let unknown = status == 404 && !path.starts_with("/v1/responses/{");
+            assert!(!unknown && status != 405, "{verb} {path} is {status}");
         }
     }
     // As many as src/api/routes.rs has.
     let source = include_str!("../../src/api/routes.rs");
-    assert_eq!(routes, source.matches(".route(\"").count());
+    let routes = source.matches(".route(").count();
+    assert_eq!(paths.len(), routes);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn ours_gives_the_seed_with_which_the_answer_comes_again() {
     assert_eq!(
         answer,
         json!({"text": "a a", "finish_reason": "length", "seed": 1, "usage": {
-            "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0},
+            "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
         }})
     );
 }

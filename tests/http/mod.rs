@@ -1,5 +1,6 @@
 //! The HTTP front door.
 
+mod adapters;
 mod auth;
 mod bad_input;
 mod clients;
@@ -8,7 +9,12 @@ mod documents;
 mod generate;
 mod health;
 mod limits;
+mod messages;
 mod openai;
 mod predict;
+mod reasoning;
+mod responses;
 mod streams;
+mod structure;
+mod tools;
 mod worker;

@@ -25,7 +25,7 @@ async fn a_chat_answer_has_every_field_the_client_reads() {
             }],
             "usage": {
                 "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens": 0},
+                "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
             },
         })
     );
@@ -113,7 +113,7 @@ async fn usage_comes_in_a_chunk_of_its_own_and_is_null_before() {
     assert_eq!(usage["choices"], json!([]));
     assert_eq!(
         usage["usage"],
-        json!({"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}})
+        json!({"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}})
     );
     let roles: Vec<_> = before[..2]
         .iter()
@@ -176,7 +176,7 @@ async fn a_completion_has_its_logprobs_in_four_lists() {
             }],
             "usage": {
                 "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens": 0},
+                "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
             },
         })
     );
@@ -258,7 +258,7 @@ async fn models_are_listed_and_found_with_slashes_escaped_or_not() {
 #[tokio::test]
 async fn other_routes_and_methods_are_refused_in_shape() {
     let worker = worker().await;
-    for path in ["/v1/responses", "/v1/embeddings", "/v1", "/nowhere"] {
+    for path in ["/v1/embeddings", "/v1", "/nowhere"] {
         let (status, body) = worker.refusal(path, json!({})).await;
         assert_eq!(
             (status, &body["error"]["code"]),

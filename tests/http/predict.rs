@@ -7,7 +7,7 @@ use super::worker::{Setup, chat, chat_with, worker};
 fn usage(prompt: u32, completion: u32) -> Value {
     json!({
         "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
     })
 }
 

@@ -128,6 +128,34 @@ impl Worker {
         events(&response.text().await.unwrap())
     }
 
+    /// A good answer under the request id `test`, so that every id in it is known; times are 0.
+    pub async fn steady(&self, path: &str, body: Value) -> Value {
+        let mut value: Value = self.as_test(path, &body).await.json().await.unwrap();
+        still(&mut value);
+        value
+    }
+
+    /// The named events of a streamed answer, each of which has its name as `type` too.
+    pub async fn named_events(&self, path: &str, body: Value) -> Vec<Value> {
+        let text = self.as_test(path, &body).await.text().await.unwrap();
+        let events = text.split_terminator("\n\n").map(|event| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let mut data: Value =
+                serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(data["type"], name.strip_prefix("event: ").unwrap());
+            still(&mut data);
+            data
+        });
+        events.collect()
+    }
+
+    async fn as_test(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.client.post(self.url(path)).json(body);
+        let response = request.header("x-request-id", "test").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    }
+
     /// Sends bytes as they are, and gives the connection back.
     pub async fn raw(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -192,6 +220,18 @@ pub fn events(text: &str) -> Vec<Value> {
             data => normal(serde_json::from_str(data).unwrap()),
         })
         .collect()
+}
+
+/// Puts 0 for times, also in a response within an event.
+fn still(value: &mut Value) {
+    for key in ["created_at", "completed_at"] {
+        if let Some(time) = value.get_mut(key).filter(|time| time.is_u64()) {
+            *time = json!(0);
+        }
+    }
+    if let Some(response) = value.get_mut("response") {
+        still(response);
+    }
 }
 
 /// Puts fixed values where each run has its own.

@@ -41,9 +41,7 @@ impl Event {
     /// `next` itself, when the two do not merge.
     pub fn absorb(&mut self, next: Event) -> Result<(), Event> {
         match (self, next) {
-            (Self::Text(held), Self::Text(more))
-                if held.row == more.row && held.finish.is_none() =>
-            {
+            (Self::Text(held), Self::Text(more)) if held.is_continued_by(&more) => {
                 held.append(more);
                 Ok(())
             }
@@ -88,16 +86,34 @@ pub struct TextDelta {
     pub tokens: Vec<Token>,
     /// Set on the row's last delta.
     pub finish: Option<FinishReason>,
+    /// The stop string that ended the row, on its last delta. Boxed: an event is moved more often than it has one.
+    pub stop: Option<Box<str>>,
 }
 
 impl TextDelta {
+    /// Whether `more` can be added and a reader still sees everything in its order: thoughts, then text, then calls.
+    fn is_continued_by(&self, more: &Self) -> bool {
+        let speaks = !(more.text.is_empty() && more.reasoning.is_empty());
+        let turns_back = (speaks && !self.tool_calls.is_empty())
+            || (!more.reasoning.is_empty() && !self.text.is_empty());
+        self.row == more.row && self.finish.is_none() && !turns_back
+    }
+
     /// Adds what the same row says next.
-    pub fn append(&mut self, more: TextDelta) {
+    pub fn append(&mut self, more: Self) {
         self.text.push_str(&more.text);
         self.reasoning.push_str(&more.reasoning);
-        self.tool_calls.extend(more.tool_calls);
+        for piece in more.tool_calls {
+            match self.tool_calls.last_mut() {
+                Some(last) if last.index == piece.index && piece.id.is_none() => {
+                    last.arguments.push_str(&piece.arguments);
+                }
+                _ => self.tool_calls.push(piece),
+            }
+        }
         self.tokens.extend(more.tokens);
         self.finish = more.finish;
+        self.stop = more.stop;
     }
 }
 
@@ -232,6 +248,8 @@ pub struct RowOutput {
     pub tokens: Vec<Token>,
     /// Why it ended; `None` while it has not.
     pub finish: Option<FinishReason>,
+    /// The stop string that ended it.
+    pub stop: Option<Box<str>>,
 }
 
 impl RowOutput {
@@ -251,6 +269,7 @@ impl RowOutput {
         }
         self.tokens.extend(delta.tokens);
         self.finish = delta.finish.or(self.finish);
+        self.stop = delta.stop.or(self.stop.take());
     }
 }
 
@@ -301,6 +320,35 @@ mod tests {
         assert_eq!(held.absorb(text(1, "c")), Err(text(1, "c")));
         let done = Event::Done(Usage::default());
         assert_eq!(held.absorb(done.clone()), Err(done));
+    }
+
+    #[test]
+    fn merging_keeps_thoughts_text_and_calls_in_order() {
+        let delta = |reasoning: &str, text: &str, call: Option<(&str, &str)>| {
+            Event::Text(TextDelta {
+                reasoning: reasoning.into(),
+                text: text.into(),
+                tool_calls: Vec::from_iter(call.map(|(id, arguments)| ToolCallDelta {
+                    id: (!id.is_empty()).then(|| id.to_owned()),
+                    arguments: arguments.into(),
+                    ..ToolCallDelta::default()
+                })),
+                ..TextDelta::default()
+            })
+        };
+        let mut held = delta("hm", "", None);
+        for more in [delta("m", "", None), delta("", "so", None)] {
+            assert_eq!(held.absorb(more), Ok(()));
+        }
+        assert!(held.absorb(delta("wait", "", None)).is_err());
+        for more in [
+            delta("", "", Some(("a", "{"))),
+            delta("", "", Some(("", "}"))),
+        ] {
+            assert_eq!(held.absorb(more), Ok(()));
+        }
+        assert_eq!(held, delta("hmm", "so", Some(("a", "{}"))));
+        assert!(held.absorb(delta("", "after", None)).is_err());
     }
 
     #[test]

@@ -103,6 +103,17 @@ pub trait Prepare: Send + Sync + 'static {
             "this model has no tokenizer",
         ))
     }
+
+    /// Tokens that the model would read of this input, for models that have tokens.
+    ///
+    /// # Errors
+    /// As [`Prepare::prepare`] for the input's prompt, or that this model has no tokens.
+    fn count_tokens(&self, _input: &Input) -> Result<u32, RequestError> {
+        Err(RequestError::unsupported(
+            "input",
+            "this model has no tokens to count",
+        ))
+    }
 }
 
 /// Facts about a loaded model that front doors show and check against.

@@ -135,6 +135,13 @@ impl Prepare for TextPreparer {
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, RequestError> {
         self.encode(text, false)
     }
+
+    fn count_tokens(&self, input: &Input) -> Result<u32, RequestError> {
+        let Input::Text(input) = input else {
+            return Err(RequestError::unsupported("input", "this model takes text"));
+        };
+        Ok(self.prompt(&input.prompt)?.ids.len() as u32)
+    }
 }
 
 impl TextPreparer {

@@ -336,6 +336,7 @@ impl Row {
             tool_calls: parts.tool_calls,
             tokens,
             finish: self.finish,
+            stop: self.stop.matched(),
         }
     }
 }

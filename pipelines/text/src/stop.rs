@@ -8,6 +8,8 @@ pub(crate) struct StopText {
     held: String,
     /// Characters that may still be sent.
     chars_left: Option<usize>,
+    /// The stop string that was reached.
+    matched: Option<Box<str>>,
 }
 
 /// What may be sent, and whether the answer ends with it.
@@ -27,16 +29,26 @@ impl StopText {
             stops,
             held: String::new(),
             chars_left: max_chars.map(|n| n as usize),
+            matched: None,
         }
+    }
+
+    /// The stop string that ended the answer.
+    pub(crate) fn matched(&self) -> Option<Box<str>> {
+        self.matched.clone()
     }
 
     /// Takes new text. While `armed` is false stop strings are passed through as text.
     pub(crate) fn push(&mut self, text: &str, armed: bool) -> Passed {
         self.held.push_str(text);
-        if armed && let Some(at) = self.earliest_stop() {
+        if armed && let Some((at, stop)) = self.earliest_stop() {
+            let stop = stop.into();
             self.held.truncate(at);
             return match self.release(self.held.len()) {
-                Passed::Open(text) => Passed::Stopped(text),
+                Passed::Open(text) => {
+                    self.matched = Some(stop);
+                    Passed::Stopped(text)
+                }
                 full => full,
             };
         }
@@ -70,11 +82,13 @@ impl StopText {
         Passed::Full(text)
     }
 
-    fn earliest_stop(&self) -> Option<usize> {
-        self.stops
+    /// Where the first stop string begins, and which it is; of two that begin together the one given first.
+    fn earliest_stop(&self) -> Option<(usize, &str)> {
+        let all = self
+            .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min()
+            .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop.as_str())));
+        all.min_by_key(|(at, _)| *at)
     }
 
     /// Bytes at the end of what is held that begin a stop string.
@@ -106,7 +120,9 @@ mod tests {
         let mut stop = stops(&["END", "\n\n"]);
         assert_eq!(stop.push("to the E", true), Passed::Open("to the ".into()));
         assert_eq!(stop.push("N", true), Passed::Open(String::new()));
+        assert_eq!(stop.matched(), None);
         assert_eq!(stop.push("D of", true), Passed::Stopped(String::new()));
+        assert_eq!(stop.matched().as_deref(), Some("END"));
     }
 
     #[test]

@@ -18,13 +18,14 @@ pub(super) async fn answer(
     body: &Value,
 ) -> Result<Response, RequestError> {
     let fields = Fields::new(json::object(body)?);
-    api.serves(fields.string("model")?)?;
+    let served = api.serves(fields.string("model")?).await?;
     let Some(prompt) = fields.string("prompt")? else {
         return Err(fields.missing("prompt", "a string"));
     };
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    let mut input = plain(&fields, Prompt::Text(prompt.to_owned()))?;
+    let mut input = plain(&fields, Prompt::Text(prompt.to_owned()), stream)?;
     input.logprobs = None;
+    input.adapter = served.adapter;
     let seed = *input.sampling.seed.get_or_insert_with(fresh_seed);
     let rows = input.n as usize;
     let subscription = api.engine.submit(Input::Text(input)).await?;

@@ -3,14 +3,16 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use chandler_core::{
-    Collected, Input, Prompt, RequestError, RowOutput, TextDelta, TextInput, Usage,
+    Collected, FinishReason, Input, Prompt, RequestError, RowOutput, TextDelta, TextInput, Usage,
 };
 use serde_json::Value;
 
 use super::logprobs;
-use super::sampling::{limits, refuse, rows, sampling};
+use super::sampling::{best_of, limits, refuse, rows, sampling};
 use super::types::{ChatChoice, ChatChunkChoice, ChatMessage, Delta, Envelope, Reply};
-use super::{check_model, envelope, messages, renamed, streaming, terms};
+use super::{conversation, envelope, served, streaming, terms};
+use crate::api::dialogue::format::{self, Form};
+use crate::api::dialogue::renamed;
 use crate::api::json::{self, Fields};
 use crate::api::observe::RequestId;
 use crate::api::sse::{self, Frames, Writer};
@@ -22,6 +24,8 @@ const MOST_TOP: u32 = 20;
 #[derive(Debug)]
 pub(in crate::api) struct ChatRequest {
     pub(in crate::api) input: TextInput,
+    /// The form that was asked for, under the name that it was asked by.
+    form: Option<Form>,
     stream: bool,
     include_usage: bool,
 }
@@ -42,16 +46,21 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<ChatRequest, RequestE
             return Err(RequestError::field(name, message));
         }
     };
+    let form = format::requested(fields)?;
+    let n = rows(fields)?;
     let input = TextInput {
-        prompt: Prompt::Chat(messages::chat(fields)?),
+        prompt: Prompt::Chat(conversation::chat(fields)?),
         sampling: sampling(fields)?,
         limits: limits(fields, &["max_completion_tokens", "max_tokens"], 1)?,
-        n: rows(fields)?,
+        n,
         logprobs,
+        best_of: best_of(fields, n, stream)?,
+        constraint: form.as_ref().map(|form| form.constraint.clone()),
         ..TextInput::default()
     };
     Ok(ChatRequest {
         input,
+        form,
         stream,
         include_usage,
     })
@@ -60,18 +69,11 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<ChatRequest, RequestE
 /// A field that we do not serve is refused by name: an answer without it would look right and be wrong.
 fn refuse_unbuilt(fields: &Fields<'_>) -> Result<(), RequestError> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-    let is_text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
     let only_text = |value: &Value| {
         let list = value.as_array();
         list.is_some_and(|list| list.iter().all(|modality| modality == "text"))
     };
     let never = |_: &Value| false;
-    refuse(
-        fields,
-        "response_format",
-        is_text,
-        "only {\"type\": \"text\"} is built",
-    )?;
     refuse(fields, "functions", empty, "it was replaced by tools")?;
     refuse(
         fields,
@@ -101,19 +103,24 @@ pub(in crate::api) async fn answer(
     body: &Value,
 ) -> Result<Response, RequestError> {
     let fields = Fields::new(json::object(body)?);
-    check_model(api, &fields)?;
-    let request = parse(&fields)?;
+    let served = served(api, &fields).await?;
+    let mut request = parse(&fields)?;
+    request.input.adapter = served.adapter;
     let top = request.input.logprobs.map(|top| top as usize);
     let rows = request.input.n;
     let submitted = api.engine.submit(Input::Text(request.input)).await;
-    let subscription = submitted.map_err(|error| renamed(error, "prompt", "messages".into()))?;
+    let subscription = submitted.map_err(|error| {
+        let mut names = Form::names(request.form.as_ref());
+        names.push(("prompt", "messages"));
+        renamed(error, &names)
+    })?;
     if !request.stream {
         let collected = subscription.collect().await?;
-        let envelope = envelope(api, &id, "chatcmpl", "chat.completion");
+        let envelope = envelope(api, &id, served.id, ("chatcmpl", "chat.completion"));
         return Ok(whole(&envelope, collected, top));
     }
     let writer = Chunks {
-        envelope: envelope(api, &id, "chatcmpl", "chat.completion.chunk"),
+        envelope: envelope(api, &id, served.id, ("chatcmpl", "chat.completion.chunk")),
         rows,
         top,
         include_usage: request.include_usage,
@@ -133,14 +140,18 @@ fn whole(envelope: &Envelope, collected: Collected, top: Option<usize>) -> Respo
     Json(reply).into_response()
 }
 
-/// One row of an answer as a choice.
+/// One row of an answer as a choice. Its log-probabilities are those of all its tokens, in the order in which the model
+/// wrote them: thoughts and calls with the marks around them as well as text.
 pub(in crate::api) fn choice(row: RowOutput, index: u32, top: Option<usize>) -> ChatChoice {
+    let only_calls = row.finish == Some(FinishReason::ToolCalls) && row.text.is_empty();
     ChatChoice {
         index,
         message: ChatMessage {
             role: "assistant",
-            content: row.text,
+            content: (!only_calls).then_some(row.text),
+            reasoning_content: row.reasoning,
             refusal: None,
+            tool_calls: row.tool_calls.into_iter().map(Into::into).collect(),
         },
         logprobs: top.map(|top| logprobs::chat(row.tokens, top)),
         finish_reason: row.finish.map_or("stop", |finish| finish.as_str()),
@@ -165,11 +176,12 @@ impl Chunks {
 }
 
 impl Writer for Chunks {
-    fn open(&mut self, frames: &mut Frames) {
+    fn open(&mut self, _: Usage, frames: &mut Frames) {
         for index in 0..self.rows {
             let delta = Delta {
                 role: Some("assistant"),
                 content: Some(String::new()),
+                ..Delta::default()
             };
             let choice = ChatChunkChoice {
                 index,
@@ -183,12 +195,15 @@ impl Writer for Chunks {
 
     fn text(&mut self, _: usize, delta: TextDelta, frames: &mut Frames) {
         let wants_tokens = self.top.is_some() && delta.tokens.iter().any(logprobs::is_shown);
-        if !delta.text.is_empty() || wants_tokens {
+        let silent = delta.reasoning.is_empty() && delta.tool_calls.is_empty();
+        if !delta.text.is_empty() || !silent || wants_tokens {
             let choice = ChatChunkChoice {
                 index: delta.row,
                 delta: Delta {
                     role: None,
-                    content: Some(delta.text),
+                    content: (silent || !delta.text.is_empty()).then_some(delta.text),
+                    reasoning_content: delta.reasoning,
+                    tool_calls: delta.tool_calls.into_iter().map(Into::into).collect(),
                 },
                 logprobs: self.top.map(|top| logprobs::chat(delta.tokens, top)),
                 finish_reason: None,
@@ -220,7 +235,7 @@ impl Writer for Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chandler_core::Content;
+    use chandler_core::{Content, ToolCallDelta};
     use serde_json::{Map, json};
 
     fn read(body: Value) -> Result<ChatRequest, RequestError> {
@@ -289,10 +304,14 @@ mod tests {
             ),
             (
                 "response_format",
-                json!({"type": "json_object"}),
-                "response_format",
+                json!({"type": "xml"}),
+                "response_format.type",
             ),
-            ("tools", json!([{"type": "function"}]), "tools[0]"),
+            ("tools", json!([{"type": "function"}]), "tools[0].function"),
+            ("best_of", json!(0), "best_of"),
+            ("include_reasoning", json!("no"), "include_reasoning"),
+            ("parallel_tool_calls", json!(1), "parallel_tool_calls"),
+            ("guided_regex", json!(["a"]), "guided_regex"),
             ("tool_choice", json!("required"), "tool_choice"),
             ("functions", json!([{}]), "functions"),
             ("modalities", json!(["text", "audio"]), "modalities"),
@@ -302,6 +321,65 @@ mod tests {
             assert_eq!(error.field.as_deref(), Some(named), "{field}: {value}");
             assert!(error.message.contains(named), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn each_piece_of_a_streamed_answer_is_a_chunk() {
+        let piece = |id: Option<&str>, arguments: &str| ToolCallDelta {
+            id: id.map(str::to_owned),
+            name: id.map(|_| "f".into()),
+            arguments: arguments.into(),
+            ..ToolCallDelta::default()
+        };
+        let deltas = [
+            TextDelta {
+                reasoning: "hm".into(),
+                ..TextDelta::default()
+            },
+            TextDelta {
+                text: "so".into(),
+                tool_calls: vec![piece(Some("a"), "")],
+                ..TextDelta::default()
+            },
+            TextDelta {
+                tool_calls: vec![piece(None, "{}")],
+                finish: Some(FinishReason::ToolCalls),
+                ..TextDelta::default()
+            },
+        ];
+        let mut chunks = Chunks {
+            envelope: Envelope {
+                id: "ID".into(),
+                object: "chat.completion.chunk",
+                created: 0,
+                model: "m".into(),
+                system_fingerprint: "FP".into(),
+            },
+            rows: 1,
+            top: None,
+            include_usage: false,
+        };
+        let mut frames = Frames::default();
+        for delta in deltas {
+            chunks.text(0, delta, &mut frames);
+        }
+        let seen: Vec<Value> = frames
+            .as_str()
+            .split_terminator("\n\n")
+            .map(|frame| serde_json::from_str(frame.strip_prefix("data: ").unwrap()).unwrap())
+            .map(|mut chunk: Value| chunk["choices"][0].take())
+            .map(|choice| json!([choice["delta"], choice["finish_reason"]]))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                json!([{"reasoning_content": "hm"}, null]),
+                json!([{"content": "so", "tool_calls": [
+                    {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]}, null]),
+                json!([{"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}, null]),
+                json!([{}, "tool_calls"]),
+            ]
+        );
     }
 
     #[test]

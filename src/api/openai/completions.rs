@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use chandler_core::{Input, Prompt, RequestError, TextDelta, TextInput, Usage};
+use chandler_core::{Collected, Input, Prompt, RequestError, TextDelta, TextInput, Usage};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use super::logprobs::{self, Offset, Piece};
-use super::sampling::{MOST_PROMPTS, limits, or_tokens, refuse, rows, sampling};
+use super::sampling::{MOST_PROMPTS, best_of, limits, or_tokens, refuse, rows, sampling};
 use super::types::{Envelope, Reply, TextChoice};
-use super::{check_model, envelope, renamed, streaming, terms};
+use super::{envelope, served, streaming, terms};
+use crate::api::dialogue::format::{self, Form};
+use crate::api::dialogue::renamed;
 use crate::api::json::{self, Fields, Found, token_ids, wrong};
 use crate::api::observe::RequestId;
 use crate::api::sse::{self, Frames, Writer};
@@ -24,6 +26,7 @@ const PROMPT: &str = "a string, an array of strings, or one or more arrays of to
 #[derive(Debug)]
 pub(in crate::api) struct CompletionRequest {
     pub(in crate::api) inputs: Vec<TextInput>,
+    form: Option<Form>,
     stream: bool,
     include_usage: bool,
 }
@@ -37,15 +40,10 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         "this model does not fill in the middle",
     )?;
     let n = rows(fields)?;
-    refuse(
-        fields,
-        "best_of",
-        |best_of| best_of.as_f64() == Some(f64::from(n)),
-        "leave it out, or set it to n",
-    )?;
     let (stream, include_usage) = streaming(fields)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
     let limits = limits(fields, &["max_tokens"], u32::from(!echo))?;
+    let form = format::requested(fields)?;
     let template = TextInput {
         prompt: Prompt::default(),
         sampling: sampling(fields)?,
@@ -53,7 +51,9 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         n,
         logprobs: logprobs_of(fields)?,
         echo,
-        ..TextInput::default()
+        best_of: best_of(fields, n, stream)?,
+        constraint: form.as_ref().map(|form| form.constraint.clone()),
+        adapter: None,
     };
     let inputs = prompts(fields)?
         .into_iter()
@@ -64,6 +64,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         .collect();
     Ok(CompletionRequest {
         inputs,
+        form,
         stream,
         include_usage,
     })
@@ -122,19 +123,29 @@ pub(in crate::api) async fn answer(
     body: &Value,
 ) -> Result<Response, RequestError> {
     let fields = Fields::new(json::object(body)?);
-    check_model(api, &fields)?;
-    let request = parse(&fields)?;
+    let served = served(api, &fields).await?;
+    let mut request = parse(&fields)?;
+    for input in &mut request.inputs {
+        input.adapter.clone_from(&served.adapter);
+    }
     let several = request.inputs.len() > 1;
     let (n, top) = request.inputs.first().map_or((1, None), |input| {
         (input.n, input.logprobs.map(|top| top as usize))
     });
     let inputs = request.inputs.into_iter().map(Input::Text).collect();
-    let name_prompt = |(i, error): (usize, RequestError)| match several {
-        true => renamed(error, "prompt", format!("prompt[{i}]")),
-        false => error,
+    let form = request.form;
+    let name_prompt = |(i, error): (usize, RequestError)| {
+        let prompt = if several {
+            format!("prompt[{i}]")
+        } else {
+            "prompt".into()
+        };
+        let mut names = Form::names(form.as_ref());
+        names.push(("prompt", prompt.as_str()));
+        renamed(error, &names)
     };
     let subscriptions = api.engine.submit_all(inputs).await.map_err(name_prompt)?;
-    let envelope = envelope(api, &id, "cmpl", "text_completion");
+    let envelope = envelope(api, &id, served.id, ("cmpl", "text_completion"));
     if request.stream {
         let writer = Chunks {
             envelope,
@@ -148,9 +159,20 @@ pub(in crate::api) async fn answer(
     }
     // Why together: an answer that nobody reads is parked by the engine.
     let all = try_join_all(subscriptions.into_iter().map(|s| s.collect())).await?;
+    let (choices, usage) = choices(all, n, top);
+    let reply = Reply {
+        envelope: &envelope,
+        choices,
+        usage: Some(Some(usage.into())),
+    };
+    Ok(Json(reply).into_response())
+}
+
+/// The choices of all prompts' answers, numbered prompt by prompt, and what they cost together.
+fn choices(answers: Vec<Collected>, n: u32, top: Option<usize>) -> (Vec<TextChoice>, Usage) {
     let mut usage = Usage::default();
     let mut choices = Vec::new();
-    for (collected, prompt) in all.into_iter().zip(0..) {
+    for (collected, prompt) in answers.into_iter().zip(0..) {
         usage = sse::sum(usage, collected.usage);
         for (row, number) in collected.rows.into_iter().zip(0..) {
             let logprobs = top.map(|top| {
@@ -168,12 +190,7 @@ pub(in crate::api) async fn answer(
             });
         }
     }
-    let reply = Reply {
-        envelope: &envelope,
-        choices,
-        usage: Some(Some(usage.into())),
-    };
-    Ok(Json(reply).into_response())
+    (choices, usage)
 }
 
 struct Chunks {
@@ -267,7 +284,15 @@ mod tests {
             (json!({"prompt": ["a", 1]}), "prompt[1]"),
             (json!({"prompt": [[1, -1]]}), "prompt[0][1]"),
             (json!({"prompt": "a", "suffix": "b"}), "suffix"),
-            (json!({"prompt": "a", "best_of": 3}), "best_of"),
+            (json!({"prompt": "a", "best_of": 1, "n": 2}), "best_of"),
+            (
+                json!({"prompt": "a", "best_of": 3, "stream": true}),
+                "best_of",
+            ),
+            (
+                json!({"prompt": "a", "response_format": {"type": "json_schema"}}),
+                "response_format.json_schema",
+            ),
             (json!({"prompt": "a", "logprobs": 21}), "logprobs"),
             (json!({"prompt": "a", "max_tokens": 0}), "max_tokens"),
             (json!({"prompt": vec!["a"; 257]}), "prompt"),

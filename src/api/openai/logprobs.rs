@@ -64,6 +64,11 @@ pub(in crate::api) fn chat(tokens: Vec<Token>, top: usize) -> ChatLogprobs {
     }
 }
 
+/// The same as a list alone, which is where `/v1/responses` wants it.
+pub(in crate::api) fn content(tokens: Vec<Token>, top: usize) -> Value {
+    serde_json::to_value(chat(tokens, top).content).unwrap_or_else(|_| Value::Array(Vec::new()))
+}
+
 #[derive(Debug, Default, Serialize)]
 pub(in crate::api) struct TextLogprobs {
     tokens: Vec<String>,

@@ -2,8 +2,8 @@
 
 pub(super) mod chat;
 pub(super) mod completions;
-mod logprobs;
-mod messages;
+mod conversation;
+pub(super) mod logprobs;
 pub(super) mod models;
 pub(super) mod sampling;
 mod types;
@@ -19,7 +19,7 @@ use super::json::{self, Fields};
 use super::limits::read_body;
 use super::observe::RequestId;
 use super::sse::Terms;
-use super::state::{Api, unix_seconds};
+use super::state::{Api, Served, unix_seconds};
 use types::Envelope;
 pub(super) use types::UsageBody;
 
@@ -49,7 +49,7 @@ pub(super) async fn post_completions(
     or_error(answer.await)
 }
 
-async fn body_of(api: &Api, body: Body) -> Result<Value, RequestError> {
+pub(super) async fn body_of(api: &Api, body: Body) -> Result<Value, RequestError> {
     json::parse(&read_body(body, api.settings.body_limit).await?)
 }
 
@@ -57,9 +57,9 @@ pub(super) fn or_error(answer: Result<Response, RequestError>) -> Response {
     answer.unwrap_or_else(|error| Dialect::OpenAi.error(error).into_response())
 }
 
-/// The model check of every request that may name one.
-fn check_model(api: &Api, fields: &Fields<'_>) -> Result<(), RequestError> {
-    api.serves(fields.string("model")?)
+/// The model or adapter that a request names.
+pub(super) async fn served(api: &Api, fields: &Fields<'_>) -> Result<Served, RequestError> {
+    api.serves(fields.string("model")?).await
 }
 
 /// Whether to stream, and whether usage is to come with it.
@@ -78,12 +78,13 @@ fn streaming(fields: &Fields<'_>) -> Result<(bool, bool), RequestError> {
     Ok((stream, usage.unwrap_or(false)))
 }
 
-fn envelope(api: &Api, id: &RequestId, prefix: &str, object: &'static str) -> Envelope {
+/// `kind` is the id's prefix and the object's name.
+fn envelope(api: &Api, id: &RequestId, model: String, kind: (&str, &'static str)) -> Envelope {
     Envelope {
-        id: format!("{prefix}-{}", id.0),
-        object,
+        id: format!("{}-{}", kind.0, id.0),
+        object: kind.1,
         created: unix_seconds(),
-        model: api.settings.model_id.clone(),
+        model,
         system_fingerprint: format!("chandler-{}", api.settings.version),
     }
 }
@@ -94,12 +95,4 @@ pub(super) fn terms(api: &Api, id: RequestId) -> Terms {
         deadline: api.deadline(),
         allowed: api.settings.request_timeout,
     }
-}
-
-/// An error of preparing, in this dialect's field names.
-fn renamed(mut error: RequestError, from: &str, to: String) -> RequestError {
-    if error.field.as_deref() == Some(from) {
-        error.field = Some(to);
-    }
-    error
 }

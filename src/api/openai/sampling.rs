@@ -104,6 +104,26 @@ pub(in crate::api) fn rows(fields: &Fields<'_>) -> Result<u32, RequestError> {
     Ok(fields.whole("n", 1..=MOST_ROWS)?.unwrap_or(1))
 }
 
+/// How many rows to run for the `n` best of them; `None` where that is n itself. Not with stream, as OpenAI has it: which
+/// rows are best is known at their end.
+pub(in crate::api) fn best_of(
+    fields: &Fields<'_>,
+    n: u32,
+    stream: bool,
+) -> Result<Option<u32>, RequestError> {
+    let best = fields.whole("best_of", 1..=MOST_ROWS)?;
+    let Some(best) = best.filter(|best| *best != n) else {
+        return Ok(None);
+    };
+    let name = fields.name("best_of");
+    let message = match best < n {
+        true => format!("{name} is {best}; it must be at least n, {n}"),
+        false if stream => format!("{name} is {best} with stream; leave it out, or set it to n"),
+        false => return Ok(Some(best)),
+    };
+    Err(RequestError::field(name, message))
+}
+
 /// 0 and -1 both keep all tokens; peers use one or the other.
 fn top_k(fields: &Fields<'_>) -> Result<Option<u32>, RequestError> {
     match fields.find("top_k") {

@@ -1,9 +1,11 @@
 //! The conversation of a chat request: roles, contents and parts, checked so that an error names message and part.
 
-use chandler_core::{Chat, Content, Message, Part, RequestError};
+use chandler_core::{Chat, Content, Message, Part, Reasoning, RequestError};
 use serde_json::{Map, Value};
 
-use super::sampling::refuse;
+use crate::api::dialogue::think;
+use crate::api::dialogue::tools::{self, Shape};
+use crate::api::dialogue::turns::{opened, text_part};
 use crate::api::json::{Fields, kind_of, wrong};
 
 const ROLES: &str = "one of developer, system, user, assistant, tool, function";
@@ -38,14 +40,28 @@ pub(in crate::api) fn chat(fields: &Fields<'_>) -> Result<Chat, RequestError> {
         template_arguments.insert("add_generation_prompt".into(), add.into());
     }
     if let Some(effort) = fields.string("reasoning_effort")? {
-        template_arguments.insert("reasoning_effort".into(), effort.into());
+        think(effort, &mut template_arguments);
     }
+    let tools = tools::openai(fields, Shape::Nested)?;
     Ok(Chat {
         messages,
-        tools: tools(fields)?,
+        tools: tools.definitions,
+        tool_choice: tools.choice,
+        one_tool_call: fields.boolean("parallel_tool_calls")? == Some(false),
+        reasoning: reasoning(fields)?,
         continue_final_message,
         template_arguments,
-        ..Chat::default()
+    })
+}
+
+/// Where thoughts go: vLLM's and OpenRouter's `include_reasoning`, and SGLang's `separate_reasoning`.
+fn reasoning(fields: &Fields<'_>) -> Result<Reasoning, RequestError> {
+    let included = fields.boolean("include_reasoning")?.unwrap_or(true);
+    let separated = fields.boolean("separate_reasoning")?.unwrap_or(true);
+    Ok(match (included, separated) {
+        (false, _) => Reasoning::Stripped,
+        (true, true) => Reasoning::Separated,
+        (true, false) => Reasoning::Inline,
     })
 }
 
@@ -75,6 +91,10 @@ fn message(name: &str, value: &Value) -> Result<Message, RequestError> {
         .collect();
     if let Some(calls) = rest.get_mut("tool_calls") {
         open_arguments(&fields.name("tool_calls"), calls)?;
+    }
+    // Thoughts of earlier turns come back under either name; templates look for this one.
+    if let Some(thoughts) = rest.remove("reasoning") {
+        rest.entry("reasoning_content").or_insert(thoughts);
     }
     Ok(Message {
         role: role.to_owned(),
@@ -119,14 +139,6 @@ fn part(name: &str, value: &Value) -> Result<Part, RequestError> {
     }
 }
 
-fn text_part(text: &str) -> Part {
-    Part {
-        kind: "text".into(),
-        text: Some(text.to_owned()),
-        rest: Map::new(),
-    }
-}
-
 /// Tool calls of earlier turns: OpenAI sends their arguments as a string of JSON, templates want the object.
 fn open_arguments(name: &str, calls: &mut Value) -> Result<(), RequestError> {
     let kind = kind_of(calls);
@@ -138,34 +150,9 @@ fn open_arguments(name: &str, calls: &mut Value) -> Result<(), RequestError> {
         let arguments = call.pointer_mut("/function/arguments");
         if let Some(arguments) = arguments
             && let Some(text) = arguments.as_str()
-            && let Ok(parsed @ Value::Object(_)) = serde_json::from_str(text)
         {
-            *arguments = parsed;
+            *arguments = opened(text);
         }
     }
     Ok(())
-}
-
-/// The tools that the template shows the model. Calls are not read out of its answer yet, so forcing one is refused.
-fn tools(fields: &Fields<'_>) -> Result<Vec<Value>, RequestError> {
-    refuse(
-        fields,
-        "tool_choice",
-        |choice| matches!(choice.as_str(), Some("none" | "auto")),
-        "the model may be shown tools and not forced to call one; use \"auto\" or \"none\"",
-    )?;
-    let unused = fields
-        .find("tool_choice")
-        .is_some_and(|choice| choice.value == "none");
-    let name = fields.name("tools");
-    let list = fields.array("tools")?.map_or(&[][..], Vec::as_slice);
-    for (i, tool) in list.iter().enumerate() {
-        let named = tool.pointer("/function/name").is_some_and(Value::is_string);
-        if tool.get("type").and_then(Value::as_str) != Some("function") || !named {
-            let name = format!("{name}[{i}]");
-            let wanted = "{\"type\": \"function\", \"function\": {\"name\": …}}";
-            return Err(wrong(&name, tool, wanted));
-        }
-    }
-    Ok(if unused { Vec::new() } else { list.to_vec() })
 }

@@ -1,5 +1,10 @@
 //! A pipeline without a model: it says the prompt's words back, one a step. Front doors and the engine are tested on it,
 //! and the contract suite is proved on it. Its faults are set by options and by nothing in a request of a real worker.
+//! Thoughts, tool calls and answers in a form come from `script`.
+
+mod script;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +12,14 @@ use std::time::Duration;
 
 use crate::error::{RequestError, StepError};
 use crate::event::{Event, Events, FinishReason, TextDelta, Token, Usage};
-use crate::input::{Content, Input, Prompt, Task};
+use crate::input::{Content, Input, Prompt, Task, TextInput};
 use crate::pipeline::{
     Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare, Prepared,
     RequestId, Step, Ticket,
 };
 use crate::random::Stream;
+use script::Script;
+pub use script::{CALL, THINK};
 
 /// What the mock should do wrong, and how slowly.
 #[derive(Debug, Clone)]
@@ -29,6 +36,8 @@ pub struct MockOptions {
     pub memory_rows: usize,
     /// Tokens a prompt may have.
     pub context_length: usize,
+    /// Adapters that a request may name; each puts its name before every word.
+    pub adapters: Vec<String>,
 }
 
 /// How a poisoned step fails.
@@ -51,6 +60,7 @@ impl Default for MockOptions {
             fault: Fault::Batch,
             memory_rows: usize::MAX,
             context_length: 4096,
+            adapters: Vec::new(),
         }
     }
 }
@@ -66,10 +76,14 @@ pub struct MockPipeline {
 #[derive(Debug, Clone)]
 pub struct MockPrepared {
     words: Vec<String>,
+    script: Script,
     answer: usize,
     said: usize,
     started: bool,
+    /// Rows that are given; all are equally likely, so the first are as good as any.
     rows: u32,
+    /// Rows that run.
+    best_of: u32,
     seed: u64,
     stop: Vec<String>,
     poisoned: bool,
@@ -89,7 +103,7 @@ impl MockPrepared {
 impl Prepared for MockPrepared {
     fn cost(&self) -> Cost {
         Cost {
-            rows: self.rows as usize,
+            rows: self.best_of as usize,
             blocks: 1,
             bytes: self.words.iter().map(String::len).sum(),
         }
@@ -104,58 +118,54 @@ impl Prepare for MockPreparer {
     fn prepare(&self, input: Input) -> Result<MockPrepared, RequestError> {
         let Input::Text(input) = input;
         input.sampling.validate()?;
-        let words: Vec<String> = match &input.prompt {
-            Prompt::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
-            Prompt::Tokens(ids) => ids.iter().map(|id| format!("t{id}")).collect(),
-            Prompt::Chat(chat) => match chat.messages.last().map(|m| &m.content) {
-                Some(Content::Text(text)) => text.split_whitespace().map(str::to_owned).collect(),
-                Some(Content::Parts(parts)) => parts
-                    .iter()
-                    .filter_map(|part| part.text.as_deref())
-                    .flat_map(|text| text.split_whitespace().map(str::to_owned))
-                    .collect(),
-                _ => Vec::new(),
-            },
+        let mut words = self.words(&input)?;
+        let script = Script::of(&input, &words)?;
+        let rows = input.n.max(1);
+        let best_of = input.best_of.unwrap_or(rows);
+        if best_of < rows {
+            let message = format!("best_of is {best_of}; it must be at least n, {rows}");
+            return Err(RequestError::field("best_of", message));
+        }
+        let poisoned = self.0.poison.as_ref().is_some_and(|p| words.contains(p));
+        if let Some(adapter) = &input.adapter {
+            if !self.0.adapters.contains(adapter) {
+                let message = format!("there is no adapter {adapter:?}");
+                return Err(RequestError::field("model", message).with_code("model_not_found"));
+            }
+            for word in &mut words {
+                word.insert_str(0, &format!("{adapter}:"));
+            }
+        }
+        let limit = input.limits.max_tokens.or(input.limits.default_max_tokens);
+        let limit = limit.map(|n| (n as usize).max(1));
+        let (answer, natural) = match script.end() {
+            Some(end) => (script.len(), end),
+            None => (script.len() + 16, FinishReason::Stop),
         };
-        if words.is_empty() {
-            return Err(RequestError::field(
-                "prompt",
-                "prompt is empty; give at least one word",
-            ));
-        }
-        if words.len() > self.0.context_length {
-            return Err(RequestError::field(
-                "prompt",
-                format!(
-                    "the prompt has {} tokens and the context window holds {}",
-                    words.len(),
-                    self.0.context_length
-                ),
-            )
-            .with_code("context_length_exceeded"));
-        }
-        let limit = input
-            .limits
-            .max_tokens
-            .or(input.limits.default_max_tokens)
-            .map(|n| n as usize);
-        let natural = 16;
+        let (answer, finish) = match (limit, script.end()) {
+            (Some(limit), None) => (limit, FinishReason::Length),
+            (Some(limit), Some(_)) if limit < answer => (limit, FinishReason::Length),
+            _ => (answer, natural),
+        };
         Ok(MockPrepared {
-            answer: limit.unwrap_or(natural).max(1),
-            finish: if limit.is_some() {
-                FinishReason::Length
-            } else {
-                FinishReason::Stop
-            },
+            answer,
+            finish,
+            script,
             said: 0,
             started: false,
-            rows: input.n.max(1),
+            rows,
+            best_of,
             seed: input.sampling.seed.unwrap_or(0),
             stop: input.limits.stop,
-            poisoned: self.0.poison.as_ref().is_some_and(|p| words.contains(p)),
+            poisoned,
             logprobs: input.logprobs.is_some(),
             words,
         })
+    }
+
+    fn count_tokens(&self, input: &Input) -> Result<u32, RequestError> {
+        let Input::Text(input) = input;
+        Ok(self.words(input)?.len() as u32)
     }
 
     fn info(&self) -> ModelInfo {
@@ -168,7 +178,7 @@ impl Prepare for MockPreparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: true,
-            adapters: Vec::new(),
+            adapters: self.0.adapters.clone(),
             cache: None,
         }
     }
@@ -185,6 +195,38 @@ impl Prepare for MockPreparer {
     }
 }
 
+impl MockPreparer {
+    /// The words of a prompt: a conversation's last turn.
+    fn words(&self, input: &TextInput) -> Result<Vec<String>, RequestError> {
+        let of =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        let words: Vec<String> = match &input.prompt {
+            Prompt::Text(text) => of(text),
+            Prompt::Tokens(ids) => ids.iter().map(|id| format!("t{id}")).collect(),
+            Prompt::Chat(chat) => match chat.messages.last().map(|m| &m.content) {
+                Some(Content::Text(text)) => of(text),
+                Some(Content::Parts(parts)) => parts
+                    .iter()
+                    .filter_map(|part| part.text.as_deref())
+                    .flat_map(of)
+                    .collect(),
+                _ => Vec::new(),
+            },
+        };
+        let (count, window) = (words.len(), self.0.context_length);
+        if words.is_empty() {
+            let message = "prompt is empty; give at least one word";
+            return Err(RequestError::field("prompt", message));
+        }
+        if count > window {
+            let message =
+                format!("the prompt has {count} tokens and the context window holds {window}");
+            return Err(RequestError::field("prompt", message).with_code("context_length_exceeded"));
+        }
+        Ok(words)
+    }
+}
+
 impl MockPipeline {
     /// A mock that behaves as the options say.
     pub fn new(options: MockOptions) -> Self {
@@ -195,7 +237,7 @@ impl MockPipeline {
     }
 
     fn rows(&self) -> usize {
-        self.running.values().map(|(_, p)| p.rows as usize).sum()
+        self.running.values().map(|(_, p)| p.best_of as usize).sum()
     }
 
     fn fault(&self) -> Result<(), StepError> {
@@ -305,6 +347,16 @@ impl Pipeline for MockPipeline {
     }
 }
 
+/// A text as a delta, and the bytes of its token.
+fn said(text: String) -> (TextDelta, Vec<u8>) {
+    let bytes = text.clone().into_bytes();
+    let delta = TextDelta {
+        text,
+        ..TextDelta::default()
+    };
+    (delta, bytes)
+}
+
 /// Says the next word of every row; `true` when the request has ended.
 fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool {
     let prompt_tokens = request.words.len() as u32;
@@ -319,35 +371,40 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
         );
     }
     let position = request.said;
-    let stopped = request.stop.iter().any(|s| s == request.word(0, position));
-    let last = stopped || position + 1 >= request.answer;
+    let spoken = request.script.len();
+    let scripted = position < spoken;
+    let stopped = (!scripted)
+        .then(|| request.word(0, position).to_owned())
+        .filter(|word| request.stop.contains(word));
+    let last = stopped.is_some() || position + 1 >= request.answer;
     for row in 0..request.rows {
-        let word = request.word(row, position);
-        let text = match (stopped, position) {
-            (true, _) => String::new(),
-            (false, 0) => word.to_owned(),
-            (false, _) => format!(" {word}"),
-        };
+        let scripted = request.script.piece(position);
+        let (delta, bytes) = scripted.unwrap_or_else(|| {
+            let word = request.word(row, position);
+            said(match (&stopped, position == spoken) {
+                (Some(_), _) => String::new(),
+                (None, true) => word.to_owned(),
+                (None, false) => format!(" {word}"),
+            })
+        });
         let token = Token {
             id: position as u32,
-            bytes: text.clone().into_bytes(),
+            bytes,
             logprob: request.logprobs.then_some(-0.5),
             ..Token::default()
         };
-        events.push(
-            id,
-            Event::Text(TextDelta {
-                row,
-                text,
-                tokens: vec![token],
-                finish: last.then_some(if stopped {
-                    FinishReason::Stop
-                } else {
-                    request.finish
-                }),
-                ..TextDelta::default()
-            }),
-        );
+        let finish = match stopped {
+            Some(_) => FinishReason::Stop,
+            None => request.finish,
+        };
+        let delta = TextDelta {
+            row,
+            tokens: vec![token],
+            finish: last.then_some(finish),
+            stop: stopped.as_deref().map(Into::into),
+            ..delta
+        };
+        events.push(id, Event::Text(delta));
     }
     request.said += 1;
     if last {
@@ -356,51 +413,10 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
             Event::Done(Usage {
                 prompt_tokens,
                 cached_tokens: 0,
-                completion_tokens: request.said as u32 * request.rows,
-                reasoning_tokens: 0,
+                completion_tokens: request.said as u32 * request.best_of,
+                reasoning_tokens: request.script.thoughts(request.said) * request.best_of,
             }),
         );
     }
     last
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::contract;
-
-    fn input(number: u64) -> Input {
-        let words = ["tallow", "wick", "flame", "wax", "light"];
-        let prompt: Vec<&str> = (0..=number % 4)
-            .map(|i| words[((number + i) % 5) as usize])
-            .collect();
-        Input::Text(crate::input::TextInput {
-            prompt: Prompt::Text(prompt.join(" ")),
-            sampling: crate::input::Sampling {
-                seed: Some(number),
-                ..Default::default()
-            },
-            limits: crate::input::Limits {
-                max_tokens: Some(1 + (number % 9) as u32),
-                ..Default::default()
-            },
-            n: 1 + (number % 3) as u32,
-            ..Default::default()
-        })
-    }
-
-    #[test]
-    fn the_mock_keeps_the_contract() {
-        contract::check(&contract::Subject {
-            make: &|| MockPipeline::new(MockOptions::default()),
-            input: &input,
-            requests: 60,
-        });
-    }
-
-    #[test]
-    fn the_mock_does_not_grow_over_a_hundred_thousand_requests() {
-        let mut pipeline = MockPipeline::new(MockOptions::default());
-        contract::no_growth(&mut pipeline, &input, 100_000);
-    }
 }
