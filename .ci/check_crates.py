@@ -13,20 +13,22 @@ ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 
-def packages(platform):
-    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", platform]
-    # Offline where everything has been downloaded; a fresh clone fetches what Cargo.lock names.
+def cargo(*arguments):
+    """Offline where everything has been downloaded; a fresh clone fetches what Cargo.lock names."""
     for extra in (["--offline"], []):
-        done = subprocess.run(command + extra, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(["cargo", *arguments, "--locked", *extra], cwd=ROOT, capture_output=True, text=True)
         if done.returncode == 0:
-            return resolved(json.loads(done.stdout))
+            return done.stdout
     sys.exit(done.stderr)
 
 
-def resolved(metadata):
-    """The packages that this platform builds, not all that the lock file knows."""
-    used = {node["id"] for node in metadata["resolve"]["nodes"]}
-    return [package for package in metadata["packages"] if package["id"] in used]
+def packages(platform):
+    """The packages that this platform builds with the default features, not all that the lock file knows."""
+    # Why not metadata's own resolution: it follows weak features (`ring` behind `rustls?/ring`) that nothing turns on.
+    tree = cargo("tree", "--workspace", "--target", platform, "--edges", "all", "--prefix", "none", "--format", "{p}")
+    used = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
+    metadata = json.loads(cargo("metadata", "--format-version", "1", "--filter-platform", platform))
+    return [package for package in metadata["packages"] if (package["name"], f"v{package['version']}") in used]
 
 
 def satisfied(expression, allowed):
