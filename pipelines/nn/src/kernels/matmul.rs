@@ -109,7 +109,7 @@ pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Produ
                 && product.out.len() == x_rows * rows
                 && product.matrix.bias.is_none_or(|bias| bias.len() == rows);
             debug_assert!(fits, "a product's slices must fit its shape");
-            fits.then(|| Output {
+            fits.then_some(Output {
                 matrix: product.matrix,
                 out: Shared(product.out.as_mut_ptr()),
             })
