@@ -1,9 +1,11 @@
 //! Speed of the language model in this process: prefill and decode at batch 1 and 8, and the roof they are under.
-//! `side_by_side.py` runs it beside `transformers` on the same weights; alone: `cargo bench --bench generation -- MODEL_DIR`.
+//! `side_by_side.py` runs it beside `transformers` on the same weights, `quantized.py` beside llama.cpp; alone:
+//! `cargo bench --bench generation -- MODEL`, which is a directory or a GGUF file.
 //! Without a model it runs once on a tiny one that it is given by CI, or does nothing: a smoke run, never a figure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
 
+use std::path::Path;
 use std::time::Instant;
 
 use chandler_core::{
@@ -11,7 +13,7 @@ use chandler_core::{
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::weights::Snapshot;
-use chandler_text::{BatchLimits, TextOptions, TextPipeline};
+use chandler_text::{BatchLimits, TextOptions, TextPipeline, gguf};
 use rayon::prelude::*;
 
 const PREFILL: usize = 512;
@@ -21,12 +23,11 @@ const RUNS: usize = 5;
 fn main() {
     // `cargo bench` adds --bench; cargo test --benches adds nothing.
     let Some(model) = std::env::args().skip(1).find(|a| !a.starts_with("--")) else {
-        println!("usage: cargo bench --bench generation -- MODEL_DIR");
+        println!("usage: cargo bench --bench generation -- MODEL");
         return;
     };
     let started = Instant::now();
-    let mut pipeline =
-        TextPipeline::load(&Snapshot::dir(&model).unwrap(), options(), &|_| {}).unwrap();
+    let mut pipeline = TextPipeline::load(&snapshot(model.as_ref()), options(), &|_| {}).unwrap();
     let load = started.elapsed().as_secs_f64();
     let window = pipeline.preparer().info().context_length;
     let vocab = pipeline.preparer().info().vocab_size as u32;
@@ -52,6 +53,14 @@ fn main() {
         "peak_bytes": peak, "footprint_bytes": weights, "read_bytes_per_second": read_roof(),
     });
     println!("{result}");
+}
+
+fn snapshot(model: &Path) -> Snapshot {
+    if model.extension().is_some_and(|ending| ending == "gguf") {
+        gguf::open(model).unwrap()
+    } else {
+        Snapshot::dir(model).unwrap()
+    }
 }
 
 fn options() -> TextOptions {
