@@ -263,9 +263,11 @@ fn requests_name_their_adapters_and_share_passes() {
         let tokens: Vec<u32> = answer.rows[0].tokens.iter().map(|t| t.id).collect();
         match wanted {
             Some(wanted) => assert_eq!(tokens, wanted, "{place:?}"),
-            None => assert_eq!(run(&mut bare, vec![input.clone()])[0], *answer),
+            None => assert_eq!(run(&mut bare, vec![input.clone()])[0].rows, answer.rows),
         }
-        assert_eq!(run(&mut loaded, vec![input])[0], *answer, "{place:?} alone");
+        // Its prompt is found again, so that `usage` differs and the numbers do not.
+        let alone = &run(&mut loaded, vec![input])[0];
+        assert_eq!(alone.rows, answer.rows, "{place:?} alone");
     }
 }
 
