@@ -93,7 +93,7 @@ pub(super) fn whole(
         })
 }
 
-/// Spellings that Vertex's and Hugging Face's clients use, beside the house's own.
+/// Spellings that clients of Vertex's, of Hugging Face's and of the first container's use, beside the house's own.
 const SPELLINGS: [(&str, &[&str]); 8] = [
     (
         "max_tokens",
@@ -105,7 +105,7 @@ const SPELLINGS: [(&str, &[&str]); 8] = [
     ("n", &["candidateCount", "candidate_count"]),
     ("presence_penalty", &["presencePenalty"]),
     ("frequency_penalty", &["frequencyPenalty"]),
-    ("prompt", &["inputs", "text"]),
+    ("prompt", &["inputs", "text", "sentence"]),
 ];
 
 struct Layer<'a> {

@@ -1,7 +1,8 @@
 //! `chandler serve`: the port first, the model behind it, and an orderly end.
 
+use std::future::pending;
 use std::io::{self, IsTerminal};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::flags::{Everything, SettingFlags};
 use super::worker::{self, Worker};
 use super::{progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Platform, Settings};
 use crate::engine::{Engine, Status};
 
 /// Serve a model over HTTP.
@@ -45,33 +46,58 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
-        let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
+        let listeners = Listeners::bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
+        if resolution.platform != Platform::Elsewhere {
+            tracing::info!(platform = %resolution.platform, "platform recognised");
+        }
         let worker = worker::start(&resolution)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listener, worker, &bars, started));
+        let done = runtime.block_on(serve(settings, listeners, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
     }
 }
 
-fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
-    let address = settings.address();
+/// The open ports.
+struct Listeners {
+    main: TcpListener,
+    /// Where only health is asked for, if that is elsewhere.
+    health: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let main = bind(settings.address(), "port")?;
+        let taken = main.local_addr().map(|address| address.port())?;
+        let own = settings.health_port.filter(|port| *port != taken);
+        let health = own.map(|port| bind((settings.host.0, port).into(), "health-port"));
+        Ok(Self {
+            main,
+            health: health.transpose()?,
+        })
+    }
+}
+
+/// `flag` is the setting that gave the port.
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "; another program has it: choose another with --port, or 0 for any free one"
+                format!(
+                    "; another program has it: choose another with --{flag}, or 0 for any free one"
+                )
             }
             io::ErrorKind::PermissionDenied => {
-                "; ports below 1024 need privileges: choose another with --port"
+                format!("; ports below 1024 need privileges: choose another with --{flag}")
             }
             io::ErrorKind::AddrNotAvailable => {
-                "; no interface of this machine has that address: see --host"
+                "; no interface of this machine has that address: see --host".to_owned()
             }
-            _ => "",
+            _ => String::new(),
         };
         Exit::new(
             USAGE,
@@ -86,21 +112,29 @@ fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
 
 async fn serve(
     settings: &Settings,
-    listener: TcpListener,
+    listeners: Listeners,
     worker: Worker,
     bars: &MultiProgress,
     started: Instant,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = tokio::net::TcpListener::from_std(listeners.main)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let router = api::router(api_settings(settings, worker), engine.clone());
+    let api_settings = api_settings(settings, worker);
+    let write_stall = *settings.stall_timeout;
+    if let Some(health) = listeners.health {
+        let health = tokio::net::TcpListener::from_std(health)?;
+        tracing::info!(port = health.local_addr()?.port(), "listening for health");
+        let router = api::health_router(api_settings.clone(), engine.clone());
+        // To the very end: while requests drain, this port must say so.
+        tokio::spawn(api::serve(health, router, write_stall, pending::<()>()));
+    }
+    let router = api::router(api_settings, engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
     };
-    let write_stall = *settings.stall_timeout;
     let mut server = tokio::spawn(api::serve(listener, router, write_stall, until));
     announcer.listening(bars);
 
@@ -205,6 +239,7 @@ fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         request_timeout: *settings.request_timeout,
         write_stall: *settings.stall_timeout,
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
+        ping_route: settings.ping_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
     }
@@ -322,7 +357,9 @@ mod tests {
         let mut flags = SettingFlags::<Everything>::default();
         flags.set("host", "127.0.0.1");
         flags.set("port", &taken.local_addr().unwrap().port().to_string());
-        let error = bind(&flags.resolve().unwrap().settings).unwrap_err();
+        let error = Listeners::bind(&flags.resolve().unwrap().settings)
+            .err()
+            .unwrap();
         assert_eq!(error.downcast_ref::<Exit>().unwrap().code, USAGE);
         assert!(
             error.to_string().contains("choose another with --port"),
