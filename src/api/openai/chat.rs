@@ -27,7 +27,7 @@ pub(in crate::api) struct ChatRequest {
     /// The form that was asked for, under the name that it was asked by.
     form: Option<Form>,
     stream: bool,
-    include_usage: bool,
+    usage: UsageWish,
 }
 
 /// Reads the fields of a chat request; the model's name is looked at elsewhere.

@@ -28,7 +28,7 @@ pub(in crate::api) struct CompletionRequest {
     pub(in crate::api) inputs: Vec<TextInput>,
     form: Option<Form>,
     stream: bool,
-    include_usage: bool,
+    usage: UsageWish,
 }
 
 /// Reads the fields of a completion request; the model's name is looked at elsewhere.
