@@ -26,6 +26,6 @@ mod state;
 mod trace;
 
 pub use auth::ApiKeys;
-pub use routes::{health_router, router};
+pub use routes::{health_router, inner_router, router, router_with};
 pub use serve::serve;
 pub use settings::ApiSettings;
