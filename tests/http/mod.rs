@@ -9,6 +9,7 @@ mod conformance;
 mod documents;
 mod generate;
 mod health;
+mod hub;
 mod limits;
 mod load_balancer;
 mod messages;
