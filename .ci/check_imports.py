@@ -16,7 +16,7 @@ MODULES = {
     "main": ({"cli"}, set()),
     "cli": ({"api", "runpod", "provision", "engine", "weights", "catalog", "config", "nearest"}, {"core"}),
     "api": ({"engine"}, {"core"}),
-    "runpod": ({"engine", "api"}, {"core"}),
+    "runpod": ({"engine"}, {"core"}),
     "provision": ({"catalog", "config", "nearest"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": (set(), {"nn"}),
@@ -42,6 +42,7 @@ FORBIDDEN = [
     ("src/runpod", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/cli", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/api", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/config", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

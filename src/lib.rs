@@ -6,4 +6,5 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 mod nearest;
+pub mod runpod;
 pub mod weights;
