@@ -7,4 +7,5 @@ pub mod config;
 pub mod engine;
 mod nearest;
 pub mod runpod;
+mod spellings;
 pub mod weights;

@@ -22,14 +22,12 @@ use super::{Job, Outcome, Piece};
 /// For a progress post; it is not worth more, and the result waits for it.
 const PROGRESS: Duration = Duration::from_secs(10);
 
+/// Characters of a field that is still small.
+const SMALL: usize = 4096;
+
 /// Does a job and tells its result.
 pub(super) async fn drive(shared: Arc<Shared>, job: Job, mut hold: Hold) {
-    // What the result may need of the job; its input may be large and is the work's alone.
-    let facts = Job {
-        id: job.id.clone(),
-        input: Value::Null,
-        rest: job.rest.clone(),
-    };
+    let facts = facts(&job);
     let working = AssertUnwindSafe(work(&shared, job, &mut hold)).catch_unwind();
     let outcome = working.await.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -40,6 +38,28 @@ pub(super) async fn drive(shared: Arc<Shared>, job: Job, mut hold: Hold) {
     });
     hold.done();
     finish(&shared, &facts, outcome, &mut hold).await;
+}
+
+/// What the result may need of the job: the small fields of its input, where some clients write where outputs go. The large
+/// ones, pictures and audio, are the work's alone.
+fn facts(job: &Job) -> Job {
+    let small = |value: &&Value| match value {
+        Value::String(text) => text.len() <= SMALL,
+        Value::Array(_) => false,
+        _ => true,
+    };
+    let input = match &job.input {
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| small(value));
+            fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
+        _ => Value::Null,
+    };
+    Job {
+        id: job.id.clone(),
+        input,
+        rest: job.rest.clone(),
+    }
 }
 
 /// Tells the client of a job that cannot be done, so that it does not wait for ever.

@@ -12,46 +12,12 @@ use super::template::{Place, Template};
 /// The environment, as names and values.
 pub type Variables = BTreeMap<String, String>;
 
-/// Which of its platforms this process runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Platform {
-    /// A RunPod queue worker: it takes jobs.
-    Queue,
-    /// A RunPod load-balancer worker, or a pod: it is asked over HTTP.
-    LoadBalancer,
-    /// A custom container of Vertex AI.
-    Vertex,
-    /// A service or job of Cloud Run.
-    CloudRun,
-    /// None of them.
-    Plain,
-}
-
-impl Platform {
-    /// As the variables say.
-    pub fn of(variables: &Variables) -> Self {
-        let set = |name: &str| text(variables, name).is_some();
-        if set(GET_JOB) {
-            Self::Queue
-        } else if set("PORT_HEALTH") || set(POD_ID) || set(ENDPOINT_ID) {
-            Self::LoadBalancer
-        } else if set("AIP_MODE") {
-            Self::Vertex
-        } else if set("K_SERVICE") || set("CLOUD_RUN_JOB") {
-            Self::CloudRun
-        } else {
-            Self::Plain
-        }
-    }
-}
-
 const GET_JOB: &str = "RUNPOD_WEBHOOK_GET_JOB";
 const POST_OUTPUT: &str = "RUNPOD_WEBHOOK_POST_OUTPUT";
 const POST_STREAM: &str = "RUNPOD_WEBHOOK_POST_STREAM";
 const PING: &str = "RUNPOD_WEBHOOK_PING";
 const PING_INTERVAL: &str = "RUNPOD_PING_INTERVAL";
 const POD_ID: &str = "RUNPOD_POD_ID";
-const ENDPOINT_ID: &str = "RUNPOD_ENDPOINT_ID";
 const INIT_TIMEOUT: &str = "RUNPOD_INIT_TIMEOUT";
 
 /// The SDK's default between two heartbeats.
@@ -248,20 +214,6 @@ mod tests {
         ("RUNPOD_AI_API_KEY", "hush"),
         (POD_ID, "w1"),
     ];
-
-    #[test]
-    fn the_variables_say_which_platform_it_is() {
-        let of = |pairs: &[(&str, &str)]| Platform::of(&variables(pairs));
-        assert_eq!(of(&QUEUE), Platform::Queue);
-        assert_eq!(of(&[("RUNPOD_POD_ID", "w")]), Platform::LoadBalancer);
-        assert_eq!(
-            of(&[("PORT_HEALTH", "80"), ("PORT", "80")]),
-            Platform::LoadBalancer
-        );
-        assert_eq!(of(&[("AIP_MODE", "PREDICTION")]), Platform::Vertex);
-        assert_eq!(of(&[("K_SERVICE", "s")]), Platform::CloudRun);
-        assert_eq!(of(&[(GET_JOB, " ")]), Platform::Plain);
-    }
 
     #[test]
     fn a_queue_worker_knows_its_addresses_and_hides_its_key() {

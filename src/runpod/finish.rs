@@ -75,56 +75,38 @@ async fn instead(shared: &Shared, job: &Job, refusal: &Refusal, hold: &mut Hold)
     send(shared, job, (body, false), hold).await == Delivery::Arrived
 }
 
-/// The result, or what can be told in its place when it is too large.
-async fn fitting(shared: &Shared, job: &Job, outcome: Outcome) -> (Outcome, Bytes) {
+/// The result as it is sent, or what can be told in its place when it is too large.
+async fn fitting(shared: &Shared, job: &Job, mut outcome: Outcome) -> (Outcome, Bytes) {
+    let refused = |why: &str, is_stream| {
+        let outcome = Outcome {
+            is_stream,
+            ..shared.failure(Failure::OutputRefused, why)
+        };
+        let body = encoded(&outcome);
+        (outcome, body)
+    };
+    if let Some(outputs) = &shared.outputs {
+        match outputs.deliver(job, std::mem::take(&mut outcome.body)).await {
+            Ok(body) => outcome.body = body,
+            Err(error) => return refused(&error.to_string(), outcome.is_stream),
+        }
+    }
     let usual = if job.id.starts_with(SYNCHRONOUS) {
         RUNSYNC_LIMIT
     } else {
         RUN_LIMIT
     };
     let limit = shared.options.output_limit.unwrap_or(usual);
-    let fits = |body: &Bytes| body.len() as u64 <= limit;
     let body = encoded(&outcome);
-    if fits(&body) {
+    if body.len() as u64 <= limit {
         return (outcome, body);
     }
-    let too_large = |bytes: usize, advice: &str| {
-        let why = format!("the output has {bytes} bytes and the platform takes {limit}{advice}");
-        let outcome = Outcome {
-            is_stream: outcome.is_stream,
-            ..shared.failure(Failure::OutputRefused, &why)
-        };
-        let body = encoded(&outcome);
-        (outcome, body)
-    };
-    let stored = match &shared.outputs {
-        Some(outputs) => outputs.store(job, &outcome.body).await,
-        None => Ok(None),
-    };
-    match stored {
-        Ok(Some(smaller)) => {
-            let smaller = Outcome {
-                body: smaller,
-                ..outcome.clone()
-            };
-            let body = encoded(&smaller);
-            if fits(&body) {
-                return (smaller, body);
-            }
-            too_large(
-                body.len(),
-                " even with its files in object storage; ask for less at once",
-            )
-        }
-        Ok(None) => too_large(
-            body.len(),
-            "; set up object storage (BUCKET_ENDPOINT_URL, or s3Config in the request), or ask for less at once",
-        ),
-        Err(why) => too_large(
-            body.len(),
-            &format!("; object storage did not take it: {why}"),
-        ),
-    }
+    let why = format!(
+        "the output has {} bytes, and the platform takes {limit} at most; set up object storage (BUCKET_ENDPOINT_URL with its \
+         keys on the endpoint, or s3Config with the job), or ask for less at once",
+        body.len()
+    );
+    refused(&why, outcome.is_stream)
 }
 
 fn encoded(outcome: &Outcome) -> Bytes {
