@@ -24,7 +24,11 @@ use crate::engine::{Engine, Status};
 /// The port is open at once and the model loads behind it: /isalive says 503 with the stage until a request would be
 /// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C new requests are told to try
 /// elsewhere (503), what runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process
-/// at once. Cloud Run kills 10 seconds after SIGTERM: use --drain-grace 8s there.
+/// at once.
+///
+/// Where it runs is told from the environment, and `chandler config show` says what follows from it. Vertex AI (AIP_MODE)
+/// names port, health and predict route itself. On Cloud Run (K_SERVICE) use /isalive as startup probe and /livez as
+/// liveness probe; the port takes HTTP/1.1 and h2c. RunPod's load balancer asks /ping, on PORT_HEALTH if that is set.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -261,7 +265,7 @@ impl Announcer {
         let curl = format!(
             "curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
         );
-        let text = *settings.log_format != LogFormat::Json;
+        let text = matches!(*settings.log_format, LogFormat::Auto | LogFormat::Text);
         Self {
             url,
             model: model.to_owned(),

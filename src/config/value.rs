@@ -200,6 +200,8 @@ words! {
     Auto = "auto",
     /// One JSON object a line.
     Json = "json",
+    /// The same with Cloud Logging's field names.
+    Google = "google",
     /// For eyes.
     Text = "text",
 }
