@@ -9,6 +9,7 @@ mod flags;
 mod models;
 mod output;
 mod progress;
+mod queue;
 mod run;
 mod selftest;
 mod serve;

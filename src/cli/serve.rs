@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 
 use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
+use super::queue::Queue;
 use super::worker::{self, Worker};
 use super::{progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
 
 /// Serve a model over HTTP.
@@ -51,7 +52,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listener, worker, &bars, started));
+        let done = runtime.block_on(serve(&resolution, listener, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
@@ -85,17 +86,26 @@ fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 async fn serve(
-    settings: &Settings,
+    resolution: &Resolution,
     listener: TcpListener,
     worker: Worker,
     bars: &MultiProgress,
     started: Instant,
 ) -> anyhow::Result<ExitCode> {
+    let settings = &resolution.settings;
     let mut signals = Signals::new()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let router = api::router(api_settings(settings, worker), engine.clone());
+    let api_settings = api_settings(settings, worker);
+    let mut queue = match resolution.platform {
+        Platform::RunPodQueue => {
+            let inner = api::inner_router(api_settings.clone(), engine.clone());
+            Some(Queue::start(settings, &engine, inner, started)?)
+        }
+        _ => None,
+    };
+    let router = api::router(api_settings, engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
@@ -108,6 +118,7 @@ async fn serve(
         name = signals.next() => Ended::Signal(name),
         reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),
+        done = taken(&mut queue) => Ended::Queue(done),
     };
     match ended {
         Ended::Signal(name) => {
@@ -116,8 +127,18 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
+            let draining = async {
+                // Jobs first: a draining engine would refuse those that have come but not begun.
+                let end = Instant::now() + *settings.drain_grace;
+                let answered = match queue {
+                    Some(queue) => queue.drain(*settings.drain_grace).await,
+                    None => true,
+                };
+                let left = end.saturating_duration_since(Instant::now());
+                drain(&engine, server, stop, left).await && answered
+            };
             let drained = tokio::select! {
-                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
+                drained = draining => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -128,9 +149,17 @@ async fn serve(
             Ok(ExitCode::SUCCESS)
         }
         Ended::Failure(exit) => {
+            if let Some(queue) = queue {
+                queue.report().await;
+            }
             drop(stop);
             finished(server, LAST_WORDS).await;
             Err(exit.into())
+        }
+        Ended::Queue(done) => {
+            drop(stop);
+            finished(server, LAST_WORDS).await;
+            Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
@@ -142,6 +171,15 @@ enum Ended {
     Signal(&'static str),
     Failure(Exit),
     Server(io::Result<()>),
+    Queue(Result<ExitCode, Exit>),
+}
+
+/// Resolves when the job loop has ended by itself; never where there is none.
+async fn taken(queue: &mut Option<Queue>) -> Result<ExitCode, Exit> {
+    match queue {
+        Some(queue) => queue.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try

@@ -51,7 +51,9 @@ fn facts(job: &Job) -> Job {
     let input = match &job.input {
         Value::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| small(value));
-            fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+            fields
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
         }
         _ => Value::Null,
     };

@@ -86,7 +86,10 @@ async fn fitting(shared: &Shared, job: &Job, mut outcome: Outcome) -> (Outcome, 
         (outcome, body)
     };
     if let Some(outputs) = &shared.outputs {
-        match outputs.deliver(job, std::mem::take(&mut outcome.body)).await {
+        match outputs
+            .deliver(job, std::mem::take(&mut outcome.body))
+            .await
+        {
             Ok(body) => outcome.body = body,
             Err(error) => return refused(&error.to_string(), outcome.is_stream),
         }

@@ -155,7 +155,9 @@ async fn serve(
     let mut status = engine.watch();
     let (end, grace) = loop {
         if heart.is_fit() {
-            heart = Pulse::Beats { _heart: beat(shared) };
+            heart = Pulse::Beats {
+                _heart: beat(shared),
+            };
         }
         tokio::select! {
             () = &mut stop => break (None, shared.options.drain_grace),
@@ -186,7 +188,9 @@ enum Pulse {
     Checking,
     /// It may begin as soon as jobs are taken.
     Fit,
-    Beats { _heart: Option<Heart> },
+    Beats {
+        _heart: Option<Heart>,
+    },
 }
 
 impl Pulse {
