@@ -14,7 +14,7 @@ fn rates() -> Rates {
     Rates {
         status: 0.04,
         status_after: 0.03,
-        too_many: 0.0, // 5 s each, as the SDK has it; tested by itself
+        too_many: 0.01,
         no_job_400: 0.02,
         cut_before: 0.04,
         cut_after: 0.03,
