@@ -43,6 +43,7 @@ FORBIDDEN = [
     ("src/runpod", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/cli", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/api", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/config", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

@@ -1,8 +1,6 @@
 //! `chandler serve`: the port first, the model behind it, and an orderly end.
 
-use std::future::pending;
 use std::io::{self, IsTerminal};
-use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,12 +10,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::exit::{DEVICE_LOST, Exit, USAGE};
+use super::exit::{DEVICE_LOST, Exit};
 use super::flags::{Everything, SettingFlags};
+use super::listen::{self, Listeners};
+use super::queue::Queue;
 use super::worker::{self, Worker};
 use super::{progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
-use crate::config::{LogFormat, Platform, Settings};
+use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
 
 /// Serve a model over HTTP.
@@ -55,68 +55,21 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listeners, worker, &bars, started));
+        let done = runtime.block_on(serve(&resolution, listeners, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
     }
 }
 
-/// The open ports.
-struct Listeners {
-    main: TcpListener,
-    /// Where only health is asked for, if that is elsewhere.
-    health: Option<TcpListener>,
-}
-
-impl Listeners {
-    fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let main = bind(settings.address(), "port")?;
-        let taken = main.local_addr().map(|address| address.port())?;
-        let own = settings.health_port.filter(|port| *port != taken);
-        let health = own.map(|port| bind((settings.host.0, port).into(), "health-port"));
-        Ok(Self {
-            main,
-            health: health.transpose()?,
-        })
-    }
-}
-
-/// `flag` is the setting that gave the port.
-fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!(
-                    "; another program has it: choose another with --{flag}, or 0 for any free one"
-                )
-            }
-            io::ErrorKind::PermissionDenied => {
-                format!("; ports below 1024 need privileges: choose another with --{flag}")
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "; no interface of this machine has that address: see --host".to_owned()
-            }
-            _ => String::new(),
-        };
-        Exit::new(
-            USAGE,
-            format!("cannot listen on {address}: {error}{advice}"),
-        )
-    })?;
-    listener
-        .set_nonblocking(true)
-        .context("cannot set up the listener")?;
-    Ok(listener)
-}
-
 async fn serve(
-    settings: &Settings,
+    resolution: &Resolution,
     listeners: Listeners,
     worker: Worker,
     bars: &MultiProgress,
     started: Instant,
 ) -> anyhow::Result<ExitCode> {
+    let settings = &resolution.settings;
     let mut signals = Signals::new()?;
     let listener = tokio::net::TcpListener::from_std(listeners.main)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
@@ -124,12 +77,16 @@ async fn serve(
     let api_settings = api_settings(settings, worker);
     let write_stall = *settings.stall_timeout;
     if let Some(health) = listeners.health {
-        let health = tokio::net::TcpListener::from_std(health)?;
-        tracing::info!(port = health.local_addr()?.port(), "listening for health");
         let router = api::health_router(api_settings.clone(), engine.clone());
-        // To the very end: while requests drain, this port must say so.
-        tokio::spawn(api::serve(health, router, write_stall, pending::<()>()));
+        listen::health(health, router, write_stall)?;
     }
+    let mut queue = match resolution.platform {
+        Platform::RunPodQueue => {
+            let inner = api::inner_router(api_settings.clone(), engine.clone());
+            Some(Queue::start(settings, &engine, inner, started)?)
+        }
+        _ => None,
+    };
     let router = api::router(api_settings, engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
@@ -139,9 +96,11 @@ async fn serve(
     announcer.listening(bars);
 
     let ended = tokio::select! {
+        biased; // the engine's own failure says more than the job loop's end, which follows from it
         name = signals.next() => Ended::Signal(name),
         reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),
+        done = taken(&mut queue) => Ended::Queue(done),
     };
     match ended {
         Ended::Signal(name) => {
@@ -150,8 +109,18 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
+            let draining = async {
+                // Jobs first: a draining engine would refuse those that have come but not begun.
+                let end = Instant::now() + *settings.drain_grace;
+                let answered = match queue {
+                    Some(queue) => queue.drain(*settings.drain_grace).await,
+                    None => true,
+                };
+                let left = end.saturating_duration_since(Instant::now());
+                drain(&engine, server, stop, left).await && answered
+            };
             let drained = tokio::select! {
-                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
+                drained = draining => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -162,9 +131,17 @@ async fn serve(
             Ok(ExitCode::SUCCESS)
         }
         Ended::Failure(exit) => {
+            if let Some(queue) = queue {
+                queue.report().await;
+            }
             drop(stop);
             finished(server, LAST_WORDS).await;
             Err(exit.into())
+        }
+        Ended::Queue(done) => {
+            drop(stop);
+            finished(server, LAST_WORDS).await;
+            Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
@@ -176,6 +153,15 @@ enum Ended {
     Signal(&'static str),
     Failure(Exit),
     Server(io::Result<()>),
+    Queue(Result<ExitCode, Exit>),
+}
+
+/// Resolves when the job loop has ended by itself; never where there is none.
+async fn taken(queue: &mut Option<Queue>) -> Result<ExitCode, Exit> {
+    match queue {
+        Some(queue) => queue.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try
@@ -350,22 +336,6 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_taken_port_is_a_usage_error_that_says_what_to_do() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut flags = SettingFlags::<Everything>::default();
-        flags.set("host", "127.0.0.1");
-        flags.set("port", &taken.local_addr().unwrap().port().to_string());
-        let error = Listeners::bind(&flags.resolve().unwrap().settings)
-            .err()
-            .unwrap();
-        assert_eq!(error.downcast_ref::<Exit>().unwrap().code, USAGE);
-        assert!(
-            error.to_string().contains("choose another with --port"),
-            "{error}"
-        );
-    }
 
     #[tokio::test]
     async fn a_drain_answers_until_its_end_and_its_last_error_arrives() {

@@ -54,6 +54,7 @@ impl Platform {
             // Where RunPod's load balancer looks when the endpoint names no PORT.
             (Self::RunPodLoadBalancer, "port") => Some("80"),
             (Self::CloudRun | Self::Vertex, "log_format") => Some("google"),
+            (Self::RunPodQueue | Self::RunPodLoadBalancer, "log_format") => Some("runpod"),
             _ => None,
         }
     }

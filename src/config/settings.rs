@@ -97,6 +97,8 @@ pub enum Group {
     Batch,
     /// The HTTP front door.
     Server,
+    /// Jobs from a queue.
+    Queue,
     /// Log lines.
     Logs,
 }
@@ -108,6 +110,7 @@ impl Group {
             Self::Model => "Model",
             Self::Batch => "Batching and memory",
             Self::Server => "HTTP server",
+            Self::Queue => "RunPod queue worker",
             Self::Logs => "Logs",
         }
     }
@@ -322,9 +325,15 @@ settings! {
     /// A further path that answers like /predict, for platforms that name their own.
     predict_route: Option<Route> = "" ("/predict only"), Server, Some("predict-route"), "PATH",
         [var("CHANDLER_PREDICT_ROUTE"), var_with("AIP_PREDICT_ROUTE", "AIP_MODE")];
+    /// Jobs that are taken ahead of those that the model works on, so that there is no gap between them.
+    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), Queue, Some("runpod-prefetch"), "JOBS",
+        [var("CHANDLER_RUNPOD_PREFETCH")];
+    /// Largest result that the platform takes; the client of a larger one gets an error instead.
+    runpod_output_limit: Option<ByteSize> = "" ("10MB, and 20MB for /runsync"), Queue, Some("runpod-output-limit"), "SIZE",
+        [var("CHANDLER_RUNPOD_OUTPUT_LIMIT")];
     /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
     log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
-        [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL")];
+        [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL"), var("RUNPOD_LOG_LEVEL"), var("RUNPOD_DEBUG_LEVEL")];
     /// How log lines are written, on standard error: auto (text on a terminal, JSON elsewhere), text, json, or
     /// google (JSON with Cloud Logging's field names: what is written on Vertex AI and Cloud Run when nobody says anything).
     log_format: LogFormat = "auto", Logs, Some("log-format"), "FORMAT", [var("CHANDLER_LOG_FORMAT")];

@@ -1,7 +1,8 @@
 //! Where log lines go: standard error, as text on a terminal and as one JSON object a line elsewhere, around the
-//! progress bar where there is one. A platform's own form of them is a file.
+//! progress bar where there is one. A platform's own form of them is a file; RunPod reads standard output.
 
 mod google;
+mod runpod;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -28,6 +29,11 @@ pub fn start(settings: &Settings, warnings: &[String]) -> MultiProgress {
     let started = match format {
         LogFormat::Text => base.with_ansi(terminal).with_target(false).try_init(),
         LogFormat::Google => base.event_format(google::Google).try_init(),
+        LogFormat::Runpod => base
+            .with_writer(io::stdout)
+            .fmt_fields(runpod::OnlyId)
+            .event_format(runpod::RunPod)
+            .try_init(),
         LogFormat::Auto | LogFormat::Json => {
             base.json().flatten_event(true).with_ansi(false).try_init()
         }
