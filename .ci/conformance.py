@@ -4,7 +4,8 @@
     conformance.py target/release/chandler [--model MODEL]
 
 The port answers within 50 ms of process start; the client scripts of tests/conformance pass, with and without an API
-key; `run` answers; SIGTERM ends with code 0 while requests are under way; a taken port is an error.
+key; `run` answers; SIGTERM ends with code 0 while requests are under way; a taken port is an error. Then the same as each
+platform's container: containers.py.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+
+import containers
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "conformance-key"
@@ -159,7 +162,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
-    for check in (check_start, check_run, check_taken_port, check_drain, check_clients):
+    for check in (check_start, check_run, check_taken_port, check_drain, check_clients, containers.check):
         check(given.binary, given.model)
 
 

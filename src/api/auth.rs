@@ -18,7 +18,7 @@ use super::state::Api;
 pub(super) type KeyDigest = [u8; 32];
 
 /// Routes that answer without a key.
-const OPEN: [&str; 3] = ["/isalive", "/livez", "/health"];
+const OPEN: [&str; 4] = ["/isalive", "/livez", "/health", "/ping"];
 
 /// The keys that open the door. Empty means that it stands open.
 #[derive(Clone, Default)]

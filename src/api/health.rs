@@ -1,5 +1,5 @@
-//! Is the worker there, and would it serve? `/isalive` answers the second, `/livez` the first, `/health` tells all,
-//! in one object that the RunPod console and the seeds' front ends can read as well.
+//! Is the worker there, and would it serve? `/isalive` answers the second, `/livez` the first, `/ping` the second as RunPod's
+//! load balancer asks it, `/health` tells all, in one object that the RunPod console and the seeds' front ends can read as well.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +19,16 @@ pub(super) async fn livez() -> Json<Value> {
 pub(super) async fn isalive(State(api): State<Api>) -> Response {
     let status = api.engine.status();
     (code(&status), Json(described(&status))).into_response()
+}
+
+/// 204 while the model loads (RunPod waits and counts the time as a cold start), 200 when a request would be served, and 503
+/// when none would any more.
+pub(super) async fn ping(State(api): State<Api>) -> Response {
+    let status = api.engine.status();
+    match status {
+        Status::Loading(_) => StatusCode::NO_CONTENT.into_response(),
+        _ => (code(&status), Json(described(&status))).into_response(),
+    }
 }
 
 /// Everything that is known about the worker.

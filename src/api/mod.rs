@@ -16,14 +16,16 @@ mod openapi;
 mod predict;
 #[cfg(test)]
 mod properties;
+mod renaming;
 mod responses;
 mod routes;
 mod serve;
 mod settings;
 mod sse;
 mod state;
+mod trace;
 
 pub use auth::ApiKeys;
-pub use routes::router;
+pub use routes::{health_router, inner_router, router, router_with};
 pub use serve::serve;
 pub use settings::ApiSettings;

@@ -11,10 +11,11 @@ use chandler_core::RequestError;
 use futures_util::FutureExt;
 
 use super::error::{Dialect, Reported};
+use super::trace::Trace;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's client looks for it.
-const ANTHROPIC_HEADER: HeaderName = HeaderName::from_static("request-id");
+pub(super) const ANTHROPIC_HEADER: HeaderName = HeaderName::from_static("request-id");
 
 /// The id under which a request is found in answers and logs.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ impl RequestId {
 /// Counts a request when it ends, and also when its caller goes away before.
 struct Count {
     id: String,
+    trace: Option<Trace>,
     route: String,
     method: &'static str,
     begun: Instant,
@@ -55,13 +57,18 @@ impl Drop for Count {
         metrics::histogram!("http_request_duration_seconds", "route" => route, "method" => method)
             .record(elapsed.as_secs_f64());
         let (request_id, route, elapsed_ms) = (&self.id, &self.route, elapsed.as_millis() as u64);
+        let (trace, span_id) = Trace::parts(self.trace.as_ref());
         if matches!(
             route.as_str(),
-            "/isalive" | "/livez" | "/health" | "/metrics"
+            "/isalive" | "/livez" | "/health" | "/ping" | "/metrics"
         ) {
-            tracing::debug!(request_id, method, route, status, elapsed_ms, "request");
+            tracing::debug!(
+                request_id, trace, span_id, method, route, status, elapsed_ms, "request"
+            );
         } else {
-            tracing::info!(request_id, method, route, status, elapsed_ms, "request");
+            tracing::info!(
+                request_id, trace, span_id, method, route, status, elapsed_ms, "request"
+            );
         }
     }
 }
@@ -74,6 +81,7 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>();
     let mut count = Count {
         id: id.0.clone(),
+        trace: Trace::of(request.headers()),
         route: matched.map_or("unmatched", MatchedPath::as_str).to_owned(),
         method: known(request.method()),
         begun: Instant::now(),
@@ -91,8 +99,9 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     });
     count.status = Some(response.status().as_u16());
     if let Some(Reported(error)) = response.extensions_mut().remove::<Reported>() {
+        let (trace, span_id) = Trace::parts(count.trace.as_ref());
         if response.status().is_server_error() {
-            tracing::error!(request_id = %id.0, route = %count.route, kind = ?error.kind, error = %error, "request failed");
+            tracing::error!(request_id = %id.0, trace, span_id, route = %count.route, kind = ?error.kind, error = %error, "request failed");
         } else {
             // Why not the message: it may quote the request.
             tracing::debug!(request_id = %id.0, route = %count.route, kind = ?error.kind, field = error.field, "request refused");

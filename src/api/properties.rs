@@ -229,9 +229,12 @@ fn is_sound(input: &TextInput) -> Result<(), TestCaseError> {
 fn read_all(body: &Value) -> Result<(), TestCaseError> {
     names_something(context::read(body))?;
     names_something(characters::read(body))?;
-    if let Some(one) =
-        names_something(instance(0, body, body.as_object(), Some("text-generation")))?
-    {
+    if let Some(one) = names_something(instance(
+        0,
+        body,
+        body.as_object(),
+        Some(chandler_core::Task::TextGeneration),
+    ))? {
         is_sound(&one.input)?;
     }
     let Some(map) = names_something(object(body))? else {

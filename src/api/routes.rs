@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chandler_core::{ErrorKind, RequestError};
-use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::auth::ApiKeys;
 use super::error::Dialect;
 use super::openai::models;
+use super::renaming::Renaming;
 use super::settings::ApiSettings;
 use super::state::{Api, Shared};
 use super::{
@@ -21,16 +21,30 @@ use super::{
 };
 use crate::engine::Engine;
 
+/// The same routes for callers within the process, whom another front door has let in: no keys, no browsers, no rate limit
+/// of one caller. The limits of bodies and of time stay.
+pub fn inner_router(settings: ApiSettings, engine: Engine) -> Router {
+    let inner = ApiSettings {
+        api_keys: ApiKeys::default(),
+        cors_origins: Vec::new(),
+        rate_limit: None,
+        ..settings
+    };
+    router(inner, engine)
+}
+
 /// All routes of the worker, behind keys, limits and timeouts.
 pub fn router(settings: ApiSettings, engine: Engine) -> Router {
+    router_with(settings, engine, Router::new())
+}
+
+/// All routes of the worker, and further ones of other front doors, which stand behind the same keys, limits and timeouts.
+pub fn router_with(settings: ApiSettings, engine: Engine, more: Router) -> Router {
     let renaming = Renaming::new(&settings);
     let cors = cors(&settings.cors_origins);
     let api: Api = Arc::new(Shared::new(settings, engine));
     // The layers that are added last run first.
-    let mut router = Router::new()
-        .route("/isalive", get(health::isalive))
-        .route("/livez", get(health::livez))
-        .route("/health", get(health::health))
+    let mut router = health_routes(Router::new())
         .route("/metrics", get(metrics::scrape))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(openapi::page))
@@ -49,6 +63,7 @@ pub fn router(settings: ApiSettings, engine: Engine) -> Router {
         .route("/v1/messages/count_tokens", post(messages::count))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
+        .merge(more.with_state(()))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), limits::announced))
@@ -58,13 +73,26 @@ pub fn router(settings: ApiSettings, engine: Engine) -> Router {
     if let Some(cors) = cors {
         router = router.layer(cors);
     }
-    let router = router.layer(from_fn(observe::observe)).with_state(api);
-    if renaming.is_empty() {
-        return router;
-    }
-    // Why around the router: a path must be renamed before it is matched.
-    let renamed = router.map_request(move |request: Request| renaming.rename(request));
-    Router::new().fallback_service(renamed)
+    renaming.around(router.layer(from_fn(observe::observe)).with_state(api))
+}
+
+/// The routes that need no key, alone: for a port of their own.
+pub fn health_router(settings: ApiSettings, engine: Engine) -> Router {
+    let renaming = Renaming::new(&settings);
+    let router = health_routes(Router::new())
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(observe::observe))
+        .with_state(Arc::new(Shared::new(settings, engine)));
+    renaming.around(router)
+}
+
+fn health_routes(router: Router<Api>) -> Router<Api> {
+    router
+        .route("/isalive", get(health::isalive))
+        .route("/livez", get(health::livez))
+        .route("/ping", get(health::ping))
+        .route("/health", get(health::health))
 }
 
 async fn no_route(method: Method, uri: Uri) -> Response {
@@ -86,47 +114,6 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     Dialect::of_path(uri.path())
         .error_with(status, error)
         .into_response()
-}
-
-/// The paths that Vertex names, led to our own. Either may be one of ours already, and may hold any character.
-#[derive(Clone)]
-struct Renaming {
-    health: Option<String>,
-    predict: Option<String>,
-}
-
-impl Renaming {
-    fn new(settings: &ApiSettings) -> Self {
-        // Our /health is 200 exactly when /isalive is, and says more.
-        let foreign = |route: &Option<String>, own: &[&str]| {
-            let route = route
-                .as_deref()
-                .map(str::trim)
-                .filter(|route| !route.is_empty())?;
-            let route = format!("/{}", route.trim_start_matches('/'));
-            (!own.contains(&route.as_str())).then_some(route)
-        };
-        Self {
-            health: foreign(&settings.health_route, &["/isalive", "/health"]),
-            predict: foreign(&settings.predict_route, &["/predict"]),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.health.is_none() && self.predict.is_none()
-    }
-
-    fn rename(&self, mut request: Request) -> Request {
-        let path = request.uri().path().replace("%3A", ":").replace("%3a", ":");
-        let is = |route: &Option<String>| route.as_deref() == Some(path.as_str());
-        let ours = match *request.method() {
-            Method::GET | Method::HEAD if is(&self.health) => "/isalive",
-            Method::POST if is(&self.predict) => "/predict",
-            _ => return request,
-        };
-        *request.uri_mut() = Uri::from_static(ours);
-        request
-    }
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -25,6 +25,8 @@ pub struct ApiSettings {
     pub write_stall: Duration,
     /// A further path for `/isalive` (`AIP_HEALTH_ROUTE`); may be one of ours.
     pub health_route: Option<String>,
+    /// A further path for `/ping` (`HEALTH_CHECK_PATH`); may be one of ours, which then answers as `/ping` does.
+    pub ping_route: Option<String>,
     /// A further path for `/predict` (`AIP_PREDICT_ROUTE`); may be one of ours.
     pub predict_route: Option<String>,
     /// What `/health` and `/openapi.json` say.
@@ -43,6 +45,7 @@ impl Default for ApiSettings {
             request_timeout: Duration::from_secs(600),
             write_stall: Duration::from_secs(60),
             health_route: None,
+            ping_route: None,
             predict_route: None,
             version: env!("CARGO_PKG_VERSION").into(),
         }

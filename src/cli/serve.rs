@@ -1,7 +1,6 @@
 //! `chandler serve`: the port first, the model behind it, and an orderly end.
 
 use std::io::{self, IsTerminal};
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::exit::{DEVICE_LOST, Exit, USAGE};
+use super::exit::{DEVICE_LOST, Exit};
 use super::flags::{Everything, SettingFlags};
+use super::listen::{self, Listeners};
+use super::queue::Queue;
 use super::worker::{self, Worker};
 use super::{progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
 
 /// Serve a model over HTTP.
@@ -24,7 +25,11 @@ use crate::engine::{Engine, Status};
 /// The port is open at once and the model loads behind it: /isalive says 503 with the stage until a request would be
 /// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C new requests are told to try
 /// elsewhere (503), what runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process
-/// at once. Cloud Run kills 10 seconds after SIGTERM: use --drain-grace 8s there.
+/// at once.
+///
+/// Where it runs is told from the environment, and `chandler config show` says what follows from it. Vertex AI (AIP_MODE)
+/// names port, health and predict route itself. On Cloud Run (K_SERVICE) use /isalive as startup probe and /livez as
+/// liveness probe; the port takes HTTP/1.1 and h2c. RunPod's load balancer asks /ping, on PORT_HEALTH if that is set.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -41,69 +46,61 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
-        let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
+        let listeners = Listeners::bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
+        if resolution.platform != Platform::Elsewhere {
+            tracing::info!(platform = %resolution.platform, "platform recognised");
+        }
         let worker = worker::start(&resolution)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listener, worker, &bars, started));
+        let done = runtime.block_on(serve(&resolution, listeners, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
     }
 }
 
-fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
-    let address = settings.address();
-    let listener = TcpListener::bind(address).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "; another program has it: choose another with --port, or 0 for any free one"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "; ports below 1024 need privileges: choose another with --port"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "; no interface of this machine has that address: see --host"
-            }
-            _ => "",
-        };
-        Exit::new(
-            USAGE,
-            format!("cannot listen on {address}: {error}{advice}"),
-        )
-    })?;
-    listener
-        .set_nonblocking(true)
-        .context("cannot set up the listener")?;
-    Ok(listener)
-}
-
 async fn serve(
-    settings: &Settings,
-    listener: TcpListener,
+    resolution: &Resolution,
+    listeners: Listeners,
     worker: Worker,
     bars: &MultiProgress,
     started: Instant,
 ) -> anyhow::Result<ExitCode> {
+    let settings = &resolution.settings;
     let mut signals = Signals::new()?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = tokio::net::TcpListener::from_std(listeners.main)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let router = api::router(api_settings(settings, worker), engine.clone());
+    let api_settings = api_settings(settings, worker);
+    let write_stall = *settings.stall_timeout;
+    if let Some(health) = listeners.health {
+        let router = api::health_router(api_settings.clone(), engine.clone());
+        listen::health(health, router, write_stall)?;
+    }
+    let mut queue = match resolution.platform {
+        Platform::RunPodQueue => {
+            let inner = api::inner_router(api_settings.clone(), engine.clone());
+            Some(Queue::start(settings, &engine, inner, started)?)
+        }
+        _ => None,
+    };
+    let router = api::router(api_settings, engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
     };
-    let write_stall = *settings.stall_timeout;
     let mut server = tokio::spawn(api::serve(listener, router, write_stall, until));
     announcer.listening(bars);
 
     let ended = tokio::select! {
+        biased; // the engine's own failure says more than the job loop's end, which follows from it
         name = signals.next() => Ended::Signal(name),
         reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),
+        done = taken(&mut queue) => Ended::Queue(done),
     };
     match ended {
         Ended::Signal(name) => {
@@ -112,8 +109,18 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
+            let draining = async {
+                // Jobs first: a draining engine would refuse those that have come but not begun.
+                let end = Instant::now() + *settings.drain_grace;
+                let answered = match queue {
+                    Some(queue) => queue.drain(*settings.drain_grace).await,
+                    None => true,
+                };
+                let left = end.saturating_duration_since(Instant::now());
+                drain(&engine, server, stop, left).await && answered
+            };
             let drained = tokio::select! {
-                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
+                drained = draining => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -124,9 +131,17 @@ async fn serve(
             Ok(ExitCode::SUCCESS)
         }
         Ended::Failure(exit) => {
+            if let Some(queue) = queue {
+                queue.report().await;
+            }
             drop(stop);
             finished(server, LAST_WORDS).await;
             Err(exit.into())
+        }
+        Ended::Queue(done) => {
+            drop(stop);
+            finished(server, LAST_WORDS).await;
+            Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
@@ -138,6 +153,15 @@ enum Ended {
     Signal(&'static str),
     Failure(Exit),
     Server(io::Result<()>),
+    Queue(Result<ExitCode, Exit>),
+}
+
+/// Resolves when the job loop has ended by itself; never where there is none.
+async fn taken(queue: &mut Option<Queue>) -> Result<ExitCode, Exit> {
+    match queue {
+        Some(queue) => queue.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try
@@ -201,6 +225,7 @@ fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         request_timeout: *settings.request_timeout,
         write_stall: *settings.stall_timeout,
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
+        ping_route: settings.ping_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
     }
@@ -261,7 +286,7 @@ impl Announcer {
         let curl = format!(
             "curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
         );
-        let text = *settings.log_format != LogFormat::Json;
+        let text = matches!(*settings.log_format, LogFormat::Auto | LogFormat::Text);
         Self {
             url,
             model: model.to_owned(),
@@ -311,20 +336,6 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_taken_port_is_a_usage_error_that_says_what_to_do() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut flags = SettingFlags::<Everything>::default();
-        flags.set("host", "127.0.0.1");
-        flags.set("port", &taken.local_addr().unwrap().port().to_string());
-        let error = bind(&flags.resolve().unwrap().settings).unwrap_err();
-        assert_eq!(error.downcast_ref::<Exit>().unwrap().code, USAGE);
-        assert!(
-            error.to_string().contains("choose another with --port"),
-            "{error}"
-        );
-    }
 
     #[tokio::test]
     async fn a_drain_answers_until_its_end_and_its_last_error_arrives() {

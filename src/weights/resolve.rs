@@ -49,6 +49,12 @@ pub enum WeightsError {
          give its path"
     )]
     NoSuchGguf(String),
+    /// A place that is not read yet.
+    #[error(
+        "model `{0}` is in Google Cloud Storage, which this worker does not read yet: put the model's files into the image or onto \
+         a mounted volume, and name their directory with CHANDLER_MODEL (which then wins over AIP_STORAGE_URI)"
+    )]
+    GoogleStorage(String),
     /// This build has no pipelines.
     #[error("model `{0}` needs a build with the feature `text`; this one has only `mock`")]
     NoPipelines(String),
@@ -73,6 +79,9 @@ pub fn resolve(model: &str) -> Result<Resolved, WeightsError> {
             source: Source::Mock,
             description: "the mock pipeline, which has no model".to_owned(),
         });
+    }
+    if model.starts_with("gs://") {
+        return Err(WeightsError::GoogleStorage(model.to_owned()));
     }
     let path = Path::new(model);
     if model != DEMO && !path.is_dir() && !path.is_file() {
@@ -209,6 +218,15 @@ mod tests {
         let error = resolve("no/such-model").unwrap_err().to_string();
         assert!(
             error.contains("no/such-model") && error.contains("directory"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bucket_is_refused_by_name_with_what_would_do() {
+        let error = resolve("gs://bucket/model").unwrap_err().to_string();
+        assert!(
+            error.contains("gs://bucket/model") && error.contains("CHANDLER_MODEL"),
             "{error}"
         );
     }

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 BASE = sys.argv[1].rstrip("/")
-KEY = sys.argv[2] if len(sys.argv) > 2 else None
+KEY = (sys.argv[2] if len(sys.argv) > 2 else "") or None
 CHECKS = []
 
 

@@ -47,3 +47,12 @@ async fn plain_http_clients_are_content() {
     let worker = Setup::slow(1).start().await;
     run(&worker, "http_client.py", &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with google-cloud-aiplatform"]
+async fn vertexs_clients_are_content() {
+    let mut setup = Setup::slow(1);
+    setup.api.api_keys = vec!["a-key".into()].into();
+    let worker = setup.start().await;
+    run(&worker, "vertex_client.py", &["a-key"]).await;
+}

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use chandler_core::{Input, RequestError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::dialogue::format::Form;
 use super::dialogue::renamed;
@@ -29,7 +29,15 @@ pub(super) async fn post(
     Extension(id): Extension<RequestId>,
     body: Body,
 ) -> Response {
-    or_error(answer(&api, id, body).await)
+    match body_of(&api, body).await {
+        Ok(value) => answered(&api, id, &value).await,
+        Err(error) => or_error(Err(error)),
+    }
+}
+
+/// Serves a body, wherever it came in; errors are in the dialect's shape.
+pub(super) async fn answered(api: &Api, id: RequestId, body: &Value) -> Response {
+    or_error(answer(api, id, body).await)
 }
 
 /// `POST /v1/messages/count_tokens`
@@ -46,9 +54,8 @@ pub(super) async fn count(State(api): State<Api>, body: Body) -> Response {
     or_error(answer.await)
 }
 
-async fn answer(api: &Api, id: RequestId, body: Body) -> Result<Response, RequestError> {
-    let value = body_of(api, body).await?;
-    let fields = Fields::new(json::object(&value)?).with_spellings();
+async fn answer(api: &Api, id: RequestId, body: &Value) -> Result<Response, RequestError> {
+    let fields = Fields::new(json::object(body)?).with_spellings();
     let served = served(api, &fields).await?;
     let mut request = request::parse(&fields)?;
     request.input.adapter = served.adapter;

@@ -71,7 +71,12 @@ async fn read(api: &Api, body: &Value) -> Result<(ResponsesRequest, String), Req
     Ok((request, served.id))
 }
 
-async fn answer(api: &Api, id: RequestId, body: &Value) -> Result<Response, RequestError> {
+/// Serves a body, wherever it came in.
+pub(super) async fn answer(
+    api: &Api,
+    id: RequestId,
+    body: &Value,
+) -> Result<Response, RequestError> {
     let (request, model) = read(api, body).await?;
     let top = request.input.logprobs.map(|top| top as usize);
     let face = Face::new(&id, model, request.echoed);

@@ -1,0 +1,13 @@
+//! The RunPod queue worker, against the platform on loopback. What the official SDK does badly has a test each that it is done
+//! well here.
+
+mod cold_start;
+mod drain;
+mod heartbeat;
+mod process;
+mod queue;
+mod results;
+mod streams;
+mod trouble;
+mod work;
+mod worker;
