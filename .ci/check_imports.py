@@ -14,13 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "engine", "weights", "catalog", "config", "nearest"}, {"core"}),
+    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "nearest"}, {"core"}),
     "api": ({"engine"}, {"core"}),
-    "runpod": ({"engine", "api"}, {"core"}),
+    "runpod": ({"engine", "api", "storage", "webhook", "reach"}, {"core"}),
+    "webhook": ({"engine", "reach"}, {"core"}),
+    "storage": ({"reach"}, set()),
+    "reach": (set(), set()),
     "provision": ({"catalog", "config", "nearest"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": (set(), {"nn"}),
-    "config": ({"catalog", "nearest"}, set()),
+    "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "nearest": (set(), set()),
 }
@@ -42,6 +45,10 @@ FORBIDDEN = [
     ("src/runpod", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/cli", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/api", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/storage", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/reach", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/webhook", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/config", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

@@ -7,5 +7,7 @@ pub mod config;
 pub mod engine;
 mod nearest;
 pub mod reach;
+pub mod runpod;
 pub mod storage;
+pub mod webhook;
 pub mod weights;

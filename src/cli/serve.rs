@@ -14,10 +14,11 @@ use tokio::task::JoinHandle;
 use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
 use super::worker::{self, Worker};
-use super::{progress, telemetry, version};
+use super::{outward, progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{LogFormat, Settings};
 use crate::engine::{Engine, Status};
+use crate::webhook::Readiness;
 
 /// Serve a model over HTTP.
 ///
@@ -35,6 +36,9 @@ pub struct Serve {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The engine looks at its grace between two steps, so that it may end a little later.
 const LAST_STEP: Duration = Duration::from_millis(250);
+
+/// After the end: time for the webhook to take its last message.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(2);
 
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
@@ -91,6 +95,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
+    let webhook = outward::announce(settings, &engine, &worker.id, started);
     let router = api::router(api_settings(settings, worker), engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
@@ -116,6 +121,7 @@ async fn serve(
                 drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
+            told(webhook).await;
             if drained {
                 tracing::info!("drained");
             } else {
@@ -125,12 +131,19 @@ async fn serve(
         }
         Ended::Failure(exit) => {
             drop(stop);
-            finished(server, LAST_WORDS).await;
+            tokio::join!(finished(server, LAST_WORDS), told(webhook));
             Err(exit.into())
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
             .context("the HTTP server ended"),
+    }
+}
+
+/// Waits a little for the webhook to take its last message.
+async fn told(webhook: Option<Readiness>) {
+    if let Some(webhook) = webhook {
+        webhook.finish(WEBHOOK_GRACE).await;
     }
 }
 

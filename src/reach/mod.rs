@@ -16,8 +16,8 @@ mod tests;
 
 pub use address::is_public;
 pub use allowed::{Allowed, AllowedHosts};
-pub(crate) use client::{explain, place};
 pub use client::{Answer, Client, Limits};
+pub(crate) use client::{explain, place};
 
 /// Why a URL was not reached. The messages name scheme and host only: paths and queries of signed URLs are secrets, and
 /// the addresses behind a name are nobody's business.

@@ -173,6 +173,16 @@ pub struct Operator {
     pub addressing: Addressing,
 }
 
+// Why by hand: nothing of the keys.
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator")
+            .field("place", &self.place)
+            .field("bucket_name", &self.bucket_name)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Operator {
     /// Where outputs go that no job sends elsewhere; `None` when nothing is set up. The `BUCKET_…` variables are about
     /// outputs only, so that they win over those of `AWS_…`, which may be there for the weights.
@@ -185,7 +195,10 @@ impl Operator {
         }
         let credentials = self.credentials()?;
         let own_keys = self.bucket_access_key.is_some();
-        let endpoint = self.bucket_endpoint.clone().or_else(|| self.endpoint.clone());
+        let endpoint = self
+            .bucket_endpoint
+            .clone()
+            .or_else(|| self.endpoint.clone());
         let (bucket, prefix) = match (&self.place, &self.bucket_name) {
             (Some((bucket, prefix)), _) => (Some(bucket.clone()), prefix.clone()),
             (None, Some(bucket)) => (Some(bucket.clone()), String::new()),
@@ -254,7 +267,9 @@ pub(super) fn month(now: SystemTime) -> String {
         .unwrap_or(Duration::ZERO)
         .as_secs()
         / 86_400;
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let (mut year, mut left) = (1970, days);
     loop {
         let length = if leap(year) { 366 } else { 365 };

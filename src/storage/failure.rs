@@ -68,7 +68,11 @@ impl Attempt<'_> {
         let token = keys.session_token.as_ref();
         let secrets = [Some(&keys.access_key), Some(&keys.secret_key), token];
         let mut words: String = words.to_owned();
-        for secret in secrets.into_iter().flatten().map(ExposeSecret::expose_secret) {
+        for secret in secrets
+            .into_iter()
+            .flatten()
+            .map(ExposeSecret::expose_secret)
+        {
             if !secret.is_empty() {
                 words = words.replace(secret, "********");
             }
@@ -79,11 +83,15 @@ impl Attempt<'_> {
 
 fn hint(code: &str) -> &'static str {
     match code {
-        "NoSuchBucket" => "; create the bucket, or name another one (--output-s3, BUCKET_NAME, or bucketName in s3Config)",
+        "NoSuchBucket" => {
+            "; create the bucket, or name another one (--output-s3, BUCKET_NAME, or bucketName in s3Config)"
+        }
         "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "AuthorizationHeaderMalformed" => {
             "; check the access key, the secret key and the region"
         }
-        "AccessDenied" | "Unauthorized" => "; the keys need permission to put objects into this bucket",
+        "AccessDenied" | "Unauthorized" => {
+            "; the keys need permission to put objects into this bucket"
+        }
         "PermanentRedirect" | "TemporaryRedirect" | "IllegalLocationConstraintException" => {
             "; the bucket lies in another region: give its region, or an address that holds it"
         }
@@ -98,7 +106,10 @@ pub(super) struct Throttled;
 
 impl ClassifyRetry for Throttled {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        match context.response().map(|response| response.status().as_u16()) {
+        match context
+            .response()
+            .map(|response| response.status().as_u16())
+        {
             Some(408 | 429) => RetryAction::throttling_error(),
             _ => RetryAction::NoActionIndicated,
         }

@@ -9,7 +9,12 @@ use super::StorageError;
 use super::destination::{Addressing, Credentials, Destination, Parts};
 
 /// The object's names, the one that is about outputs only first.
-const OBJECT: [&str; 4] = ["outputS3Config", "output_s3_config", "s3Config", "s3_config"];
+const OBJECT: [&str; 4] = [
+    "outputS3Config",
+    "output_s3_config",
+    "s3Config",
+    "s3_config",
+];
 
 /// A field's names; the first is the one that errors name.
 type Field = &'static [&'static str];
@@ -56,7 +61,8 @@ pub fn from_job(
     let found = places.into_iter().flatten().find_map(|place| {
         OBJECT.iter().find_map(|name| {
             let value = place.get(*name)?;
-            let said = !value.is_null() && value.as_object().is_none_or(|config| !config.is_empty());
+            let said =
+                !value.is_null() && value.as_object().is_none_or(|config| !config.is_empty());
             said.then_some((*name, value))
         })
     });

@@ -87,7 +87,9 @@ impl Uploader {
             multipart(&attempt, &object).await?;
         } else {
             let put = client.put_object().bucket(&to.bucket).key(&object.key);
-            let put = put.content_type(&object.content_type).body(object.body.clone().into());
+            let put = put
+                .content_type(&object.content_type)
+                .body(object.body.clone().into());
             put.send().await.map_err(|error| attempt.failed(&error))?;
         }
         let url = self.signed(&attempt, &object.key).await?;
@@ -104,7 +106,11 @@ impl Uploader {
     async fn signed(&self, attempt: &Attempt<'_>, key: &str) -> Result<String, StorageError> {
         let config = PresigningConfig::expires_in(self.expires)
             .map_err(|error| attempt.failed_with(&error.to_string()))?;
-        let get = attempt.client.get_object().bucket(&attempt.to.bucket).key(key);
+        let get = attempt
+            .client
+            .get_object()
+            .bucket(&attempt.to.bucket)
+            .key(key);
         let request = get.presigned(config).await;
         let request = request.map_err(|error| attempt.failed(&error))?;
         Ok(request.uri().to_owned())
@@ -112,15 +118,19 @@ impl Uploader {
 
     fn client(&self, to: &Destination) -> Client {
         let http = if to.from_job {
-            self.guarded_http.get_or_init(|| through(self.guarded.clone()))
+            self.guarded_http
+                .get_or_init(|| through(self.guarded.clone()))
         } else {
-            self.own_http.get_or_init(|| through(reach::Client::unguarded()))
+            self.own_http
+                .get_or_init(|| through(reach::Client::unguarded()))
         };
         let keys = &to.credentials;
         let credentials = Credentials::new(
             keys.access_key.expose_secret(),
             keys.secret_key.expose_secret(),
-            keys.session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+            keys.session_token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned()),
             None,
             "chandler",
         );
@@ -151,7 +161,10 @@ impl Uploader {
 /// Sends a large object in parts; what was sent of one that fails is taken back, since stores charge for it.
 async fn multipart(attempt: &Attempt<'_>, object: &Object) -> Result<(), StorageError> {
     let (client, bucket) = (attempt.client, &attempt.to.bucket);
-    let begin = client.create_multipart_upload().bucket(bucket).key(&object.key);
+    let begin = client
+        .create_multipart_upload()
+        .bucket(bucket)
+        .key(&object.key);
     let begun = begin.content_type(&object.content_type).send().await;
     let begun = begun.map_err(|error| attempt.failed(&error))?;
     let Some(id) = begun.upload_id() else {
@@ -187,8 +200,13 @@ async fn send_parts(attempt: &Attempt<'_>, object: &Object, id: &str) -> Result<
         )
     });
     let parts: Vec<CompletedPart> = stream::iter(parts).buffered(AT_ONCE).try_collect().await?;
-    let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-    let done = client.complete_multipart_upload().bucket(bucket).key(&object.key);
+    let all = CompletedMultipartUpload::builder()
+        .set_parts(Some(parts))
+        .build();
+    let done = client
+        .complete_multipart_upload()
+        .bucket(bucket)
+        .key(&object.key);
     let done = done.upload_id(id).multipart_upload(all).send().await;
     done.map(drop).map_err(|error| attempt.failed(&error))
 }
