@@ -45,6 +45,7 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        outward::outputs(settings)?; // said now, not when the first large output has nowhere to go
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
         let worker = worker::start(&resolution)?;
