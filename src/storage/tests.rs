@@ -393,7 +393,7 @@ fn keys_hold_the_job_cannot_collide_and_lead_nowhere() {
     let many: BTreeSet<String> = (0..1000).map(|_| object_key("p", "j", "png")).collect();
     assert_eq!(many.len(), 1000);
     let hostile = object_key("../../a//b", "../x y/\u{e9}?#", "json");
-    assert!(hostile.starts_with("--/--/a/b/..-x-y-----/"), "{hostile}");
+    assert!(hostile.starts_with("--/--/a/b/..-x-y----/"), "{hostile}");
     assert!(object_key("", "", "bin").len() == 40);
     assert_eq!(sanitised(&"x".repeat(500)).len(), 128);
 }
