@@ -36,7 +36,8 @@ pub fn outputs(settings: &Settings) -> Result<OutputStore, Exit> {
         ));
     }
     let uploader = Uploader::new(guard(settings), expiry);
-    let inline = usize::try_from(settings.output_inline_limit.0).unwrap_or(usize::MAX);
+    let inline = settings.output_inline_limit.as_ref();
+    let inline = inline.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
     OutputStore::new(uploader, operator(settings), inline).map_err(|error| usage(error.to_string()))
 }
 

@@ -336,7 +336,7 @@ settings! {
     output_s3: Option<S3Place> = "" ("the bucket of BUCKET_ENDPOINT_URL, else nowhere"), Outward, Some("output-s3"), "S3_URL",
         [var("CHANDLER_OUTPUT_S3"), var("OUTPUT_S3_URL")];
     /// Outputs of jobs that are larger go to the object store, where there is one.
-    output_inline_limit: ByteSize = "10MB", Outward, Some("output-inline-limit"), "SIZE",
+    output_inline_limit: Option<ByteSize> = "" ("what RunPod takes: 10MB of /run, 20MB of /runsync"), Outward, Some("output-inline-limit"), "SIZE",
         [var("CHANDLER_OUTPUT_INLINE_LIMIT")];
     /// How long the signed address of an uploaded output holds; 7d at most.
     output_url_expiry: Duration = "7d", Outward, Some("output-url-expiry"), "TIME", [var("CHANDLER_OUTPUT_URL_EXPIRY")];

@@ -1,8 +1,9 @@
 //! The RunPod front door: jobs in, outputs back.
 
 mod job;
-mod media;
+mod output_store;
 mod outputs;
 
 pub use job::Job;
-pub use outputs::{OutputError, OutputStore, Outputs};
+pub use output_store::OutputStore;
+pub use outputs::{OutputError, Outputs};

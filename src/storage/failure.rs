@@ -34,14 +34,15 @@ impl Attempt<'_> {
                 || format!("HTTP status {}", service.raw().status().as_u16()),
                 str::to_owned,
             );
-            return StorageError::Refused {
-                host: self.to.endpoint_url(),
-                what: self.what.clone(),
-                bucket: self.to.bucket.clone(),
-                message: self.without_keys(service.err().message().unwrap_or_default()),
-                hint: hint(&code),
-                code: self.without_keys(&code),
+            let said = match service.err().message().unwrap_or_default() {
+                "" => code.clone(),
+                words => format!("{code}: {words}"),
             };
+            let mut refused = self.failed_with(&said);
+            if let StorageError::Failed { reason, .. } = &mut refused {
+                reason.push_str(hint(&code));
+            }
+            return refused;
         }
         // The last cause says what happened; the ones before it are the library's own layers.
         let mut last = error.to_string();

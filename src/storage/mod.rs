@@ -39,23 +39,7 @@ pub enum StorageError {
     /// The store's address may not be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The store said no.
-    #[error("{host} did not take {what} into bucket {bucket}: {code}{}{message}{hint}", if message.is_empty() { "" } else { ": " })]
-    Refused {
-        /// Scheme and host of the store.
-        host: String,
-        /// What was sent.
-        what: String,
-        /// The bucket.
-        bucket: String,
-        /// S3's error code, or the HTTP status.
-        code: String,
-        /// The store's own words.
-        message: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// The store did not answer.
+    /// The store said no, or nothing.
     #[error("{host} did not take {what} into bucket {bucket}: {reason}")]
     Failed {
         /// Scheme and host of the store.
@@ -64,7 +48,7 @@ pub enum StorageError {
         what: String,
         /// The bucket.
         bucket: String,
-        /// Why.
+        /// S3's error code and the store's own words, with what to do about it; or why there are none.
         reason: String,
     },
 }

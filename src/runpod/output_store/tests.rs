@@ -60,7 +60,7 @@ fn outputs(own: Option<&str>, inline: usize) -> OutputStore {
             ..Operator::default()
         },
     };
-    OutputStore::new(uploader, operator, inline).unwrap()
+    OutputStore::new(uploader, operator, Some(inline)).unwrap()
 }
 
 fn job(store: Option<&str>) -> Job {
@@ -135,13 +135,22 @@ async fn what_is_too_large_is_uploaded_or_says_what_to_set_up() {
     // Without a store the platform's own limit is what counts.
     let alone = outputs(None, 1000);
     assert_eq!(alone.deliver(&job(None), body.clone()).await.unwrap(), body);
-    let large = json!({"output": "x".repeat(20_000_001)});
-    let error = alone.deliver(&job(None), large).await.unwrap_err();
+    // 14 bytes around it.
+    let large = |bytes: usize| json!({"output": "x".repeat(bytes - 14)});
+    let error = alone
+        .deliver(&job(None), large(9_999_901))
+        .await
+        .unwrap_err();
     let error = error.to_string();
     assert!(error.len() < 500, "{} bytes", error.len());
+    assert!(alone.deliver(&job(None), large(9_999_900)).await.is_ok());
+    let mut waited_for = job(None);
+    waited_for.id = "sync-1-e1".to_owned();
+    assert!(alone.deliver(&waited_for, large(19_999_900)).await.is_ok());
+    assert!(alone.deliver(&waited_for, large(19_999_901)).await.is_err());
     for word in [
-        "20000014 bytes",
-        "20000000",
+        "9999901 bytes",
+        "9999900",
         "BUCKET_ENDPOINT_URL",
         "BUCKET_SECRET_ACCESS_KEY",
         "CHANDLER_OUTPUT_S3",
@@ -243,7 +252,7 @@ fn what_is_set_up_by_half_is_said_at_the_start() {
         bucket_name: Some("b".to_owned()),
         ..Operator::default()
     };
-    let error = OutputStore::new(uploader, operator, 1).unwrap_err();
+    let error = OutputStore::new(uploader, operator, None).unwrap_err();
     assert!(
         error.to_string().contains("BUCKET_ACCESS_KEY_ID"),
         "{error}"
