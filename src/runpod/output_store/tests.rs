@@ -135,8 +135,8 @@ async fn what_is_too_large_is_uploaded_or_says_what_to_set_up() {
     // Without a store the platform's own limit is what counts.
     let alone = outputs(None, 1000);
     assert_eq!(alone.deliver(&job(None), body.clone()).await.unwrap(), body);
-    // 14 bytes around it.
-    let large = |bytes: usize| json!({"output": "x".repeat(bytes - 14)});
+    // 13 bytes around it.
+    let large = |bytes: usize| json!({"output": "x".repeat(bytes - 13)});
     let error = alone
         .deliver(&job(None), large(9_999_901))
         .await
