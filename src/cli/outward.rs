@@ -6,7 +6,7 @@ use super::exit::{Exit, USAGE};
 use super::version;
 use crate::config::{S3Addressing, Settings, Switch};
 use crate::engine::Engine;
-use crate::reach::{self, AllowedHosts};
+use crate::reach::{self, AllowedHosts, Limits};
 use crate::runpod::OutputStore;
 use crate::storage::{Addressing, Operator, Uploader};
 use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target};
@@ -16,10 +16,15 @@ const WEEK: Duration = Duration::from_secs(604_800);
 
 /// For addresses that come with requests and jobs.
 pub fn guard(settings: &Settings) -> reach::Client {
-    reach::Client::new(AllowedHosts {
+    let allowed = AllowedHosts {
         entries: settings.allow_hosts.value.clone(),
         everything: *settings.allow_private_urls == Switch::On,
-    })
+    };
+    let limits = Limits {
+        bytes: settings.max_download.0,
+        time: *settings.download_timeout,
+    };
+    reach::Client::new(allowed, limits)
 }
 
 /// Where outputs go that are not sent inline.
@@ -84,4 +89,77 @@ pub fn announce(
         version: version::SHORT.to_owned(),
     };
     Some(Readiness::announce(engine, courier, subject, started))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, resolve};
+
+    fn settings(environment: &[(&str, &str)]) -> Settings {
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let given = Given {
+            environment: environment.collect(),
+            ..Given::default()
+        };
+        resolve(&given).unwrap().settings
+    }
+
+    #[test]
+    fn a_store_for_outputs_that_is_set_up_by_half_ends_the_start() {
+        assert!(outputs(&settings(&[])).is_ok());
+        assert!(
+            outputs(&settings(&[
+                ("AWS_ACCESS_KEY_ID", "a"),
+                ("AWS_ENDPOINT_URL", "https://s3.example")
+            ]))
+            .is_ok()
+        );
+        let whole = [
+            (
+                "BUCKET_ENDPOINT_URL",
+                "https://results.s3.eu-west-1.amazonaws.com",
+            ),
+            ("BUCKET_ACCESS_KEY_ID", "a"),
+            ("BUCKET_SECRET_ACCESS_KEY", "hush"),
+        ];
+        assert!(outputs(&settings(&whole)).is_ok());
+        let error = outputs(&settings(&whole[..2])).unwrap_err();
+        assert_eq!(error.code, USAGE);
+        assert!(
+            error.message.contains("BUCKET_SECRET_ACCESS_KEY"),
+            "{error}"
+        );
+        let error = outputs(&settings(&[("OUTPUT_S3_URL", "s3://results/x")])).unwrap_err();
+        assert!(error.message.contains("AWS_SECRET_ACCESS_KEY"), "{error}");
+        let error = outputs(&settings(&[("CHANDLER_OUTPUT_URL_EXPIRY", "8d")])).unwrap_err();
+        assert!(
+            error.message.contains("output_url_expiry") && error.message.contains("7d"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn runpods_own_switches_open_the_guard() {
+        let check = |environment: &[(&str, &str)], url: &str| {
+            guard(&settings(environment)).check(url).is_ok()
+        };
+        assert!(!check(&[], "http://10.0.0.1/"));
+        for yes in ["1", "true", "yes"] {
+            assert!(check(
+                &[("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", yes)],
+                "http://10.0.0.1/"
+            ));
+        }
+        let hosts = [("CHANDLER_ALLOW_HOSTS", "10.0.0.0/8, localhost:9000")];
+        assert!(check(&hosts, "http://10.0.0.1/") && check(&hosts, "http://localhost:9000/"));
+        assert!(!check(&hosts, "http://127.0.0.1:9000/"));
+        let small = guard(&settings(&[("RUNPOD_MAX_DOWNLOAD_BYTES", "1000")]));
+        assert!(
+            format!("{small:?}").contains("bytes: 1000, time: 60s"),
+            "{small:?}"
+        );
+    }
 }

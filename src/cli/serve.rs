@@ -37,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The engine looks at its grace between two steps, so that it may end a little later.
 const LAST_STEP: Duration = Duration::from_millis(250);
 
-/// After the end: time for the webhook to take its last message.
+/// From the signal or the failure on: time for the webhook to take its last message.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(2);
 
 impl Serve {
@@ -118,11 +118,15 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
+            // Together: the webhook's grace must not come on top of a drain that the platform's patience is set for.
+            let drained = async {
+                let drained = drain(&engine, server, stop, *settings.drain_grace);
+                tokio::join!(drained, told(webhook)).0
+            };
             let drained = tokio::select! {
-                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
+                drained = drained => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
-            told(webhook).await;
             if drained {
                 tracing::info!("drained");
             } else {

@@ -24,6 +24,15 @@ pub struct Limits {
     pub time: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 512 << 20,
+            time: Duration::from_secs(60),
+        }
+    }
+}
+
 /// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -45,6 +54,7 @@ pub struct Client {
 
 struct Inner {
     allowed: Arc<AllowedHosts>,
+    limits: Limits,
     lookup: Lookup,
     /// Whether proxy variables count.
     proxies: bool,
@@ -58,14 +68,15 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("allowed", &self.inner.allowed)
+            .field("limits", &self.inner.limits)
             .finish_non_exhaustive()
     }
 }
 
 impl Client {
     /// A client for the public internet and what is allowed besides.
-    pub fn new(allowed: AllowedHosts) -> Self {
-        Self::with_lookup(allowed, system())
+    pub fn new(allowed: AllowedHosts, limits: Limits) -> Self {
+        Self::build(allowed, limits, system(), false)
     }
 
     /// A client for addresses of the operator's own, which may be anywhere; it goes through the proxy that the environment
@@ -75,17 +86,19 @@ impl Client {
             everything: true,
             ..AllowedHosts::default()
         };
-        Self::build(allowed, system(), true)
+        Self::build(allowed, Limits::default(), system(), true)
     }
 
-    pub(super) fn with_lookup(allowed: AllowedHosts, lookup: Lookup) -> Self {
-        Self::build(allowed, lookup, false)
+    #[cfg(test)]
+    pub(super) fn with_lookup(allowed: AllowedHosts, limits: Limits, lookup: Lookup) -> Self {
+        Self::build(allowed, limits, lookup, false)
     }
 
-    fn build(allowed: AllowedHosts, lookup: Lookup, proxies: bool) -> Self {
+    fn build(allowed: AllowedHosts, limits: Limits, lookup: Lookup, proxies: bool) -> Self {
         Self {
             inner: Arc::new(Inner {
                 allowed: Arc::new(allowed),
+                limits,
                 lookup,
                 proxies,
                 open: OnceLock::new(),
@@ -179,7 +192,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ReachError`].
-    pub async fn get(&self, text: &str, limits: Limits) -> Result<Answer, ReachError> {
+    pub async fn get(&self, text: &str) -> Result<Answer, ReachError> {
+        let limits = self.inner.limits;
         let url = self.check(text)?;
         let work = self.follow(url.clone(), limits.bytes);
         tokio::time::timeout(limits.time, work)

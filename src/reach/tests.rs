@@ -125,7 +125,7 @@ fn only_the_public_internet_is_public() {
 
 #[test]
 fn what_is_no_address_for_the_outside_is_refused_before_anything_is_sent() {
-    let client = Client::new(AllowedHosts::default());
+    let client = Client::new(AllowedHosts::default(), LIMITS);
     let private = [
         "http://127.0.0.1/",
         "http://2130706433/",
@@ -166,11 +166,10 @@ fn what_is_no_address_for_the_outside_is_refused_before_anything_is_sent() {
 
 #[test]
 fn an_allowed_host_is_that_host_on_that_port() {
-    let client = Client::new(allowing(&[
-        "127.0.0.1:9000",
-        "Minio.Internal.",
-        "10.0.0.0/8",
-    ]));
+    let client = Client::new(
+        allowing(&["127.0.0.1:9000", "Minio.Internal.", "10.0.0.0/8"]),
+        LIMITS,
+    );
     assert!(client.check("http://127.0.0.1:9000/a").is_ok());
     assert!(client.check("http://127.0.0.1:9001/a").is_err());
     assert!(client.check("http://10.9.8.7/").is_ok());
@@ -183,11 +182,15 @@ fn an_allowed_host_is_that_host_on_that_port() {
         ..AllowedHosts::default()
     };
     assert!(
-        Client::new(everything.clone())
+        Client::new(everything.clone(), LIMITS)
             .check("http://127.0.0.1/")
             .is_ok()
     );
-    assert!(Client::new(everything).check("file:///etc/passwd").is_err());
+    assert!(
+        Client::new(everything, LIMITS)
+            .check("file:///etc/passwd")
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -206,9 +209,9 @@ async fn private_addresses_of_a_name_are_dropped_and_a_name_with_no_others_is_re
     assert_eq!(found, ["8.8.8.8".parse::<IpAddr>().unwrap()]);
 
     let (lookup, asked) = leading(&[&["127.0.0.1", "::1", "169.254.169.254"]]);
-    let client = Client::with_lookup(AllowedHosts::default(), lookup);
+    let client = Client::with_lookup(AllowedHosts::default(), LIMITS, lookup);
     let error = client
-        .get("http://inside.example:8080/p?token=hush", LIMITS)
+        .get("http://inside.example:8080/p?token=hush")
         .await
         .unwrap_err();
     assert!(
@@ -280,12 +283,12 @@ async fn what_was_checked_is_what_is_connected_to() {
     // The name changes its mind after the first answer: a check that resolves by itself would see the first, and the
     // connection the second.
     let (lookup, asked) = leading(&[&["127.0.0.1"], &["127.0.0.2"]]);
-    let client = Client::with_lookup(allowing(&["127.0.0.1/32"]), lookup);
+    let client = Client::with_lookup(allowing(&["127.0.0.1/32"]), LIMITS, lookup);
     let url = format!("http://rebind.example:{port}/file");
-    let first = client.get(&url, LIMITS).await.unwrap();
+    let first = client.get(&url).await.unwrap();
     assert_eq!(&first.body[..], b"a file");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    let second = client.get(&url, LIMITS).await.unwrap_err();
+    let second = client.get(&url).await.unwrap_err();
     assert!(matches!(second, ReachError::Private { .. }), "{second}");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
@@ -294,10 +297,10 @@ async fn what_was_checked_is_what_is_connected_to() {
 async fn each_redirect_is_checked_like_a_first_address() {
     let port = server().await;
     let (lookup, _) = leading(&[&["127.0.0.2"]]);
-    let client = Client::with_lookup(allowing(&[&format!("127.0.0.1:{port}")]), lookup);
+    let client = Client::with_lookup(allowing(&[&format!("127.0.0.1:{port}")]), LIMITS, lookup);
     let get = |what: &str| {
         let (client, url) = (client.clone(), format!("http://127.0.0.1:{port}/{what}"));
-        async move { client.get(&url, LIMITS).await }
+        async move { client.get(&url).await }
     };
     let file = get("there").await.unwrap();
     assert_eq!(file.content_type.as_deref(), Some("image/png"));
@@ -335,10 +338,10 @@ async fn each_redirect_is_checked_like_a_first_address() {
 #[tokio::test]
 async fn a_download_ends_at_its_size_and_its_time() {
     let port = server().await;
-    let client = Client::new(allowing(&["127.0.0.0/8"]));
+    let client = Client::new(allowing(&["127.0.0.0/8"]), LIMITS);
     let url = |what: &str| format!("http://127.0.0.1:{port}/{what}?signature=hush");
     for what in ["huge", "endless"] {
-        let error = client.get(&url(what), LIMITS).await.unwrap_err();
+        let error = client.get(&url(what)).await.unwrap_err();
         assert!(
             matches!(error, ReachError::TooLarge { limit: 1000, .. }),
             "{error}"
@@ -349,18 +352,16 @@ async fn a_download_ends_at_its_size_and_its_time() {
         time: Duration::from_millis(300),
         ..LIMITS
     };
+    let quick = Client::new(allowing(&["127.0.0.0/8"]), limits);
     let began = std::time::Instant::now();
-    let error = client.get(&url("slow"), limits).await.unwrap_err();
+    let error = quick.get(&url("slow")).await.unwrap_err();
     assert!(matches!(error, ReachError::TimedOut { .. }), "{error}");
     assert!(
         error.is_transient() && !error.to_string().contains("hush"),
         "{error}"
     );
     assert!(began.elapsed() < Duration::from_secs(2));
-    let nobody = client
-        .get("http://127.0.0.1:1/?hush", LIMITS)
-        .await
-        .unwrap_err();
+    let nobody = client.get("http://127.0.0.1:1/?hush").await.unwrap_err();
     assert!(
         nobody.is_transient() && !nobody.to_string().contains("hush"),
         "{nobody}"

@@ -16,8 +16,8 @@ use reqwest::Url;
 use super::StorageError;
 use crate::reach::{self, ReachError};
 
-/// Until the first byte of an answer, when the S3 client sets no time of its own.
-const READ: Duration = Duration::from_secs(60);
+/// From the request's first byte to the answer's, when the S3 client sets no time of its own.
+const READ: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 struct Transport {

@@ -33,6 +33,7 @@ const LONGEST: Duration = Duration::from_secs(604_800);
 
 /// One request, with its body; a part at 140 kB/s passes.
 const ATTEMPT: Duration = Duration::from_secs(120);
+const ALL_TRIES: Duration = Duration::from_secs(300);
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -134,7 +135,10 @@ impl Uploader {
             None,
             "chandler",
         );
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT);
+        let timeouts = TimeoutConfig::builder()
+            .read_timeout(ATTEMPT)
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(ALL_TRIES);
         let retries = RetryConfig::standard()
             .with_max_attempts(TRIES)
             .with_initial_backoff(FIRST_PAUSE)

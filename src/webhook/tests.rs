@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::{Engine, EngineOptions, Stage};
-use crate::reach::{AllowedHosts, Client, ReachError};
+use crate::reach::{AllowedHosts, Client, Limits, ReachError};
 
 type Got = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
@@ -300,7 +300,7 @@ async fn a_worker_that_does_not_load_says_why() {
 async fn a_jobs_result_goes_where_the_job_said_if_that_may_be_reached() {
     let (url, got) = receiver(|number| if number == 1 { 500 } else { 200 }).await;
     let result = json!({"output": {"text": "x"}});
-    let guarded = Client::new(AllowedHosts::default());
+    let guarded = Client::new(AllowedHosts::default(), Limits::default());
     let refused = deliver_result(&guarded, &url, &result, QUICK).await;
     assert!(matches!(refused, Err(ReachError::Private { .. })));
     assert!(got.lock().unwrap().is_empty());
@@ -308,8 +308,13 @@ async fn a_jobs_result_goes_where_the_job_said_if_that_may_be_reached() {
         entries: vec!["127.0.0.1".parse().unwrap()],
         everything: false,
     };
-    deliver_result(&Client::new(allowed), &url, &result, QUICK)
-        .await
-        .unwrap();
+    deliver_result(
+        &Client::new(allowed, Limits::default()),
+        &url,
+        &result,
+        QUICK,
+    )
+    .await
+    .unwrap();
     assert_eq!(read(&got), [result.clone(), result]);
 }

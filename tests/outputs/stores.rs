@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chandler::reach::{AllowedHosts, Client};
+use chandler::reach::{AllowedHosts, Client, Limits};
 use chandler::runpod::{Job, OutputStore, Outputs};
 use chandler::storage::{Object, Operator, Uploader, from_job, object_key};
 use serde_json::{Value, json};
@@ -88,7 +88,10 @@ fn uploader() -> Uploader {
         entries: vec!["127.0.0.0/8".parse().unwrap()],
         everything: false,
     };
-    Uploader::new(Client::new(allowed), Duration::from_secs(604_800))
+    Uploader::new(
+        Client::new(allowed, Limits::default()),
+        Duration::from_secs(604_800),
+    )
 }
 
 fn job(store: Option<(&Value, &str)>) -> Job {

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::reach::{AllowedHosts, Client};
+use crate::reach::{AllowedHosts, Client, Limits};
 
 const SECRET: &str = "hush-hush-hush";
 
@@ -49,7 +49,10 @@ fn outputs(own: Option<&str>, inline: usize) -> OutputStore {
         entries: vec!["127.0.0.0/8".parse().unwrap()],
         everything: false,
     };
-    let uploader = Uploader::new(Client::new(allowed), Duration::from_secs(600));
+    let uploader = Uploader::new(
+        Client::new(allowed, Limits::default()),
+        Duration::from_secs(600),
+    );
     let operator = match own {
         None => Operator::default(),
         Some(url) => Operator {
@@ -245,7 +248,7 @@ async fn an_upload_that_fails_is_the_jobs_error_without_keys() {
 #[test]
 fn what_is_set_up_by_half_is_said_at_the_start() {
     let uploader = Uploader::new(
-        Client::new(AllowedHosts::default()),
+        Client::new(AllowedHosts::default(), Limits::default()),
         Duration::from_secs(60),
     );
     let operator = Operator {

@@ -12,7 +12,7 @@ use reqwest::Url;
 use serde_json::json;
 
 use super::{SECRET, job, keys};
-use crate::reach::{AllowedHosts, Client, ReachError};
+use crate::reach::{AllowedHosts, Client, Limits, ReachError};
 use crate::storage::*;
 
 /// What the store was sent.
@@ -76,7 +76,7 @@ impl Store {
 
 fn uploader() -> Uploader {
     Uploader::new(
-        Client::new(AllowedHosts::default()),
+        Client::new(AllowedHosts::default(), Limits::default()),
         Duration::from_secs(604_800),
     )
 }
@@ -253,7 +253,10 @@ async fn a_job_cannot_send_the_worker_into_a_private_network() {
         entries: vec![store.url.trim_start_matches("http://").parse().unwrap()],
         everything: false,
     };
-    let allowing = Uploader::new(Client::new(allowed), Duration::from_secs(60));
+    let allowing = Uploader::new(
+        Client::new(allowed, Limits::default()),
+        Duration::from_secs(60),
+    );
     let artifact = allowing.upload(&to, object("x")).await.unwrap();
     assert!(
         artifact.url.contains("X-Amz-Expires=60&"),
