@@ -8,6 +8,7 @@ mod exit;
 mod flags;
 mod models;
 mod output;
+mod outward;
 mod progress;
 mod queue;
 mod run;

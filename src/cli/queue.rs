@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::exit::{DEVICE_LOST, Exit, FAILED, USAGE};
+use super::outward;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::runpod::{
@@ -41,11 +42,11 @@ impl Queue {
             environment,
             engine: engine.clone(),
             work: Arc::new(Handler::new(inner, Streaming::default())),
-            outputs: None,
+            outputs: Some(Arc::new(outward::outputs(settings)?)),
             options: Options {
                 rows: settings.max_rows.get(),
                 prefetch: settings.runpod_prefetch.value,
-                output_limit: settings.runpod_output_limit.map(|size| size.0),
+                output_limit: None,
                 drain_grace: *settings.drain_grace,
                 started,
             },

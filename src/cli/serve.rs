@@ -15,10 +15,11 @@ use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
 use super::queue::Queue;
 use super::worker::{self, Worker};
-use super::{progress, telemetry, version};
+use super::{outward, progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
+use crate::webhook::Readiness;
 
 /// Serve a model over HTTP.
 ///
@@ -41,11 +42,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The engine looks at its grace between two steps, so that it may end a little later.
 const LAST_STEP: Duration = Duration::from_millis(250);
 
+/// From the signal or the failure on: time for the webhook to take its last message.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(2);
+
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        outward::outputs(settings)?; // said now, not when the first large output has nowhere to go
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
         let worker = worker::start(&resolution)?;
@@ -97,6 +102,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
+    let webhook = outward::announce(settings, &engine, &worker.id, started);
     let api_settings = api_settings(settings, worker);
     let mut queue = match resolution.platform {
         Platform::RunPodQueue => {
@@ -138,8 +144,10 @@ async fn serve(
                 let left = end.saturating_duration_since(Instant::now());
                 drain(&engine, server, stop, left).await && answered
             };
+            // Together: the webhook's grace must not come on top of a drain that the platform's patience is set for.
+            let drained = async { tokio::join!(draining, told(webhook)).0 };
             let drained = tokio::select! {
-                drained = draining => drained,
+                drained = drained => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -154,17 +162,25 @@ async fn serve(
                 queue.report().await;
             }
             drop(stop);
-            finished(server, LAST_WORDS).await;
+            tokio::join!(finished(server, LAST_WORDS), told(webhook));
             Err(exit.into())
         }
         Ended::Queue(done) => {
+            engine.drain(); // nobody else is to begin anything, and the webhook tells of the end
             drop(stop);
-            finished(server, LAST_WORDS).await;
+            tokio::join!(finished(server, LAST_WORDS), told(webhook));
             Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
             .context("the HTTP server ended"),
+    }
+}
+
+/// Waits a little for the webhook to take its last message.
+async fn told(webhook: Option<Readiness>) {
+    if let Some(webhook) = webhook {
+        webhook.finish(WEBHOOK_GRACE).await;
     }
 }
 

@@ -217,6 +217,17 @@ words! {
     Off = "off" | "false" | "no" | "0",
 }
 
+words! {
+    /// How buckets of an object store are addressed.
+    S3Addressing:
+    /// In front of the host at Amazon, in the path everywhere else.
+    Auto = "auto",
+    /// `https://host/bucket/key`.
+    Path = "path",
+    /// `https://bucket.host/key`.
+    Virtual = "virtual",
+}
+
 /// How far answers are guessed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculate {
