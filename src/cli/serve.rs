@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
 use super::worker::{self, Worker};
-use super::{progress, telemetry, version};
+use super::{jobs, progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{LogFormat, Settings};
 use crate::engine::{Engine, Status};
@@ -27,6 +27,15 @@ use crate::engine::{Engine, Status};
 /// at once. Cloud Run kills 10 seconds after SIGTERM: use --drain-grace 8s there.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
+    /// Do one RunPod job, print its result as JSON, and end: the job's JSON, or @FILE [without a value: @test_input.json]
+    #[arg(
+        long,
+        alias = "test_input",
+        value_name = "JSON",
+        num_args = 0..=1,
+        default_missing_value = "@test_input.json"
+    )]
+    test_input: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<Everything>,
 }
@@ -41,6 +50,9 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        if let Some(text) = &self.test_input {
+            return jobs::test(&resolution, text);
+        }
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
         let worker = worker::start(&resolution)?;
@@ -91,7 +103,9 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let router = api::router(api_settings(settings, worker), engine.clone());
+    let api = api_settings(settings, worker);
+    let more = jobs::local_routes(settings, &api, &engine);
+    let router = api::router_with(api, engine.clone(), more);
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
@@ -186,7 +200,7 @@ async fn failure(
     }
 }
 
-fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
+pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
     ApiSettings {
         model_id: worker.id,
         aliases: worker.aliases,

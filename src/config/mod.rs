@@ -2,6 +2,7 @@
 //! [`Settings`] that knows where each value came from; nothing below this point reads the environment.
 
 mod adapters;
+mod foreign;
 mod quantity;
 mod resolve;
 mod settings;
@@ -17,8 +18,8 @@ pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
 pub use value::{
-    Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, Speculate, Switch,
-    Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, Speculate,
+    Switch, Value,
 };
 
 /// Why the settings do not make sense.

@@ -6,6 +6,7 @@ mod dialect;
 mod growth;
 mod handler;
 mod job;
+pub mod local;
 mod outcome;
 mod sse;
 mod work;
