@@ -1,0 +1,4 @@
+//! The RunPod front door.
+
+mod dialects;
+mod local;
