@@ -44,6 +44,7 @@ pub fn local_routes(settings: &Settings, api: &ApiSettings, engine: &Engine) -> 
         concurrency: settings.max_rows.get(),
         body_limit: api.body_limit,
         hook: None,
+        waiting: api.waiting_jobs.clone(),
     };
     local::routes(work, engine.clone(), inner, options)
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -217,6 +218,7 @@ pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
+        waiting_jobs: Arc::default(),
     }
 }
 

@@ -60,6 +60,7 @@ async fn runpods_client_is_content_with_the_local_api() {
             concurrency: 4,
             body_limit: 4 << 20,
             hook: None,
+            waiting: Default::default(),
         });
         let worker = setup.start().await;
         run(&worker, "runpod_local_client.py", key.as_slice()).await;

@@ -66,7 +66,8 @@ impl Setup {
         let write_stall = self.api.write_stall;
         let more = match self.local {
             None => Router::new(),
-            Some(options) => {
+            Some(mut options) => {
+                options.waiting = self.api.waiting_jobs.clone();
                 let inner = api::inner_router(self.api.clone(), engine.clone());
                 let work = Arc::new(Handler::new(inner.clone(), Streaming::default()));
                 local::routes(work, engine.clone(), inner, options)

@@ -274,17 +274,17 @@ async fn a_task_that_the_model_does_not_do_is_an_error_naming_it() {
         (
             json!({"task": "summarise", "text": "a"}),
             "summarization",
-            "its task \"summarise\"",
+            "the input's task \"summarise\"",
         ),
         (
             json!({"task": "tts", "text": "a", "speaker_id": 248}),
             "text-to-speech",
-            "its task \"tts\"",
+            "the input's task \"tts\"",
         ),
         (
             json!({"task": "transcribe", "audio_file": "a.wav"}),
             "automatic-speech-recognition",
-            "its task",
+            "the input's task",
         ),
         (
             json!({"prompt": "a", "num_inference_steps": 28, "seed": 1}),

@@ -14,6 +14,7 @@ fn options() -> LocalOptions {
         concurrency: 2,
         body_limit: 4 << 20,
         hook: None,
+        waiting: Arc::default(),
     }
 }
 
@@ -149,6 +150,12 @@ async fn a_cancelled_job_stops_in_the_engine_and_a_queued_one_never_starts() {
         statuses,
         ["IN_PROGRESS", "IN_PROGRESS", "IN_QUEUE", "IN_QUEUE"]
     );
+    // Those that wait for a slot are counted with those that wait in the engine.
+    let health = good(worker.get("/health").await).await;
+    assert_eq!(
+        (&health["jobs"]["inProgress"], &health["jobs"]["inQueue"]),
+        (&json!(2), &json!(2))
+    );
     let purged = good(worker.post("/purge-queue", json!(null)).await).await;
     assert_eq!(purged, json!({"removed": 2, "status": "completed"}));
     for id in &ids[..2] {
@@ -185,6 +192,14 @@ async fn jobs_wait_for_a_model_that_loads() {
     assert_eq!(job["status"], "IN_QUEUE");
     drop(loaded);
     assert_eq!(ended(&worker, &id).await["status"], "COMPLETED");
+    let id = job["id"].as_str().unwrap();
+    let job = good(
+        worker
+            .get(&format!("/v2/mine/status-sync/{id}?wait=20000"))
+            .await,
+    )
+    .await;
+    assert_eq!(job["status"], "COMPLETED");
 }
 
 #[tokio::test]

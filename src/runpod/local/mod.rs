@@ -9,6 +9,7 @@ mod submission;
 mod test_input;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use serde_json::Value;
@@ -40,6 +41,8 @@ pub struct LocalOptions {
     pub body_limit: usize,
     /// Who delivers webhooks; without one, a job that names a webhook is refused.
     pub hook: Option<Hook>,
+    /// Counts the jobs that wait in the queue.
+    pub waiting: Arc<AtomicUsize>,
 }
 
 /// What the routes share.

@@ -36,6 +36,7 @@ pub(super) fn of(local: Arc<Local>) -> Router {
         .route("/run", post(run_later))
         .route("/runsync", post(run_now))
         .route("/status/{id}", get(status).post(status))
+        .route("/status-sync/{id}", get(status_sync))
         .route("/stream/{id}", get(stream).post(stream))
         .route("/cancel/{id}", get(cancel).post(cancel))
         .route("/purge-queue", post(purge));
@@ -43,6 +44,7 @@ pub(super) fn of(local: Arc<Local>) -> Router {
         .route("/v2/{endpoint}/run", post(run_later))
         .route("/v2/{endpoint}/runsync", post(run_now))
         .route("/v2/{endpoint}/status/{id}", get(status).post(status))
+        .route("/v2/{endpoint}/status-sync/{id}", get(status_sync))
         .route("/v2/{endpoint}/stream/{id}", get(stream).post(stream))
         .route("/v2/{endpoint}/cancel/{id}", get(cancel).post(cancel))
         .route("/v2/{endpoint}/purge-queue", post(purge))
@@ -72,22 +74,53 @@ struct Patience {
     wait: Option<String>,
 }
 
-async fn run_now(State(local): Shared, Query(patience): Query<Patience>, body: Body) -> Response {
-    let wait = match patience.wait.as_deref().map(str::parse::<u64>) {
-        None => USUAL_WAIT,
-        Some(Ok(wait)) if WAITS.contains(&wait) => wait,
-        Some(_) => {
-            let (low, high) = (WAITS.start(), WAITS.end());
-            let message = format!("wait must be a number of milliseconds from {low} to {high}");
-            return refusal(StatusCode::BAD_REQUEST, &message);
+impl Patience {
+    /// How long a client waits for a job's end.
+    fn time(&self) -> Result<Duration, String> {
+        let wait = self.wait.as_deref().map(str::parse::<u64>);
+        match wait {
+            None => Ok(Duration::from_millis(USUAL_WAIT)),
+            Some(Ok(wait)) if WAITS.contains(&wait) => Ok(Duration::from_millis(wait)),
+            Some(_) => {
+                let (low, high) = (WAITS.start(), WAITS.end());
+                Err(format!(
+                    "wait must be a number of milliseconds from {low} to {high}"
+                ))
+            }
         }
+    }
+}
+
+async fn run_now(State(local): Shared, Query(patience): Query<Patience>, body: Body) -> Response {
+    let begun = match patience.time() {
+        Ok(wait) => begin(&local, body, "sync", KEPT_SYNC)
+            .await
+            .map(|record| (record, wait)),
+        Err(message) => Err(refusal(StatusCode::BAD_REQUEST, &message)),
     };
-    let record = match begin(&local, body, "sync", KEPT_SYNC).await {
-        Ok(record) => record,
-        Err(refusal) => return refusal,
-    };
+    match begun {
+        Ok((record, wait)) => shown_within(wait, &record).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// The JavaScript client asks so for a job that `/runsync` gave back unfinished.
+async fn status_sync(
+    State(local): Shared,
+    Path(Named { id }): Path<Named>,
+    Query(patience): Query<Patience>,
+) -> Response {
+    match (local.store.get(&id), patience.time()) {
+        (Some(record), Ok(wait)) => shown_within(wait, &record).await,
+        (None, _) => missing(&id),
+        (_, Err(message)) => refusal(StatusCode::BAD_REQUEST, &message),
+    }
+}
+
+/// A job as it is at its end, or when the time is over.
+async fn shown_within(wait: Duration, record: &Record) -> Response {
     // Why ignored: a job that is not over is shown as far as it is.
-    let _ = tokio::time::timeout(Duration::from_millis(wait), record.is_over()).await;
+    let _ = tokio::time::timeout(wait, record.is_over()).await;
     answer(StatusCode::OK, record.shown())
 }
 

@@ -1,6 +1,7 @@
 //! What happens to one job of the local API from its queue to its oblivion.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::StreamExt;
@@ -45,7 +46,24 @@ pub(super) async fn run(local: Arc<Local>, record: Arc<Record>, job: Job, plan: 
     local.store.remove(&record.id);
 }
 
+/// A job in the queue; counted until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn work(local: &Local, record: &Record, job: Job, execution: Duration) {
+    let waiting = Waiting::new(&local.options.waiting);
     let mut status = local.engine.watch();
     // Why ignored: an engine that will never be ready has an answer to each request that says so.
     let _ = status
@@ -53,6 +71,7 @@ async fn work(local: &Local, record: &Record, job: Job, execution: Duration) {
         .await;
     // Why ignored: nobody closes the semaphore.
     let _slot = local.slots.acquire().await;
+    drop(waiting);
     record.begin();
     let pieces = async {
         let mut pieces = local.work.start(job);
