@@ -240,12 +240,6 @@ async fn a_streamed_prediction_is_at_its_end_what_it_would_have_been_whole() {
     ] {
         let mut streamed = input.clone();
         streamed["stream"] = json!(true);
-        if !input
-            .get("messages")
-            .is_some_and(|_| input.get("max_tokens").is_none())
-        {
-            streamed["task"] = json!("text-generation");
-        }
         let mut whole = input.clone();
         whole["task"] = json!("text-generation");
         let whole = jobs.output(whole).await;

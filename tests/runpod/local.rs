@@ -243,11 +243,14 @@ async fn what_is_wrong_with_a_submission_is_told() {
         assert_eq!(code, status, "{path}: {body}");
         assert!(body["error"].as_str().unwrap().contains(words), "{body}");
     }
-    let mut setup = Setup::default();
-    setup.local = Some(LocalOptions {
+    let options = LocalOptions {
         body_limit: 100,
         ..options()
-    });
+    };
+    let setup = Setup {
+        local: Some(options),
+        ..Setup::default()
+    };
     let small = local(setup).await;
     let (code, body) = small
         .refusal("/run", json!({"input": "a".repeat(200)}))
@@ -313,11 +316,14 @@ async fn the_platforms_own_paths_lead_to_the_workers() {
 #[tokio::test]
 async fn a_hook_is_told_when_a_job_with_a_webhook_has_ended() {
     let (sender, mut told) = tokio::sync::mpsc::unbounded_channel::<Notice>();
-    let mut setup = Setup::default();
-    setup.local = Some(LocalOptions {
+    let options = LocalOptions {
         hook: Some(Arc::new(move |notice| drop(sender.send(notice)))),
         ..options()
-    });
+    };
+    let setup = Setup {
+        local: Some(options),
+        ..Setup::default()
+    };
     let worker = local(setup).await;
     let body = json!({"input": {"prompt": "a"}, "webhook": "https://example.com/hook"});
     let job = good(worker.post("/runsync", body).await).await;
