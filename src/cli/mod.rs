@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod exit;
 mod flags;
+mod jobs;
 mod models;
 mod output;
 mod outward;

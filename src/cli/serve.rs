@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,7 +16,7 @@ use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
 use super::queue::Queue;
 use super::worker::{self, Worker};
-use super::{outward, progress, telemetry, version};
+use super::{jobs, outward, progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
@@ -33,6 +34,15 @@ use crate::webhook::Readiness;
 /// liveness probe; the port takes HTTP/1.1 and h2c. RunPod's load balancer asks /ping, on PORT_HEALTH if that is set.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
+    /// Do one RunPod job, print its result as JSON, and end: the job's JSON, or @FILE [without a value: @test_input.json]
+    #[arg(
+        long,
+        alias = "test_input",
+        value_name = "JSON",
+        num_args = 0..=1,
+        default_missing_value = "@test_input.json"
+    )]
+    test_input: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<Everything>,
 }
@@ -50,6 +60,9 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        if let Some(text) = &self.test_input {
+            return jobs::test(&resolution, text);
+        }
         outward::outputs(settings)?; // said now, not when the first large output has nowhere to go
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
@@ -103,15 +116,16 @@ async fn serve(
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
     let webhook = outward::announce(settings, &engine, &worker.id, started);
-    let api_settings = api_settings(settings, worker);
+    let api = api_settings(settings, worker);
     let mut queue = match resolution.platform {
         Platform::RunPodQueue => {
-            let inner = api::inner_router(api_settings.clone(), engine.clone());
-            Some(Queue::start(settings, &engine, inner, started)?)
+            let work = Arc::new(jobs::handler(settings, &api, &engine));
+            Some(Queue::start(settings, &engine, work, started)?)
         }
         _ => None,
     };
-    let router = api::router(api_settings, engine.clone());
+    let more = jobs::local_routes(settings, &api, &engine);
+    let router = api::router_with(api, engine.clone(), more);
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
@@ -245,7 +259,7 @@ async fn failure(
     }
 }
 
-fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
+pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
     ApiSettings {
         model_id: worker.id,
         aliases: worker.aliases,
@@ -262,6 +276,7 @@ fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
+        waiting_jobs: Arc::default(),
     }
 }
 

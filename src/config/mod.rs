@@ -3,6 +3,7 @@
 
 mod adapters;
 mod address;
+mod foreign;
 mod platform;
 mod quantity;
 mod resolve;
@@ -21,7 +22,7 @@ pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
 pub use value::{
-    Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, S3Addressing,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, S3Addressing,
     Speculate, Switch, Value,
 };
 

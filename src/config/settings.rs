@@ -16,8 +16,8 @@ use super::address::{HttpUrl, S3Place};
 use super::platform::Platform;
 use super::quantity::ByteSize;
 use super::value::{
-    Device, Dtype, Host, LogFilter, LogFormat, Origin, Quantize, Route, S3Addressing, Speculate,
-    Switch, Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, Origin, Quantize, Route, S3Addressing,
+    Speculate, Switch, Value,
 };
 use crate::reach::Allowed;
 
@@ -100,8 +100,8 @@ pub enum Group {
     Batch,
     /// The HTTP front door.
     Server,
-    /// Jobs from a queue.
-    Queue,
+    /// Jobs of RunPod's kind.
+    RunPod,
     /// What the worker reaches and sends by itself.
     Outward,
     /// Log lines.
@@ -115,7 +115,7 @@ impl Group {
             Self::Model => "Model",
             Self::Batch => "Batching and memory",
             Self::Server => "HTTP server",
-            Self::Queue => "RunPod queue worker",
+            Self::RunPod => "RunPod jobs",
             Self::Outward => "Downloads, object stores and webhooks",
             Self::Logs => "Logs",
         }
@@ -293,7 +293,7 @@ settings! {
     /// and the answers stay the same.
     speculate: Speculate = "off", Batch, Some("speculate"), "HOW", [var("CHANDLER_SPECULATE")];
     /// How long a request waits for a model that is still loading before it gets 503 with Retry-After.
-    load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT")];
+    load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT"), var("MODEL_LOAD_WAIT_TIMEOUT_SECONDS")];
     /// A client that reads nothing for so long has its request cancelled.
     stall_timeout: Duration = "60s", Batch, Some("stall-timeout"), "TIME", [var("CHANDLER_STALL_TIMEOUT")];
     /// Address to listen on. 127.0.0.1 keeps the worker to this machine.
@@ -315,7 +315,7 @@ settings! {
     /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.
-    request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT")];
+    request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT"), var("REQUEST_TIMEOUT")];
     /// After SIGTERM or Ctrl-C: how long running requests may still take. Kubernetes kills after 30s; Cloud Run after 10s, so
     /// that it is 8s there when nobody says anything.
     drain_grace: Duration = "25s", Server, Some("drain-grace"), "TIME", [var("CHANDLER_DRAIN_GRACE")];
@@ -331,8 +331,24 @@ settings! {
     /// A further path that answers like /predict, for platforms that name their own.
     predict_route: Option<Route> = "" ("/predict only"), Server, Some("predict-route"), "PATH",
         [var("CHANDLER_PREDICT_ROUTE"), var_with("AIP_PREDICT_ROUTE", "AIP_MODE")];
+    /// RunPod's client-side routes (/run, /runsync, /status, /stream, /cancel) on this worker's own port, for trying a client
+    /// against it without the platform: on or off.
+    local_api: Switch = "off", RunPod, Some("local-api"), "SWITCH", [var("CHANDLER_LOCAL_API")];
+    /// Events that a job's streamed answer gathers for one chunk at most; each chunk is a request to the platform.
+    stream_chunk: NonZeroUsize = "50", RunPod, Some("stream-chunk"), "EVENTS",
+        [var("CHANDLER_STREAM_CHUNK"), var("DEFAULT_BATCH_SIZE")];
+    /// Events of a stream's first chunk: 1 sends the first word at once.
+    stream_chunk_first: NonZeroUsize = "1", RunPod, Some("stream-chunk-first"), "EVENTS",
+        [var("CHANDLER_STREAM_CHUNK_FIRST"), var("MIN_BATCH_SIZE"), var("DEFAULT_MIN_BATCH_SIZE")];
+    /// How many times larger each next chunk is, up to the largest.
+    stream_chunk_growth: Factor = "3", RunPod, Some("stream-chunk-growth"), "FACTOR",
+        [var("CHANDLER_STREAM_CHUNK_GROWTH"), var("BATCH_SIZE_GROWTH_FACTOR"), var("DEFAULT_BATCH_SIZE_GROWTH_FACTOR")];
+    /// Whether jobs for OpenAI's routes stream the events as text, as the platform's own /openai path needs it, or as lists
+    /// of the objects in them: on or off.
+    raw_openai_output: Switch = "on", RunPod, Some("raw-openai-output"), "SWITCH",
+        [var("CHANDLER_RAW_OPENAI_OUTPUT"), var("RAW_OPENAI_OUTPUT")];
     /// Jobs that are taken ahead of those that the model works on, so that there is no gap between them.
-    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), Queue, Some("runpod-prefetch"), "JOBS",
+    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), RunPod, Some("runpod-prefetch"), "JOBS",
         [var("CHANDLER_RUNPOD_PREFETCH")];
     /// Hosts (minio.internal, localhost:9000) and networks (10.0.0.0/8) that addresses in requests and jobs may reach besides
     /// the public internet.

@@ -18,6 +18,7 @@ mod handed;
 mod handler;
 mod heartbeat;
 mod job;
+pub mod local;
 mod outbox;
 mod outcome;
 mod output_store;
