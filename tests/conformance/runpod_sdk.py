@@ -159,7 +159,9 @@ def a_result_over_the_limit_is_lost(_):
 def malformed_jobs_do_not_end_the_worker(_):
     """Not the seventh: an id that is a number is a job for the SDK, and its answer ends the worker's loop."""
     faults = [{"malformed": which} for which in range(11) if which != 7]
+    before = PLATFORM.control("account")["malformed"]
     PLATFORM.control("script", {"kind": "take", "faults": faults})
+    until(lambda: PLATFORM.control("account")["malformed"] == before + len(faults), 20, "the last malformed job")
     assert ENDPOINT.run({"do": "echo", "value": "alive"}).output(timeout=60) == "alive"
 
 

@@ -233,7 +233,12 @@ pub fn malformed(state: &Arc<State>, worker: &str, batch: bool, which: u64) -> A
 /// Proper jobs, if there are any, behind one that is none: they must not be lost with it.
 fn spoiled(book: &mut Book, worker: &Arc<str>, batch: bool) -> Answer {
     let bad = r#"{"no": "id"}"#;
-    let Some((mut answer, _)) = hand_out(book, worker, (2, true)).filter(|_| batch) else {
+    let handed = if batch {
+        hand_out(book, worker, (2, true))
+    } else {
+        None
+    };
+    let Some((mut answer, _)) = handed else {
         return Answer::new(200, bad);
     };
     if let Content::Whole(good) = &answer.body {
