@@ -15,14 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
     "main": ({"cli"}, set()),
     "cli": ({"api", "runpod", "provision", "engine", "weights", "catalog", "config", "nearest"}, {"core"}),
-    "api": ({"engine"}, {"core"}),
-    "runpod": ({"engine", "api"}, {"core"}),
+    "api": ({"engine", "spellings"}, {"core"}),
+    "runpod": ({"engine", "spellings"}, {"core"}),
     "provision": ({"catalog", "config", "nearest"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": (set(), {"nn"}),
     "config": ({"catalog", "nearest"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "nearest": (set(), set()),
+    "spellings": (set(), set()),
 }
 # Which of our crates each crate under pipelines/ may use; a modality never knows another.
 BASE_CRATES = {"core": set(), "nn": {"core"}}
@@ -42,6 +43,7 @@ FORBIDDEN = [
     ("src/runpod", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/cli", r"\w*([Ll]lama|[Qq]wen|[Mm]istral|[Ww]hisper|[Gg]emma)\w*", "a front door names no model type"),
     ("src/api", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/config", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

@@ -6,4 +6,6 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 mod nearest;
+pub mod runpod;
+mod spellings;
 pub mod weights;

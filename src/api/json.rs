@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use chandler_core::RequestError;
 use serde_json::{Map, Value};
 
+use crate::spellings::SPELLINGS;
+
 /// Bytes as JSON. The content type is not asked: half of the clients that matter get it wrong.
 ///
 /// # Errors
@@ -92,21 +94,6 @@ pub(super) fn whole(
             )
         })
 }
-
-/// Spellings that Vertex's and Hugging Face's clients use, beside the house's own.
-const SPELLINGS: [(&str, &[&str]); 8] = [
-    (
-        "max_tokens",
-        &["max_new_tokens", "maxOutputTokens", "max_output_tokens"],
-    ),
-    ("top_p", &["topP"]),
-    ("top_k", &["topK"]),
-    ("stop", &["stopSequences", "stop_sequences"]),
-    ("n", &["candidateCount", "candidate_count"]),
-    ("presence_penalty", &["presencePenalty"]),
-    ("frequency_penalty", &["frequencyPenalty"]),
-    ("prompt", &["inputs", "text"]),
-];
 
 struct Layer<'a> {
     prefix: String,

@@ -24,6 +24,6 @@ mod sse;
 mod state;
 
 pub use auth::ApiKeys;
-pub use routes::router;
+pub use routes::{inner_router, router, router_with};
 pub use serve::serve;
 pub use settings::ApiSettings;

@@ -12,6 +12,7 @@ use chandler_core::{ErrorKind, RequestError};
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::auth::ApiKeys;
 use super::error::Dialect;
 use super::openai::models;
 use super::settings::ApiSettings;
@@ -21,8 +22,25 @@ use super::{
 };
 use crate::engine::Engine;
 
+/// The same routes for callers within the process, whom another front door has let in: no keys, no browsers, no rate limit
+/// of one caller. The limits of bodies and of time stay.
+pub fn inner_router(settings: ApiSettings, engine: Engine) -> Router {
+    let inner = ApiSettings {
+        api_keys: ApiKeys::default(),
+        cors_origins: Vec::new(),
+        rate_limit: None,
+        ..settings
+    };
+    router(inner, engine)
+}
+
 /// All routes of the worker, behind keys, limits and timeouts.
 pub fn router(settings: ApiSettings, engine: Engine) -> Router {
+    router_with(settings, engine, Router::new())
+}
+
+/// All routes of the worker, and further ones of other front doors, which stand behind the same keys, limits and timeouts.
+pub fn router_with(settings: ApiSettings, engine: Engine, more: Router) -> Router {
     let renaming = Renaming::new(&settings);
     let cors = cors(&settings.cors_origins);
     let api: Api = Arc::new(Shared::new(settings, engine));
@@ -49,6 +67,7 @@ pub fn router(settings: ApiSettings, engine: Engine) -> Router {
         .route("/v1/messages/count_tokens", post(messages::count))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
+        .merge(more.with_state(()))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), limits::announced))

@@ -30,6 +30,8 @@ pub(super) trait Writer: Send + 'static {
     }
     /// Before anything else. What the requests' prompts came to is known; what is written is not.
     fn open(&mut self, _read: Usage, _frames: &mut Frames) {}
+    /// A request's prompt has been read.
+    fn started(&mut self, _prompt_tokens: u32, _cached_tokens: u32) {}
     /// More text of one request's row.
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames);
     /// Every request has ended well; `usage` is their sum.
@@ -112,6 +114,8 @@ pub(super) struct Answers {
 /// What came next.
 enum Next {
     Text(usize, TextDelta),
+    /// A request has joined the batch: its prompt's tokens, and those of them that were found in the cache.
+    Started(u32, u32),
     /// Nothing that a reader sees.
     Quiet,
     /// All requests have ended.
@@ -192,6 +196,13 @@ impl Answers {
         };
         match event {
             Some((number, Event::Text(delta))) => Ok(Next::Text(number, delta)),
+            Some((
+                _,
+                Event::Started {
+                    prompt_tokens,
+                    cached_tokens,
+                },
+            )) => Ok(Next::Started(prompt_tokens, cached_tokens)),
             Some((_, Event::Done(usage))) => {
                 self.unfinished -= 1;
                 self.usage = sum(self.usage, usage);
@@ -316,6 +327,7 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             Err(_) if until == ping => frames.0.push_str(manners.ping),
             Err(_) => return Err(timed_out(talk.terms.allowed)),
             Ok(Ok(Next::Text(number, delta))) => talk.writer.text(number, delta, frames),
+            Ok(Ok(Next::Started(prompt, cached))) => talk.writer.started(prompt, cached),
             Ok(Ok(Next::Quiet)) => {}
             Ok(Ok(Next::End)) => {
                 talk.writer.close(talk.answers.usage, frames);

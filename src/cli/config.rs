@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::flags::{Everything, SettingFlags};
 use super::output;
-use crate::config::{Resolution, Shown};
+use crate::config::{Platform, Resolution, Shown};
 
 /// Look at the settings.
 #[derive(Debug, clap::Args)]
@@ -23,10 +23,10 @@ enum Command {
 /// Print every setting, its value and where it came from, with secrets masked.
 ///
 /// Takes the flags that `chandler serve` takes, so that putting `config show` in the place of `serve` shows what a
-/// command line would do. Values are resolved as flag > environment > file > model card > default.
+/// command line would do. Values are resolved as flag > environment > file > model card > platform > default.
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Print JSON: an object of {value, source} by setting
+    /// Print JSON: the platform, and an object of {value, source} by setting
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -41,6 +41,9 @@ impl Config {
             output::print(&format!("{:#}\n", as_json(&resolution)))?;
         } else {
             output::print(&as_table(&resolution.settings.shown()))?;
+            if resolution.platform != Platform::Elsewhere {
+                eprintln!("platform: {}", resolution.platform);
+            }
             for warning in &resolution.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -61,7 +64,11 @@ fn as_json(resolution: &Resolution) -> Value {
             json!({ "value": value, "source": row.source.to_string() }),
         )
     });
-    json!({ "settings": Value::Object(rows.collect::<Map<_, _>>()), "warnings": resolution.warnings })
+    json!({
+        "platform": resolution.platform.to_string(),
+        "settings": Value::Object(rows.collect::<Map<_, _>>()),
+        "warnings": resolution.warnings,
+    })
 }
 
 fn as_table(rows: &[Shown]) -> String {

@@ -34,7 +34,7 @@ impl Scope for Everything {
 
 impl Scope for ModelOnly {
     fn takes(spec: &Spec) -> bool {
-        spec.group != Group::Server
+        !matches!(spec.group, Group::Server | Group::Queue)
     }
 }
 

@@ -9,6 +9,7 @@ mod flags;
 mod models;
 mod output;
 mod progress;
+mod queue;
 mod run;
 mod selftest;
 mod serve;
@@ -29,7 +30,8 @@ Examples:
   chandler config show                            see every setting and where it came from
 
 Every setting can be a flag, a variable (CHANDLER_...) or a key of a TOML file (--config FILE). A flag wins over a \
-variable, a variable over the file, the file over the model's card, the card over the default.
+variable, a variable over the file, the file over the model's card, the card over what the platform needs, and that \
+over the default.
 
 Exit codes:
   0         done

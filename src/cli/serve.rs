@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 
 use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
+use super::queue::Queue;
 use super::worker::{self, Worker};
 use super::{progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
 
 /// Serve a model over HTTP.
@@ -24,7 +25,11 @@ use crate::engine::{Engine, Status};
 /// The port is open at once and the model loads behind it: /isalive says 503 with the stage until a request would be
 /// answered, and a request that comes early waits up to --load-wait. On SIGTERM or Ctrl-C new requests are told to try
 /// elsewhere (503), what runs is finished within --drain-grace, and the exit code is 0; a second signal ends the process
-/// at once. Cloud Run kills 10 seconds after SIGTERM: use --drain-grace 8s there.
+/// at once.
+///
+/// Where it runs is told from the environment, and `chandler config show` says what follows from it. Vertex AI (AIP_MODE)
+/// names port, health and predict route itself. On Cloud Run (K_SERVICE) use /isalive as startup probe and /livez as
+/// liveness probe; the port takes HTTP/1.1 and h2c. RunPod's load balancer asks /ping, on PORT_HEALTH if that is set.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -47,7 +52,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        let done = runtime.block_on(serve(settings, listener, worker, &bars, started));
+        let done = runtime.block_on(serve(&resolution, listener, worker, &bars, started));
         // A tokenizer that is still at work on somebody's megabytes must not hold up the exit.
         runtime.shutdown_background();
         done
@@ -81,17 +86,26 @@ fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 async fn serve(
-    settings: &Settings,
+    resolution: &Resolution,
     listener: TcpListener,
     worker: Worker,
     bars: &MultiProgress,
     started: Instant,
 ) -> anyhow::Result<ExitCode> {
+    let settings = &resolution.settings;
     let mut signals = Signals::new()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let router = api::router(api_settings(settings, worker), engine.clone());
+    let api_settings = api_settings(settings, worker);
+    let mut queue = match resolution.platform {
+        Platform::RunPodQueue => {
+            let inner = api::inner_router(api_settings.clone(), engine.clone());
+            Some(Queue::start(settings, &engine, inner, started)?)
+        }
+        _ => None,
+    };
+    let router = api::router(api_settings, engine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
@@ -104,6 +118,7 @@ async fn serve(
         name = signals.next() => Ended::Signal(name),
         reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),
+        done = taken(&mut queue) => Ended::Queue(done),
     };
     match ended {
         Ended::Signal(name) => {
@@ -112,8 +127,18 @@ async fn serve(
                 grace_s = settings.drain_grace.as_secs_f64(),
                 "draining"
             );
+            let draining = async {
+                // Jobs first: a draining engine would refuse those that have come but not begun.
+                let end = Instant::now() + *settings.drain_grace;
+                let answered = match queue {
+                    Some(queue) => queue.drain(*settings.drain_grace).await,
+                    None => true,
+                };
+                let left = end.saturating_duration_since(Instant::now());
+                drain(&engine, server, stop, left).await && answered
+            };
             let drained = tokio::select! {
-                drained = drain(&engine, server, stop, *settings.drain_grace) => drained,
+                drained = draining => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -124,9 +149,17 @@ async fn serve(
             Ok(ExitCode::SUCCESS)
         }
         Ended::Failure(exit) => {
+            if let Some(queue) = queue {
+                queue.report().await;
+            }
             drop(stop);
             finished(server, LAST_WORDS).await;
             Err(exit.into())
+        }
+        Ended::Queue(done) => {
+            drop(stop);
+            finished(server, LAST_WORDS).await;
+            Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
@@ -138,6 +171,15 @@ enum Ended {
     Signal(&'static str),
     Failure(Exit),
     Server(io::Result<()>),
+    Queue(Result<ExitCode, Exit>),
+}
+
+/// Resolves when the job loop has ended by itself; never where there is none.
+async fn taken(queue: &mut Option<Queue>) -> Result<ExitCode, Exit> {
+    match queue {
+        Some(queue) => queue.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try
@@ -261,7 +303,7 @@ impl Announcer {
         let curl = format!(
             "curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
         );
-        let text = *settings.log_format != LogFormat::Json;
+        let text = matches!(*settings.log_format, LogFormat::Auto | LogFormat::Text);
         Self {
             url,
             model: model.to_owned(),

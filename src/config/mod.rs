@@ -1,7 +1,8 @@
-//! Settings and their precedence: flag > environment > file > catalog > default. Resolved once, here, into an immutable
+//! Settings and their precedence: flag > environment > file > catalog > platform > default. Resolved once, here, into an immutable
 //! [`Settings`] that knows where each value came from; nothing below this point reads the environment.
 
 mod adapters;
+mod platform;
 mod quantity;
 mod resolve;
 mod settings;
@@ -13,6 +14,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use adapters::{Adapters, NamedAdapter};
+pub use platform::Platform;
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};

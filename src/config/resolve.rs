@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use super::ConfigError;
+use super::platform::Platform;
 use super::settings::{Found, SPECS, Settings, Source, Spec};
 use super::value::Value;
 use crate::catalog::{Card, Catalog};
@@ -35,6 +36,8 @@ pub struct Resolution {
     pub catalog: Catalog,
     /// The card of the model to be loaded, where it has one.
     pub card: Option<Card>,
+    /// Where the process runs.
+    pub platform: Platform,
     /// What a person should know: synonyms that contradict each other, variables that are nobody's.
     pub warnings: Vec<String>,
 }
@@ -52,13 +55,15 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
         Some(path) => Some(File::read(&path)?),
         None => None,
     };
+    let platform = Platform::of(&given.environment);
     let mut warnings = unknown_variables(&given.environment);
     let early = |key: &str| -> Result<String, ConfigError> {
         let spec = SPECS
             .iter()
             .find(|spec| spec.key == key)
             .ok_or(ConfigError::Table)?;
-        let found = find(spec, given, file.as_ref(), &mut Vec::new());
+        let found = find(spec, given, file.as_ref(), &mut Vec::new())
+            .or_else(|| from_platform(spec, given, platform));
         Ok(found.map_or_else(|| spec.default.to_owned(), |found| found.text))
     };
     let catalog = match Option::<PathBuf>::parse(&early("models_file")?) {
@@ -74,6 +79,7 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
     let mut settings = Settings::build(|spec| {
         Ok(find(spec, given, file.as_ref(), &mut warnings)
             .or_else(|| card.as_ref().and_then(|card| from_card(spec, card)))
+            .or_else(|| from_platform(spec, given, platform))
             .unwrap_or_else(|| Found {
                 text: spec.default.to_owned(),
                 source: Source::Default,
@@ -85,6 +91,7 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
         settings,
         catalog,
         card,
+        platform,
         warnings,
     })
 }
@@ -147,6 +154,20 @@ fn from_card(spec: &Spec, card: &Card) -> Option<Found> {
     Some(Found {
         text,
         source: Source::Catalog(card.id.clone()),
+    })
+}
+
+fn from_platform(spec: &Spec, given: &Given, platform: Platform) -> Option<Found> {
+    let named = platform.variable_of(spec.key);
+    if let Some((name, text)) = named.and_then(|name| Some((name, variable(given, name)?))) {
+        return Some(Found {
+            text: text.to_owned(),
+            source: Source::Environment(name),
+        });
+    }
+    Some(Found {
+        text: platform.default_of(spec.key)?.to_owned(),
+        source: Source::Platform(platform),
     })
 }
 

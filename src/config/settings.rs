@@ -12,6 +12,7 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 use super::adapters::Adapters;
+use super::platform::Platform;
 use super::quantity::ByteSize;
 use super::value::{
     Device, Dtype, Host, LogFilter, LogFormat, Origin, Quantize, Route, Speculate, Switch, Value,
@@ -45,6 +46,8 @@ pub enum Source {
     File(String),
     /// The model card of this id.
     Catalog(String),
+    /// Nobody said anything, and this platform needs another value than the rest.
+    Platform(Platform),
     /// Nobody said anything.
     Default,
 }
@@ -56,6 +59,7 @@ impl fmt::Display for Source {
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Catalog(card) => write!(f, "catalog card {card}"),
+            Self::Platform(platform) => write!(f, "platform {platform}"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -93,6 +97,8 @@ pub enum Group {
     Batch,
     /// The HTTP front door.
     Server,
+    /// Jobs from a queue.
+    Queue,
     /// Log lines.
     Logs,
 }
@@ -104,6 +110,7 @@ impl Group {
             Self::Model => "Model",
             Self::Batch => "Batching and memory",
             Self::Server => "HTTP server",
+            Self::Queue => "RunPod queue worker",
             Self::Logs => "Logs",
         }
     }
@@ -163,7 +170,7 @@ pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Settin
                 Source::Environment(name) => (*name).to_owned(),
                 Source::File(path) => format!("{} in {path}", spec.key),
                 Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
-                Source::Default => format!("the default of {}", spec.key),
+                Source::Platform(_) | Source::Default => format!("the default of {}", spec.key),
             },
             value: if spec.flag.is_some() {
                 found.text
@@ -228,7 +235,7 @@ macro_rules! settings {
 settings! {
     /// The model to load: a name from `chandler models`, a directory in the Hugging Face layout, a .gguf file,
     /// `demo` (a small chat model inside this program) or `mock` (no model at all: it says the
-    /// prompt's words back, for load tests).
+    /// prompt's words back, for load tests). On Vertex AI the model's artifacts (AIP_STORAGE_URI) when nothing else names one.
     model: String = "demo", Model, Some("model"), "MODEL",
         [var("CHANDLER_MODEL"), var("HF_MODEL_ID"), var("MODEL_NAME"), var("MODEL_ID")];
     /// Which revision of the model: a branch, a tag or a commit. A directory has none.
@@ -303,19 +310,32 @@ settings! {
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.
     request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT")];
-    /// After SIGTERM or Ctrl-C: how long running requests may still take. Cloud Run kills after 10s, so set 8s there;
-    /// Kubernetes after 30s.
+    /// After SIGTERM or Ctrl-C: how long running requests may still take. Kubernetes kills after 30s; Cloud Run after 10s, so
+    /// that it is 8s there when nobody says anything.
     drain_grace: Duration = "25s", Server, Some("drain-grace"), "TIME", [var("CHANDLER_DRAIN_GRACE")];
+    /// A second port for health alone, for platforms that ask there (RunPod's load balancer does); nothing else answers on it.
+    health_port: Option<u16> = "" ("health is on the one port"), Server, Some("health-port"), "PORT",
+        [var("CHANDLER_HEALTH_PORT"), var("PORT_HEALTH")];
+    /// The path that answers 204 while the model loads and 200 when it serves, as RunPod's load balancer asks.
+    ping_route: Option<Route> = "" ("/ping only"), Server, Some("ping-route"), "PATH",
+        [var("CHANDLER_PING_ROUTE"), var("HEALTH_CHECK_PATH")];
     /// A further path that answers like /isalive, for platforms that name their own.
     health_route: Option<Route> = "" ("/isalive only"), Server, Some("health-route"), "PATH",
         [var("CHANDLER_HEALTH_ROUTE"), var_with("AIP_HEALTH_ROUTE", "AIP_MODE")];
     /// A further path that answers like /predict, for platforms that name their own.
     predict_route: Option<Route> = "" ("/predict only"), Server, Some("predict-route"), "PATH",
         [var("CHANDLER_PREDICT_ROUTE"), var_with("AIP_PREDICT_ROUTE", "AIP_MODE")];
+    /// Jobs that are taken ahead of those that the model works on, so that there is no gap between them.
+    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), Queue, Some("runpod-prefetch"), "JOBS",
+        [var("CHANDLER_RUNPOD_PREFETCH")];
+    /// Largest result that the platform takes; the client of a larger one gets an error instead.
+    runpod_output_limit: Option<ByteSize> = "" ("10MB, and 20MB for /runsync"), Queue, Some("runpod-output-limit"), "SIZE",
+        [var("CHANDLER_RUNPOD_OUTPUT_LIMIT")];
     /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
     log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
-        [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL")];
-    /// How log lines are written, on standard error: auto (text on a terminal, JSON elsewhere), text or json.
+        [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL"), var("RUNPOD_LOG_LEVEL"), var("RUNPOD_DEBUG_LEVEL")];
+    /// How log lines are written, on standard error: auto (text on a terminal, JSON elsewhere), text, json, or
+    /// google (JSON with Cloud Logging's field names: what is written on Vertex AI and Cloud Run when nobody says anything).
     log_format: LogFormat = "auto", Logs, Some("log-format"), "FORMAT", [var("CHANDLER_LOG_FORMAT")];
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::resolve::*;
-use super::{ConfigError, Source, Value};
+use super::{ConfigError, LogFormat, Platform, Source, Value};
 
 fn given(
     flags: &[(&'static str, &str)],
@@ -292,4 +292,75 @@ fn adapters_come_from_a_flag_a_variable_or_a_list_in_the_file() {
         error.contains("--lora") && error.contains("name=directory"),
         "{error}"
     );
+}
+
+#[test]
+fn a_platform_changes_defaults_and_says_so() {
+    let set = |environment: &[(&str, &str)], flags: &[(&'static str, &str)], file| {
+        resolved(flags, environment, file).unwrap()
+    };
+    let run = [("K_SERVICE", "worker")];
+    let cloud = set(&run, &[], None);
+    assert_eq!(cloud.platform, Platform::CloudRun);
+    let grace = &cloud.settings.drain_grace;
+    assert_eq!(grace.value, std::time::Duration::from_secs(8));
+    assert_eq!(grace.source.to_string(), "platform Cloud Run");
+    assert_eq!(*cloud.settings.log_format, LogFormat::Google);
+    assert_eq!(*cloud.settings.port, 8080);
+    for said in [
+        set(&run, &[("drain_grace", "5s")], None),
+        set(&run, &[], Some("drain_grace = \"5s\"\n")),
+        set(&[run[0], ("CHANDLER_DRAIN_GRACE", "5s")], &[], None),
+    ] {
+        assert_eq!(
+            said.settings.drain_grace.value,
+            std::time::Duration::from_secs(5)
+        );
+    }
+    let elsewhere = set(&[], &[], None).settings.drain_grace;
+    assert_eq!(elsewhere.source, Source::Default);
+}
+
+#[test]
+fn runpods_load_balancer_finds_the_worker_where_it_looks() {
+    let ports = |environment: &[(&str, &str)]| {
+        let settings = resolved(&[], environment, None).unwrap().settings;
+        let route = settings.ping_route.as_ref().map(|route| route.0.clone());
+        (*settings.port, *settings.health_port, route)
+    };
+    assert_eq!(ports(&[("RUNPOD_ENDPOINT_ID", "e")]), (80, None, None));
+    let all = [
+        ("PORT", "5000"),
+        ("PORT_HEALTH", "5001"),
+        ("HEALTH_CHECK_PATH", "/up"),
+    ];
+    assert_eq!(ports(&all), (5000, Some(5001), Some("/up".into())));
+    // A Pod's owner opens ports by himself.
+    assert_eq!(ports(&[("RUNPOD_POD_ID", "p")]), (8080, None, None));
+}
+
+#[test]
+fn vertex_artifacts_are_the_model_only_when_nobody_names_one() {
+    let model = |environment: &[(&str, &str)], flags: &[(&'static str, &str)], file| {
+        let resolution = resolved(flags, environment, file).unwrap();
+        assert!(resolution.warnings.is_empty(), "{:?}", resolution.warnings);
+        let model = resolution.settings.model;
+        (model.value, model.source.to_string())
+    };
+    let is = |model: &str, source: &str| (model.to_owned(), source.to_owned());
+    let artifacts = [("AIP_MODE", "PREDICTION"), ("AIP_STORAGE_URI", "gs://b/m")];
+    let empty = [("AIP_MODE", "PREDICTION"), ("AIP_STORAGE_URI", "")];
+    assert_eq!(
+        model(&artifacts, &[], None),
+        is("gs://b/m", "environment AIP_STORAGE_URI")
+    );
+    assert_eq!(model(&empty, &[], None), is("demo", "default"));
+    assert_eq!(model(&artifacts[1..], &[], None), is("demo", "default"));
+    let named = [artifacts[0], artifacts[1], ("MODEL_NAME", "mock")];
+    assert_eq!(
+        model(&named, &[], None),
+        is("mock", "environment MODEL_NAME")
+    );
+    assert_eq!(model(&artifacts, &[("model", "mock")], None).0, "mock");
+    assert_eq!(model(&artifacts, &[], Some("model = \"mock\"\n")).0, "mock");
 }

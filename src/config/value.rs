@@ -200,6 +200,10 @@ words! {
     Auto = "auto",
     /// One JSON object a line.
     Json = "json",
+    /// The same with Cloud Logging's field names.
+    Google = "google",
+    /// As RunPod's console reads it: {"requestId", "message", "level"}, on standard output.
+    Runpod = "runpod",
     /// For eyes.
     Text = "text",
 }
@@ -298,6 +302,12 @@ impl Value for LogFilter {
         let level = match text.to_ascii_lowercase().as_str() {
             "warning" => "warn".to_owned(), // Python's names, which platforms hand out
             "critical" | "fatal" => "error".to_owned(),
+            // RunPod's SDK counts them: NOTSET, TRACE, DEBUG, INFO, WARN, ERROR.
+            "notset" | "0" | "1" => "trace".to_owned(),
+            "2" => "debug".to_owned(),
+            "3" => "info".to_owned(),
+            "4" => "warn".to_owned(),
+            "5" => "error".to_owned(),
             word if !word.contains(['=', ',']) => word.to_owned(),
             _ => text.to_owned(),
         };
@@ -365,6 +375,8 @@ mod tests {
     #[test]
     fn log_levels_take_pythons_names_and_filters() {
         assert_eq!(LogFilter::parse("WARNING").unwrap().0, "warn");
+        assert_eq!(LogFilter::parse("NOTSET").unwrap().0, "trace");
+        assert_eq!(LogFilter::parse("4").unwrap().0, "warn");
         assert_eq!(
             LogFilter::parse("info,chandler=debug").unwrap().0,
             "info,chandler=debug"

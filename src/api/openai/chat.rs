@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::logprobs;
 use super::sampling::{best_of, limits, refuse, rows, sampling};
 use super::types::{ChatChoice, ChatChunkChoice, ChatMessage, Delta, Envelope, Reply};
-use super::{conversation, envelope, served, streaming, terms};
+use super::{RunningUsage, UsageWish, conversation, envelope, served, streaming, terms};
 use crate::api::dialogue::format::{self, Form};
 use crate::api::dialogue::renamed;
 use crate::api::json::{self, Fields};
@@ -27,13 +27,13 @@ pub(in crate::api) struct ChatRequest {
     /// The form that was asked for, under the name that it was asked by.
     form: Option<Form>,
     stream: bool,
-    include_usage: bool,
+    usage: UsageWish,
 }
 
 /// Reads the fields of a chat request; the model's name is looked at elsewhere.
 pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<ChatRequest, RequestError> {
     refuse_unbuilt(fields)?;
-    let (stream, include_usage) = streaming(fields)?;
+    let (stream, usage) = streaming(fields)?;
     let logprobs = match (
         fields.boolean("logprobs")?.unwrap_or(false),
         fields.whole("top_logprobs", 0..=MOST_TOP)?,
@@ -62,7 +62,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<ChatRequest, RequestE
         input,
         form,
         stream,
-        include_usage,
+        usage,
     })
 }
 
@@ -123,7 +123,7 @@ pub(in crate::api) async fn answer(
         envelope: envelope(api, &id, served.id, ("chatcmpl", "chat.completion.chunk")),
         rows,
         top,
-        include_usage: request.include_usage,
+        usage: RunningUsage::new(request.usage),
     };
     sse::respond(vec![subscription], writer, terms(api, id))
         .await
@@ -162,7 +162,7 @@ struct Chunks {
     envelope: Envelope,
     rows: u32,
     top: Option<usize>,
-    include_usage: bool,
+    usage: RunningUsage,
 }
 
 impl Chunks {
@@ -170,7 +170,7 @@ impl Chunks {
         frames.push(&Reply {
             envelope: &self.envelope,
             choices: vec![choice],
-            usage: self.include_usage.then_some(None),
+            usage: self.usage.of_chunk(),
         });
     }
 }
@@ -193,7 +193,12 @@ impl Writer for Chunks {
         }
     }
 
+    fn started(&mut self, prompt_tokens: u32, cached_tokens: u32) {
+        self.usage.started(prompt_tokens, cached_tokens);
+    }
+
     fn text(&mut self, _: usize, delta: TextDelta, frames: &mut Frames) {
+        self.usage.wrote(&delta);
         let wants_tokens = self.top.is_some() && delta.tokens.iter().any(logprobs::is_shown);
         let silent = delta.reasoning.is_empty() && delta.tool_calls.is_empty();
         if !delta.text.is_empty() || !silent || wants_tokens {
@@ -222,7 +227,7 @@ impl Writer for Chunks {
     }
 
     fn close(&mut self, usage: Usage, frames: &mut Frames) {
-        if self.include_usage {
+        if self.usage.is_wanted() {
             frames.push(&Reply::<ChatChunkChoice> {
                 envelope: &self.envelope,
                 choices: Vec::new(),
@@ -357,7 +362,7 @@ mod tests {
             },
             rows: 1,
             top: None,
-            include_usage: false,
+            usage: RunningUsage::default(),
         };
         let mut frames = Frames::default();
         for delta in deltas {

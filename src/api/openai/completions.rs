@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::logprobs::{self, Offset, Piece};
 use super::sampling::{MOST_PROMPTS, best_of, limits, or_tokens, refuse, rows, sampling};
 use super::types::{Envelope, Reply, TextChoice};
-use super::{envelope, served, streaming, terms};
+use super::{RunningUsage, UsageWish, envelope, served, streaming, terms};
 use crate::api::dialogue::format::{self, Form};
 use crate::api::dialogue::renamed;
 use crate::api::json::{self, Fields, Found, token_ids, wrong};
@@ -28,7 +28,7 @@ pub(in crate::api) struct CompletionRequest {
     pub(in crate::api) inputs: Vec<TextInput>,
     form: Option<Form>,
     stream: bool,
-    include_usage: bool,
+    usage: UsageWish,
 }
 
 /// Reads the fields of a completion request; the model's name is looked at elsewhere.
@@ -40,7 +40,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         "this model does not fill in the middle",
     )?;
     let n = rows(fields)?;
-    let (stream, include_usage) = streaming(fields)?;
+    let (stream, usage) = streaming(fields)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
     let limits = limits(fields, &["max_tokens"], u32::from(!echo))?;
     let form = format::requested(fields)?;
@@ -66,7 +66,7 @@ pub(in crate::api) fn parse(fields: &Fields<'_>) -> Result<CompletionRequest, Re
         inputs,
         form,
         stream,
-        include_usage,
+        usage,
     })
 }
 
@@ -152,7 +152,7 @@ pub(in crate::api) async fn answer(
             offsets: vec![Offset::default(); subscriptions.len() * n as usize],
             n,
             top,
-            include_usage: request.include_usage,
+            usage: RunningUsage::new(request.usage),
         };
         let streamed = sse::respond(subscriptions, writer, terms(api, id)).await;
         return streamed.map_err(name_prompt);
@@ -199,11 +199,16 @@ struct Chunks {
     offsets: Vec<Offset>,
     n: u32,
     top: Option<usize>,
-    include_usage: bool,
+    usage: RunningUsage,
 }
 
 impl Writer for Chunks {
+    fn started(&mut self, prompt_tokens: u32, cached_tokens: u32) {
+        self.usage.started(prompt_tokens, cached_tokens);
+    }
+
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames) {
+        self.usage.wrote(&delta);
         let index = request as u32 * self.n + delta.row;
         let wants_tokens = self.top.is_some() && delta.tokens.iter().any(logprobs::is_shown);
         if delta.text.is_empty() && !wants_tokens && delta.finish.is_none() {
@@ -227,12 +232,12 @@ impl Writer for Chunks {
         frames.push(&Reply {
             envelope: &self.envelope,
             choices: vec![choice],
-            usage: self.include_usage.then_some(None),
+            usage: self.usage.of_chunk(),
         });
     }
 
     fn close(&mut self, usage: Usage, frames: &mut Frames) {
-        if self.include_usage {
+        if self.usage.is_wanted() {
             frames.push(&Reply::<TextChoice> {
                 envelope: &self.envelope,
                 choices: Vec::new(),

@@ -7,6 +7,7 @@ pub(super) mod logprobs;
 pub(super) mod models;
 pub(super) mod sampling;
 mod types;
+mod usage;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -22,6 +23,7 @@ use super::sse::Terms;
 use super::state::{Api, Served, unix_seconds};
 use types::Envelope;
 pub(super) use types::UsageBody;
+use usage::{RunningUsage, UsageWish};
 
 /// `POST /v1/chat/completions`
 pub(super) async fn post_chat(
@@ -63,10 +65,10 @@ pub(super) async fn served(api: &Api, fields: &Fields<'_>) -> Result<Served, Req
 }
 
 /// Whether to stream, and whether usage is to come with it.
-fn streaming(fields: &Fields<'_>) -> Result<(bool, bool), RequestError> {
+fn streaming(fields: &Fields<'_>) -> Result<(bool, UsageWish), RequestError> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let Some(options) = fields.object("stream_options")? else {
-        return Ok((stream, false));
+        return Ok((stream, UsageWish::Never));
     };
     let name = fields.name("stream_options");
     if !stream {
@@ -74,8 +76,16 @@ fn streaming(fields: &Fields<'_>) -> Result<(bool, bool), RequestError> {
             format!("{name} is given without stream; it has a meaning only when stream is true");
         return Err(RequestError::field(name, message));
     }
-    let usage = Fields::within(name, options).boolean("include_usage")?;
-    Ok((stream, usage.unwrap_or(false)))
+    let options = Fields::within(name, options);
+    let at_the_end = options.boolean("include_usage")?.unwrap_or(false);
+    // vLLM's; like there, it has a meaning only with the other.
+    let all_along = options.boolean("continuous_usage_stats")?.unwrap_or(false);
+    let wish = match (at_the_end, all_along) {
+        (false, _) => UsageWish::Never,
+        (true, false) => UsageWish::AtTheEnd,
+        (true, true) => UsageWish::AllAlong,
+    };
+    Ok((stream, wish))
 }
 
 /// `kind` is the id's prefix and the object's name.

@@ -1,5 +1,8 @@
 //! Where log lines go: standard error, as text on a terminal and as one JSON object a line elsewhere, around the
-//! progress bar where there is one.
+//! progress bar where there is one. A platform's own form of them is a file; RunPod reads standard output.
+
+mod google;
+mod runpod;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,17 +20,23 @@ pub fn start(settings: &Settings, warnings: &[String]) -> MultiProgress {
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(BesideBars(bars.clone()));
-    let json = match *settings.log_format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !io::stderr().is_terminal(),
+    let terminal = io::stderr().is_terminal();
+    let format = match *settings.log_format {
+        LogFormat::Auto if terminal => LogFormat::Text,
+        LogFormat::Auto => LogFormat::Json,
+        said => said,
     };
-    let started = if json {
-        base.json().flatten_event(true).with_ansi(false).try_init()
-    } else {
-        base.with_ansi(io::stderr().is_terminal())
-            .with_target(false)
-            .try_init()
+    let started = match format {
+        LogFormat::Text => base.with_ansi(terminal).with_target(false).try_init(),
+        LogFormat::Google => base.event_format(google::Google).try_init(),
+        LogFormat::Runpod => base
+            .with_writer(io::stdout)
+            .fmt_fields(runpod::OnlyId)
+            .event_format(runpod::RunPod)
+            .try_init(),
+        LogFormat::Auto | LogFormat::Json => {
+            base.json().flatten_event(true).with_ansi(false).try_init()
+        }
     };
     if let Err(error) = started {
         eprintln!("chandler: logging was already started: {error}");

@@ -1,0 +1,250 @@
+//! The shapes that a job's input may have, recognised by what is in it, each in a file of its own: which request to the
+//! worker's routes it stands for, and how the answer becomes the job's output.
+
+mod health;
+mod openai;
+mod prediction;
+#[cfg(test)]
+mod properties;
+mod route;
+mod sampling;
+mod stream;
+mod tasks;
+mod tokens;
+
+use axum::http::Method;
+use serde_json::{Map, Value};
+
+use super::answer::Failure;
+use super::growth::Growth;
+use super::handler::Streaming;
+use super::sse::Event;
+
+/// One request to the worker's own routes, and what its answer becomes.
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) body: Option<Value>,
+    pub(super) shape: Box<dyn Shape>,
+    pub(super) growth: Growth,
+}
+
+/// How an answer of the routes becomes a job's output.
+pub(super) trait Shape: Send {
+    /// The output of an answer that came whole.
+    fn whole(&self, answer: Value) -> Value;
+    /// Takes one event of a streamed answer.
+    fn event(&mut self, event: &Event);
+    /// What goes out of the events since the last time; none where they hold nothing to see.
+    fn chunks(&mut self) -> Vec<Value>;
+    /// Whether the chunks together are a streamed answer's output.
+    fn output_is_its_chunks(&self) -> bool {
+        true
+    }
+    /// The output of a streamed answer.
+    fn output(&mut self, chunks: Vec<Value>) -> Value {
+        Value::Array(chunks)
+    }
+    /// An error in the dialect's words.
+    fn error(&self, failure: Failure) -> String;
+    /// Whether an answer is one whatever its status says.
+    fn takes_any_status(&self) -> bool {
+        false
+    }
+}
+
+/// What is known besides the input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The loaded model's task, once it is loaded.
+    pub(super) task: Option<&'a str>,
+    pub(super) streaming: Streaming,
+}
+
+impl Known<'_> {
+    /// Whether the model writes text, as far as is known.
+    fn writes(&self) -> bool {
+        self.task.is_none_or(|task| task == TEXT_GENERATION)
+    }
+}
+
+const TEXT_GENERATION: &str = "text-generation";
+
+/// What an input may be, for errors.
+const UNDERSTOOD: &str = "this worker understands {openai_route, openai_input}, {route, body?, method?}, \
+    {prompt or messages, sampling_params?, stream?}, {prompt, inputs, text or messages, task?, parameters?, stream?}, \
+    {instances, parameters?}, the inputs of image, speech and embedding workers for models that do those tasks, and {debug: true}";
+
+/// Reads an input.
+///
+/// # Errors
+/// What is wrong with it, and what would do.
+pub(super) fn recognise(input: Value, known: &Known<'_>) -> Result<Call, String> {
+    let map = match input {
+        Value::Object(map) => map,
+        text @ Value::String(_) => return Ok(prediction::instance(text, None)),
+        other => return Err(format!("the input is {}; {UNDERSTOOD}", kind_of(&other))),
+    };
+    if health::is(&map) {
+        return Ok(health::call());
+    }
+    if has(&map, "openai_route") {
+        return openai::read(map, known);
+    }
+    if has(&map, "route") {
+        return route::read(map, known);
+    }
+    if has(&map, "instances") {
+        return Ok(prediction::instances(map));
+    }
+    if let Some(reading) = tasks::read(&map) {
+        return Ok(prediction::of_task(map, reading));
+    }
+    if tokens::is(&map, known) {
+        return tokens::read(map, known);
+    }
+    if prediction::is(&map) {
+        return prediction::read(map, known);
+    }
+    let mut keys: Vec<&str> = map.keys().map(String::as_str).take(8).collect();
+    keys.sort_unstable();
+    let has = match keys.as_slice() {
+        [] => "nothing".to_owned(),
+        keys => format!("only {}", keys.join(", ")),
+    };
+    Err(format!("the input has {has}; {UNDERSTOOD}"))
+}
+
+/// Whether a field is there and not null.
+fn has(map: &Map<String, Value>, key: &str) -> bool {
+    map.get(key).is_some_and(|value| !value.is_null())
+}
+
+/// Takes a field out; null is absent.
+fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {
+    map.shift_remove(key).filter(|value| !value.is_null())
+}
+
+/// Takes a flag out; absent is false.
+fn flag(map: &mut Map<String, Value>, key: &str) -> Result<bool, String> {
+    match take(map, key) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(other) => Err(format!(
+            "{key} is {}; it must be true or false",
+            shown(&other)
+        )),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Numbers and flags as written, everything else by its sort: an input does not belong in an error.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(_) | Value::Bool(_) => value.to_string(),
+        other => kind_of(other).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(super) fn known(task: Option<&str>) -> Known<'_> {
+        Known {
+            task,
+            streaming: Streaming::default(),
+        }
+    }
+
+    fn path(input: Value) -> Result<(String, String), String> {
+        recognise(input, &known(Some(TEXT_GENERATION)))
+            .map(|call| (call.method.to_string(), call.path))
+    }
+
+    #[test]
+    fn an_input_is_known_by_its_shape() {
+        for (input, method, route) in [
+            (
+                json!({"openai_route": "/v1/models", "openai_input": null}),
+                "GET",
+                "/v1/models",
+            ),
+            (
+                json!({"openai_route": "/v1/completions", "openai_input": {}}),
+                "POST",
+                "/v1/completions",
+            ),
+            (
+                json!({"route": "/generate", "body": {}}),
+                "POST",
+                "/generate",
+            ),
+            (json!({"prompt": "a"}), "POST", "/v1/completions"),
+            (
+                json!({"prompt": "a", "sampling_params": {}}),
+                "POST",
+                "/v1/completions",
+            ),
+            (json!({"messages": []}), "POST", "/v1/chat/completions"),
+            (json!({"prompt": "a", "max_tokens": 1}), "POST", "/predict"),
+            (json!({"inputs": "a"}), "POST", "/predict"),
+            (
+                json!({"text": "a", "task": "summarise"}),
+                "POST",
+                "/predict",
+            ),
+            (
+                json!({"messages": [], "parameters": {}, "stream": true}),
+                "POST",
+                "/v1/chat/completions",
+            ),
+            (json!({"instances": ["a"]}), "POST", "/predict"),
+            (
+                json!({"prompt": "a", "num_inference_steps": 4}),
+                "POST",
+                "/predict",
+            ),
+            (json!({"debug": true}), "GET", "/health"),
+            (json!("a"), "POST", "/predict"),
+        ] {
+            let expected = Ok((method.to_owned(), route.to_owned()));
+            assert_eq!(path(input.clone()), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn a_bare_prompt_is_a_prediction_where_the_model_writes_no_text() {
+        let call = recognise(json!({"prompt": "a"}), &known(Some("text-to-image"))).unwrap();
+        assert_eq!(call.path, "/predict");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_what_would_be() {
+        for (input, words) in [
+            (json!(null), "the input is null"),
+            (json!([1]), "the input is an array"),
+            (json!({}), "the input has nothing"),
+            (json!({"debug": false}), "the input has only debug"),
+            (json!({"b": 1, "a": 2}), "the input has only a, b"),
+        ] {
+            let error = path(input).unwrap_err();
+            assert!(error.starts_with(words), "{error}");
+            assert!(
+                error.contains("openai_route") && error.contains("instances"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Whatever an input holds, it is read as a request or refused with words that help; nothing panics.
+
+use axum::http::{Request, Uri};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::tests::known;
+use super::{TEXT_GENERATION, recognise};
+use crate::runpod::sse::Splitter;
+
+/// Every field that some dialect reads, and one that none does.
+const KEYS: [&str; 38] = [
+    "openai_route",
+    "openai_input",
+    "route",
+    "body",
+    "method",
+    "prompt",
+    "messages",
+    "inputs",
+    "text",
+    "task",
+    "parameters",
+    "instances",
+    "stream",
+    "sampling_params",
+    "apply_chat_template",
+    "use_openai_format",
+    "max_batch_size",
+    "min_batch_size",
+    "batch_size_growth_factor",
+    "n",
+    "max_tokens",
+    "maxOutputTokens",
+    "topK",
+    "temperature",
+    "logprobs",
+    "guided_decoding",
+    "debug",
+    "num_inference_steps",
+    "image_url",
+    "height",
+    "width",
+    "audio",
+    "speaker_id",
+    "query",
+    "docs",
+    "input",
+    "model",
+    "unknown",
+];
+
+fn leaf() -> impl Strategy<Value = Value> {
+    let words = vec![
+        "/v1/models",
+        "chat/completions",
+        "/",
+        "//x",
+        "GET",
+        "summarise",
+        "text-generation",
+        "tts",
+        "a b",
+        "",
+    ];
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(|n| json!(n)),
+        any::<f64>().prop_map(|n| json!(n)),
+        (-2i32..9).prop_map(|n| json!(n)),
+        ".{0,8}".prop_map(Value::String),
+        prop::sample::select(words).prop_map(|word| json!(word)),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(3, 32, 6, |inner| {
+        let key = prop::sample::select(KEYS.to_vec()).prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec((key, inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+fn check(input: &Value, task: Option<&str>) -> Result<(), TestCaseError> {
+    match recognise(input.clone(), &known(task)) {
+        Ok(call) => {
+            prop_assert!(call.path.starts_with('/'), "{}", call.path);
+            let posts = call.body.is_some() || call.method != "POST";
+            prop_assert!(posts, "{input}: a POST without a body");
+            // A path that is no path is refused by the handler, by name; those of ours always are one.
+            if input.get("openai_route").is_none() {
+                prop_assert!(call.path.parse::<Uri>().is_ok(), "{}", call.path);
+            }
+            let _ = Request::builder().uri(&call.path).body(());
+        }
+        Err(refusal) => {
+            let helps = [
+                "must be",
+                "understands",
+                "put it inside",
+                "leave",
+                "there are",
+            ];
+            prop_assert!(helps.iter().any(|word| refusal.contains(word)), "{refusal}");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_input_is_a_request_or_is_refused_with_what_would_do(input in anything(), loaded in any::<bool>()) {
+        check(&input, loaded.then_some(TEXT_GENERATION))?;
+    }
+
+    #[test]
+    fn any_event_is_taken_by_every_shape(event in anything(), input in anything()) {
+        let Ok(mut call) = recognise(input, &known(None)) else {
+            return Ok(());
+        };
+        for event in Splitter::default().push(format!("data: {event}\n\n").as_bytes()) {
+            call.shape.event(&event);
+        }
+        let chunks = call.shape.chunks();
+        call.shape.output(chunks);
+    }
+}
