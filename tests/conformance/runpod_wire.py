@@ -228,6 +228,11 @@ class Side:
             self.platform.ended(job)
 
 
+def ours_for(binary, mode):
+    """The SDK runs one job at a time unless told otherwise; ours as many as the model has rows."""
+    return chandler(binary, *({"plain": ["--max-rows", "1", "--runpod-prefetch", "0"]}.get(mode, [])))
+
+
 # -- what may differ ---------------------------------------------------------------------------------------------------
 
 
@@ -274,7 +279,7 @@ def main():
     failed = check_sdk(reference, "--write" in sys.argv)
     print(f"runpod_wire: {len(reference)} facts of the SDK, {failed} failed")
     if len(arguments) > 1:
-        ours = json.loads(json.dumps(Side("ours", arguments[0], lambda _: chandler(arguments[1])).go()))
+        ours = json.loads(json.dumps(Side("ours", arguments[0], lambda mode: ours_for(arguments[1], mode)).go()))
         wrong = compare(reference, ours)
         print(f"runpod_wire: {len(ours)} facts of ours, {wrong} failed")
         failed += wrong
