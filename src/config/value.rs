@@ -217,6 +217,37 @@ words! {
     Off = "off" | "false" | "no" | "0",
 }
 
+words! {
+    /// How buckets of an object store are addressed.
+    S3Addressing:
+    /// In front of the host at Amazon, in the path everywhere else.
+    Auto = "auto",
+    /// `https://host/bucket/key`.
+    Path = "path",
+    /// `https://bucket.host/key`.
+    Virtual = "virtual",
+}
+
+/// How many times larger.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factor(pub f64);
+
+impl Value for Factor {
+    fn parse(text: &str) -> Result<Self, String> {
+        let factor = text
+            .parse()
+            .ok()
+            .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
+        factor
+            .map(Self)
+            .ok_or_else(|| "give a number of 1 or more, such as 3 or 1.5".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// How far answers are guessed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculate {

@@ -21,4 +21,4 @@ mod streams;
 mod structure;
 mod tools;
 mod vertex;
-mod worker;
+pub mod worker;

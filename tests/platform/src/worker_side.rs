@@ -220,7 +220,12 @@ pub fn malformed(state: &Arc<State>, worker: &str, batch: bool, which: u64) -> A
             ..Answer::new(200, html)
         },
         6 => Answer::new(200, Bytes::new()),
-        7 => Answer::json(&json!([{"id": 5, "input": {"prompt": "a number"}}])),
+        7 => {
+            // A worker may refuse it by the number's text, or say nothing.
+            let number = book.account.malformed;
+            book.invent(&number.to_string(), &worker);
+            Answer::json(&json!([{"id": number, "input": {"prompt": "a number"}}]))
+        }
         8 => Answer::json(&json!(null)),
         9 => Answer::new(
             200,
@@ -233,7 +238,12 @@ pub fn malformed(state: &Arc<State>, worker: &str, batch: bool, which: u64) -> A
 /// Proper jobs, if there are any, behind one that is none: they must not be lost with it.
 fn spoiled(book: &mut Book, worker: &Arc<str>, batch: bool) -> Answer {
     let bad = r#"{"no": "id"}"#;
-    let Some((mut answer, _)) = hand_out(book, worker, (2, true)).filter(|_| batch) else {
+    let handed = if batch {
+        hand_out(book, worker, (2, true))
+    } else {
+        None
+    };
+    let Some((mut answer, _)) = handed else {
         return Answer::new(200, bad);
     };
     if let Content::Whole(good) = &answer.body {

@@ -438,7 +438,14 @@ async fn malformed_answers_are_never_mistaken_for_jobs() {
     assert!(peer.0.jobs().is_empty());
     // The good jobs behind a bad one in a batch are jobs.
     let id = peer.0.submit(json!({}));
-    peer.0.script(Kind::Take, [Fault::Malformed(10)]);
+    peer.0
+        .script(Kind::Take, [Fault::Malformed(10), Fault::Malformed(10)]);
+    assert!(peer.take().await.unwrap().json()["no"] == "id");
+    assert_eq!(
+        peer.status(&id),
+        Status::InQueue,
+        "nothing good is lost with a bad one"
+    );
     let batch = format!("/job-take-batch/w1{POLL}&batch_size=2");
     let jobs = peer.call("GET", &batch, WORKER, "").await.unwrap().json();
     assert_eq!((&jobs[0]["no"], &jobs[1]["id"]), (&json!("id"), &json!(id)));
