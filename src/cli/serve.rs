@@ -115,6 +115,7 @@ async fn serve(
     announcer.listening(bars);
 
     let ended = tokio::select! {
+        biased; // the engine's own failure says more than the job loop's end, which follows from it
         name = signals.next() => Ended::Signal(name),
         reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
         result = &mut server => Ended::Server(result?),

@@ -158,6 +158,27 @@ fn vertex_routes_count_only_on_vertex() {
 }
 
 #[test]
+fn a_runpod_worker_writes_its_lines_as_the_console_reads_them() {
+    let queue = [
+        ("RUNPOD_WEBHOOK_GET_JOB", "http://h/job-take/$ID"),
+        ("RUNPOD_DEBUG_LEVEL", "WARN"),
+    ];
+    let settings = resolved(&[], &queue, None).unwrap().settings;
+    assert_eq!(settings.log_format.as_str(), "runpod");
+    assert_eq!(settings.log_level.0, "warn");
+    let said = [
+        queue[0],
+        ("RUNPOD_LOG_LEVEL", "2"),
+        ("CHANDLER_LOG_FORMAT", "text"),
+    ];
+    let settings = resolved(&[], &said, None).unwrap().settings;
+    assert_eq!(
+        (settings.log_format.as_str(), settings.log_level.0.as_str()),
+        ("text", "debug")
+    );
+}
+
+#[test]
 fn an_empty_text_is_nothing_said() {
     let settings = resolved(
         &[("model", "")],

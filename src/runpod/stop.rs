@@ -17,7 +17,6 @@ use super::template::Template;
 
 /// Between asks that bring nothing and did not hang, and between those that fail.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-const TOO_MANY: Duration = Duration::from_secs(5);
 /// An answer that took longer was a long poll.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -88,7 +87,7 @@ async fn ask(client: &Client, address: &Template) -> Result<Vec<String>, Failure
         StatusCode::NO_CONTENT => Ok(Vec::new()),
         _ => Err(Failure {
             why: format!("HTTP {status}"),
-            after: after.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(TOO_MANY)),
+            after,
         }),
     }
 }

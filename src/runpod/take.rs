@@ -26,8 +26,8 @@ const LONG: Duration = Duration::from_millis(500);
 const NOTHING: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// Between polls that fail.
 const TROUBLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
-/// After a 429 that says no time, as in the SDK.
-const TOO_MANY: Duration = Duration::from_secs(5);
+/// After a 429 that says no time. The SDK always sleeps 5 s, which after a single 429 is 4 too many.
+const TOO_MANY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Asks for jobs.
 pub(super) struct Taker<'a> {
@@ -36,6 +36,7 @@ pub(super) struct Taker<'a> {
     watched: Watched,
     nothing: Backoff,
     trouble: Backoff,
+    too_many: Backoff,
     failures: u32,
 }
 
@@ -57,6 +58,7 @@ impl<'a> Taker<'a> {
             watched,
             nothing: Backoff::new(NOTHING.0, NOTHING.1),
             trouble: Backoff::new(TROUBLE.0, TROUBLE.1),
+            too_many: Backoff::new(TOO_MANY.0, TOO_MANY.1),
             failures: 0,
         }
     }
@@ -86,7 +88,7 @@ impl<'a> Taker<'a> {
                 }
                 self.nothing.wait()
             }
-            Poll::TooMany(after) => after.unwrap_or(TOO_MANY).max(self.trouble.wait()),
+            Poll::TooMany(after) => after.unwrap_or_default().max(self.too_many.wait()),
             Poll::Trouble(why) => {
                 self.failures += 1;
                 metrics::counter!("chandler_job_takes_failed_total").increment(1);
@@ -112,6 +114,7 @@ impl<'a> Taker<'a> {
             tracing::info!("jobs are taken again");
         }
         self.trouble.reset();
+        self.too_many.reset();
     }
 
     fn url(&self, wanted: usize, busy: bool) -> String {

@@ -1,4 +1,15 @@
-//! The RunPod front door: the binary as a queue worker of the fake platform.
+//! The RunPod queue worker, against the platform on loopback. What the official SDK does badly has a test each that it is done
+//! well here.
 
 mod chaos;
+mod cold_start;
+mod drain;
+mod heartbeat;
 mod process;
+mod queue;
+mod results;
+mod serving;
+mod streams;
+mod trouble;
+mod work;
+mod worker;
