@@ -171,10 +171,9 @@ pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Settin
                 Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
                 Source::Default => format!("the default of {}", spec.key),
             },
-            value: if spec.flag.is_some() {
-                found.text
-            } else {
-                super::value::MASK.to_owned()
+            value: match T::PRIVATE {
+                true => super::value::MASK.to_owned(),
+                false => found.text,
             },
             wanted,
         }),
