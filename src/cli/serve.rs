@@ -66,6 +66,7 @@ impl Serve {
         outward::outputs(settings)?; // said now, not when the first large output has nowhere to go
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
+        outward::tell_about_proxies();
         let worker = worker::start(&resolution)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
