@@ -14,6 +14,25 @@ use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target};
 /// The longest that S3 signs an address for.
 const WEEK: Duration = Duration::from_secs(604_800);
 
+/// Says that proxy variables do not count where the guard does: who set them expects otherwise.
+pub fn tell_about_proxies() {
+    const NAMES: [&str; 6] = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = NAMES.iter().find(set) {
+        tracing::info!(
+            "{name} is set: addresses that come with requests and jobs are reached without the proxy, which would resolve \
+             names behind the check of what may be reached; the webhook and the operator's own object store go through it"
+        );
+    }
+}
+
 /// For addresses that come with requests and jobs.
 pub fn guard(settings: &Settings) -> reach::Client {
     let allowed = AllowedHosts {

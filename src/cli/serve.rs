@@ -69,6 +69,7 @@ impl Serve {
         if resolution.platform != Platform::Elsewhere {
             tracing::info!(platform = %resolution.platform, "platform recognised");
         }
+        outward::tell_about_proxies();
         let worker = worker::start(&resolution)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

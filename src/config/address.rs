@@ -13,6 +13,8 @@ use crate::reach::Allowed;
 pub struct HttpUrl(pub Url);
 
 impl Value for HttpUrl {
+    const PRIVATE: bool = true;
+
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || {
             "give an address such as https://example.com/hook, without user name and password"

@@ -178,10 +178,9 @@ pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Settin
                 Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
                 Source::Platform(_) | Source::Default => format!("the default of {}", spec.key),
             },
-            value: if spec.flag.is_some() {
-                found.text
-            } else {
-                super::value::MASK.to_owned()
+            value: match T::PRIVATE {
+                true => super::value::MASK.to_owned(),
+                false => found.text,
             },
             wanted,
         }),
@@ -402,7 +401,7 @@ settings! {
     s3_session_token: Option<SecretString> = "" ("none"), Outward, None, "TOKEN",
         [var("CHANDLER_S3_SESSION_TOKEN"), var("AWS_SESSION_TOKEN")];
     /// Where the worker tells that it is loading, ready, failed or stopping: each is a POST of JSON with the times of the
-    /// cold start, retried until it is taken.
+    /// cold start, tried five times.
     webhook_url: Option<HttpUrl> = "" ("nowhere"), Outward, Some("webhook-url"), "URL", [var("CHANDLER_WEBHOOK_URL")];
     /// Signs these messages: X-Chandler-Signature is t=TIME,v1=HMAC-SHA256(secret, "TIME.BODY"). From a variable or the file
     /// only.

@@ -446,3 +446,54 @@ fn the_volume_of_runpods_images_holds_the_cache_on_runpod_only() {
     ];
     assert_eq!(cache(&named).0, "/mine");
 }
+
+#[test]
+fn a_wrong_address_is_not_repeated_because_it_may_hold_a_key() {
+    let error = resolved(
+        &[("webhook_url", "https://me:hush@hooks.example/")],
+        &[],
+        None,
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("--webhook-url is `********`: give an address"),
+        "{error}"
+    );
+    assert!(!error.contains("hush"), "{error}");
+}
+
+#[test]
+fn the_stores_of_runpod_and_of_amazon_are_told_apart() {
+    let environment = [
+        ("BUCKET_ENDPOINT_URL", "https://minio.example/results"),
+        ("BUCKET_ACCESS_KEY_ID", "hush1"),
+        ("AWS_ENDPOINT_URL", "https://aws.example"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
+        ("AWS_ACCESS_KEY_ID", "hush2"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("OUTPUT_S3_URL", "s3://outputs/a/"),
+    ];
+    let resolution = resolved(&[], &environment, None).unwrap();
+    let shown = resolution.settings.shown();
+    let of = |key: &str| {
+        let row = shown.iter().find(|row| row.key == key).unwrap();
+        (row.value.clone(), row.source.to_string())
+    };
+    let from = |value: &str, name: &str| (value.to_owned(), format!("environment {name}"));
+    assert_eq!(
+        of("bucket_endpoint_url"),
+        from("https://minio.example/********", "BUCKET_ENDPOINT_URL")
+    );
+    assert_eq!(
+        of("s3_endpoint"),
+        from("https://s3.example/", "AWS_ENDPOINT_URL_S3")
+    );
+    assert_eq!(
+        of("bucket_access_key_id"),
+        from("********", "BUCKET_ACCESS_KEY_ID")
+    );
+    assert_eq!(of("s3_access_key"), from("********", "AWS_ACCESS_KEY_ID"));
+    assert_eq!(of("s3_region"), from("eu-west-1", "AWS_DEFAULT_REGION"));
+    assert_eq!(of("output_s3"), from("s3://outputs/a", "OUTPUT_S3_URL"));
+    assert!(!format!("{:?}", resolution.settings).contains("hush"));
+}

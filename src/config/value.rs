@@ -10,6 +10,8 @@ use secrecy::SecretString;
 pub trait Value: Sized {
     /// Whether its flag may be given several times; the texts are joined with commas.
     const REPEATED: bool = false;
+    /// Whether a wrong text may hold a secret, so that no error repeats it.
+    const PRIVATE: bool = false;
 
     /// Reads it.
     ///
@@ -43,6 +45,8 @@ impl Value for PathBuf {
 
 /// `auto`, `none` and nothing at all leave the choice to the worker.
 impl<T: Value> Value for Option<T> {
+    const PRIVATE: bool = T::PRIVATE;
+
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "" | "auto" | "none" => Ok(None),
@@ -58,6 +62,7 @@ impl<T: Value> Value for Option<T> {
 /// Several values with commas between them.
 impl<T: Value> Value for Vec<T> {
     const REPEATED: bool = true;
+    const PRIVATE: bool = T::PRIVATE;
 
     fn parse(text: &str) -> Result<Self, String> {
         let parts = text
@@ -359,6 +364,8 @@ impl Value for LogFilter {
 pub const MASK: &str = "********";
 
 impl Value for SecretString {
+    const PRIVATE: bool = true;
+
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Self::from(text))
     }

@@ -21,7 +21,7 @@ use super::outputs::Outputs;
 use super::phase::{Phase, Phases};
 use super::report::Reporter;
 use super::shared::{Options, Shared};
-use super::supervise::{NoModel, ready};
+use super::supervise::{ColdStart, NoModel, ready};
 use super::take::Taker;
 use super::{EnvironmentError, Work, stop};
 use crate::engine::{Engine, Status};
@@ -138,19 +138,10 @@ async fn serve(
             },
         }
     };
-    let total_ms = cold_start.total.as_millis() as u64;
-    metrics::gauge!("chandler_cold_start_seconds").set(cold_start.total.as_secs_f64());
-    tracing::info!(total_ms, stages = %cold_start, "cold start done; taking jobs");
-
+    tell_of(&cold_start);
     // The first take is what tells the platform that the worker is ready: it waits for the model and for nothing else.
     let taking = tokio::spawn(take_jobs(shared.clone(), capacity(shared, engine)));
-    let stopping = shared.environment.stop.clone().map(|address| {
-        let (client, shared) = (shared.client.clone(), shared.clone());
-        tokio::spawn(async move {
-            let watched = shared.watched.clone();
-            stop::listen(client, address, &shared.hand, watched).await;
-        })
-    });
+    let stopping = listen_for_stops(shared);
     tell_what_is_missing(&shared.environment);
     let mut status = engine.watch();
     let (end, grace) = loop {
@@ -180,6 +171,21 @@ async fn serve(
     }
     drop(heart);
     end.unwrap_or(End::Drained { lost })
+}
+
+fn tell_of(cold_start: &ColdStart) {
+    let total_ms = cold_start.total.as_millis() as u64;
+    metrics::gauge!("chandler_cold_start_seconds").set(cold_start.total.as_secs_f64());
+    tracing::info!(total_ms, stages = %cold_start, "cold start done; taking jobs");
+}
+
+fn listen_for_stops(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
+    let address = shared.environment.stop.clone()?;
+    let (client, shared) = (shared.client.clone(), shared.clone());
+    Some(tokio::spawn(async move {
+        let watched = shared.watched.clone();
+        stop::listen(client, address, &shared.hand, watched).await;
+    }))
 }
 
 /// The heartbeat's state.

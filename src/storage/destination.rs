@@ -190,7 +190,8 @@ impl Operator {
     /// # Errors
     /// [`StorageError::Config`], naming what is missing.
     pub fn destination(&self, now: SystemTime) -> Result<Option<Destination>, StorageError> {
-        if self.place.is_none() && self.bucket_endpoint.is_none() && self.bucket_name.is_none() {
+        // A bucket's name alone asks for nothing: other programs have a BUCKET_NAME, too.
+        if self.place.is_none() && self.bucket_endpoint.is_none() {
             return Ok(None);
         }
         let credentials = self.credentials()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use runpod_platform::{Account, Options, Platform, Rates, Snapshot, Status};
 use serde_json::{Value, json};
 
-use super::process::Process;
+use super::serving::Process;
 
 const JOBS: u64 = 10_000;
 /// What is enough to meet each fault a hundred times and more, and still end soon.
@@ -26,14 +26,15 @@ const CHAOS: Rates = Rates {
     stop: 0.03,
     stop_ms: 30,
 };
-const KINDS_OF_FAULTS: [&str; 7] = [
-    "status",
-    "status_after",
-    "cut_before",
-    "cut_after",
-    "cut_midway",
-    "delay",
-    "malformed",
+/// Faults that must have happened so often, or the run has shown nothing. Takes are few: one brings many jobs.
+const ENOUGH: [(&str, u64); 7] = [
+    ("status", 20),
+    ("status_after", 20),
+    ("cut_before", 20),
+    ("cut_after", 20),
+    ("cut_midway", 20),
+    ("delay", 20),
+    ("malformed", 5),
 ];
 /// Longer than any worker lives.
 const ENDLESS: u64 = 1_000_000_000;
@@ -96,12 +97,9 @@ fn submit(platform: &Platform, jobs: u64) -> HashMap<String, Expected> {
 /// No worker posted two outcomes, or one for a job that was not its own, or anything after an outcome.
 fn check_account(account: &Account, worker: &Process) {
     assert_eq!(account.violations, [], "{}", worker.said());
-    for fault in KINDS_OF_FAULTS {
-        assert!(
-            account.faults.get(fault).is_some_and(|count| *count >= 20),
-            "{fault}: {:?}",
-            account.faults
-        );
+    for (fault, enough) in ENOUGH {
+        let count = account.faults.get(fault).copied().unwrap_or_default();
+        assert!(count >= enough, "{fault}: {:?}", account.faults);
     }
     assert!(
         account.repeats > 0,
@@ -163,10 +161,7 @@ async fn ten_thousand_jobs_have_one_outcome_each_whatever_breaks() {
     let account = platform.account();
     assert!(ended, "{account:?}\n{}", worker.said());
     check_account(&account, &worker);
-    assert!(
-        account.cancelled >= 20 && account.malformed >= 20,
-        "{account:?}"
-    );
+    assert!(account.cancelled >= 20, "{account:?}");
     assert_eq!(account.completed + account.failed + account.cancelled, JOBS);
     for job in platform.jobs() {
         check_outcome(&job, expected[&job.id]);

@@ -1,28 +1,19 @@
-//! `chandler serve` as a process of its own, with the platform's variables: only a process can be ended by a signal.
+//! The program itself as a queue worker, chosen by nothing but the environment.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
-use runpod_platform::Platform;
-use tempfile::NamedTempFile;
+use runpod_platform::{Options, Platform, Status};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
-pub struct Process {
-    child: Child,
-    log: NamedTempFile,
-}
+use super::worker::SOON;
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    pub fn start(platform: &Platform, more: &[&str]) -> Self {
-        let log = NamedTempFile::new().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
-        let serve = [
+fn serve(platform: &Platform) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
+    command
+        .args([
             "serve",
             "--model",
             "mock",
@@ -30,53 +21,75 @@ impl Process {
             "127.0.0.1",
             "--port",
             "0",
-        ];
-        command.args(serve).args(more);
-        // Nothing of where the tests run may tell the worker where it is.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["CHANDLER_", "RUNPOD_", "AIP_"]
-                .iter()
-                .any(|start| text.starts_with(start))
-            {
-                command.env_remove(name);
-            }
-        }
-        command.envs(platform.environment("w1"));
-        command
-            .stdin(Stdio::null())
-            .stdout(log.reopen().unwrap())
-            .stderr(log.reopen().unwrap());
-        let child = command.spawn().unwrap();
-        Self { child, log }
-    }
+        ])
+        .env_clear()
+        .envs(platform.environment("w1"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn().unwrap()
+}
 
-    pub fn terminate(&self) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(sent.success());
-    }
+#[tokio::test]
+async fn the_environment_alone_makes_a_queue_worker_that_does_jobs_and_ends_in_order() {
+    let platform = Platform::start(Options::default()).await.unwrap();
+    let begun = SystemTime::now();
+    let mut child = serve(&platform);
+    let id = platform.submit(json!({"prompt": "wax wick", "sampling_params": {"max_tokens": 4}}));
+    let job = platform.ended(&id, SOON).await.unwrap();
+    assert_eq!(job.status, Status::Completed, "{}", job.view);
+    let first = platform.workers()["w1"].first_take.unwrap();
+    let took = first.duration_since(begun).unwrap();
+    assert!(took < Duration::from_secs(3), "{took:?} to the first take"); // the SDK: 1.4 s; this is a debug build on a busy machine
 
-    /// Waits for the end; fails with the log's end when it does not come.
-    pub async fn end(&mut self, limit: Duration) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(
-                begun.elapsed() < limit,
-                "the worker did not end:\n{}",
-                self.said()
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
+    let ended = Instant::now();
+    let pid = child.id().unwrap().to_string();
+    let killed = Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .await
+        .unwrap();
+    assert!(killed.success());
+    let status = tokio::time::timeout(SOON, child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        ended.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        ended.elapsed()
+    );
+    assert_eq!(platform.account().violations, []);
 
-    /// The end of what it wrote.
-    pub fn said(&self) -> String {
-        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut of_the_job = 0;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line.as_object().unwrap().len(), 3, "{line}");
+        assert!(
+            line["message"].is_string() && line["level"].is_string(),
+            "{line}"
+        );
+        of_the_job += usize::from(line["requestId"] == id);
     }
+    assert!(of_the_job > 0);
+}
+
+#[tokio::test]
+async fn a_variable_that_makes_no_sense_is_named() {
+    let platform = Platform::start(Options::default()).await.unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
+    command
+        .args(["serve", "--model", "mock", "--port", "0"])
+        .env_clear()
+        .envs(platform.environment("w1"))
+        .env("RUNPOD_PING_INTERVAL", "soon");
+    let output = tokio::time::timeout(SOON, command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("RUNPOD_PING_INTERVAL is `soon`"), "{said}");
 }

@@ -252,7 +252,7 @@ fn what_is_set_up_by_half_is_said_at_the_start() {
         Duration::from_secs(60),
     );
     let operator = Operator {
-        bucket_name: Some("b".to_owned()),
+        place: Some(("b".to_owned(), String::new())),
         ..Operator::default()
     };
     let error = OutputStore::new(uploader, operator, None).unwrap_err();

@@ -281,6 +281,11 @@ fn an_operators_store_follows_runpods_own_workers() {
         keys().destination(november).unwrap().is_none(),
         "keys alone ask for nothing"
     );
+    let name_alone = Operator {
+        bucket_name: Some("somebody-elses".into()),
+        ..Operator::default()
+    };
+    assert!(name_alone.destination(november).unwrap().is_none());
 
     let host_only = at(&Operator {
         bucket_endpoint: url("https://minio.example"),

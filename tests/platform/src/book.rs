@@ -215,8 +215,13 @@ impl Book {
             self.account.late_results += 1;
             return Verdict::Accepted;
         }
+        let counts = !job.is_malformed;
         self.end(id, status);
-        Verdict::Ended
+        if counts {
+            Verdict::Ended
+        } else {
+            Verdict::Accepted
+        }
     }
 
     /// A job-stream.
