@@ -96,7 +96,7 @@ def check_start(binary, model):
 
 def check_clients(binary, model):
     for key in (None, KEY):
-        environment = {"CHANDLER_API_KEYS": KEY} if key else {}
+        environment = {"CHANDLER_LOCAL_API": "on"} | ({"CHANDLER_API_KEYS": KEY} if key else {})
         worker = Worker(binary, model, **environment).ready()
         for script in sorted((ROOT / "tests/conformance").glob("*_client.py")):
             command = [sys.executable, str(script), worker.url] + ([key] if key else [])

@@ -1,6 +1,8 @@
 //! Is the worker there, and would it serve? `/isalive` answers the second, `/livez` the first, `/health` tells all,
 //! in one object that the RunPod console and the seeds' front ends can read as well.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -43,7 +45,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
             "completed": counters.completed,
             "failed": counters.failed,
             "inProgress": counters.running,
-            "inQueue": counters.queued,
+            "inQueue": counters.queued + api.settings.waiting_jobs.load(Ordering::Relaxed),
             "retried": counters.retried,
         },
         "workers": {

@@ -1,5 +1,7 @@
 //! What the front door is told once, when the worker starts; nothing below reads flags or the environment.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::auth::ApiKeys;
@@ -29,6 +31,8 @@ pub struct ApiSettings {
     pub predict_route: Option<String>,
     /// What `/health` and `/openapi.json` say.
     pub version: String,
+    /// Jobs that wait in another front door of this process; `/health` counts them among those in the queue.
+    pub waiting_jobs: Arc<AtomicUsize>,
 }
 
 impl Default for ApiSettings {
@@ -45,6 +49,7 @@ impl Default for ApiSettings {
             health_route: None,
             predict_route: None,
             version: env!("CARGO_PKG_VERSION").into(),
+            waiting_jobs: Arc::default(),
         }
     }
 }

@@ -34,7 +34,7 @@ impl Scope for Everything {
 
 impl Scope for ModelOnly {
     fn takes(spec: &Spec) -> bool {
-        !matches!(spec.group, Group::Server | Group::Queue)
+        !matches!(spec.group, Group::Server | Group::Outward | Group::RunPod)
     }
 }
 

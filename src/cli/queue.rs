@@ -4,16 +4,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::exit::{DEVICE_LOST, Exit, FAILED, USAGE};
+use super::outward;
 use crate::config::Settings;
 use crate::engine::Engine;
-use crate::runpod::{
-    End, Environment, EnvironmentError, Handler, Options, Setup, Streaming, Variables, run,
-};
+use crate::runpod::{End, Environment, EnvironmentError, Options, Setup, Variables, Work, run};
 
 /// Beyond its grace the loop needs no more than the platform's own last word.
 const OVERTIME: Duration = Duration::from_secs(4);
@@ -25,14 +23,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Starts it; jobs are worked on through `inner`, the worker's own routes.
+    /// Starts it.
     ///
     /// # Errors
     /// A variable of the platform's that makes no sense.
     pub fn start(
         settings: &Settings,
         engine: &Engine,
-        inner: Router,
+        work: Arc<dyn Work>,
         started: Instant,
     ) -> Result<Self, Exit> {
         let environment = Environment::read(&variables()).map_err(unusable)?;
@@ -40,12 +38,12 @@ impl Queue {
         let setup = Setup {
             environment,
             engine: engine.clone(),
-            work: Arc::new(Handler::new(inner, Streaming::default())),
-            outputs: None,
+            work,
+            outputs: Some(Arc::new(outward::outputs(settings)?)),
             options: Options {
                 rows: settings.max_rows.get(),
                 prefetch: settings.runpod_prefetch.value,
-                output_limit: settings.runpod_output_limit.map(|size| size.0),
+                output_limit: None,
                 drain_grace: *settings.drain_grace,
                 started,
             },

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,10 +16,11 @@ use super::exit::{DEVICE_LOST, Exit, USAGE};
 use super::flags::{Everything, SettingFlags};
 use super::queue::Queue;
 use super::worker::{self, Worker};
-use super::{progress, telemetry, version};
+use super::{jobs, outward, progress, telemetry, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{LogFormat, Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
+use crate::webhook::Readiness;
 
 /// Serve a model over HTTP.
 ///
@@ -32,6 +34,15 @@ use crate::engine::{Engine, Status};
 /// liveness probe; the port takes HTTP/1.1 and h2c. RunPod's load balancer asks /ping, on PORT_HEALTH if that is set.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
+    /// Do one RunPod job, print its result as JSON, and end: the job's JSON, or @FILE [without a value: @test_input.json]
+    #[arg(
+        long,
+        alias = "test_input",
+        value_name = "JSON",
+        num_args = 0..=1,
+        default_missing_value = "@test_input.json"
+    )]
+    test_input: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<Everything>,
 }
@@ -41,13 +52,21 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The engine looks at its grace between two steps, so that it may end a little later.
 const LAST_STEP: Duration = Duration::from_millis(250);
 
+/// From the signal or the failure on: time for the webhook to take its last message.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(2);
+
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        if let Some(text) = &self.test_input {
+            return jobs::test(&resolution, text);
+        }
+        outward::outputs(settings)?; // said now, not when the first large output has nowhere to go
         let listener = bind(settings)?; // before anything that takes time: whoever probes the port is answered
         let bars = telemetry::start(settings, &resolution.warnings);
+        outward::tell_about_proxies();
         let worker = worker::start(&resolution)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -97,15 +116,17 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let api_settings = api_settings(settings, worker);
+    let webhook = outward::announce(settings, &engine, &worker.id, started);
+    let api = api_settings(settings, worker);
     let mut queue = match resolution.platform {
         Platform::RunPodQueue => {
-            let inner = api::inner_router(api_settings.clone(), engine.clone());
-            Some(Queue::start(settings, &engine, inner, started)?)
+            let work = Arc::new(jobs::handler(settings, &api, &engine));
+            Some(Queue::start(settings, &engine, work, started)?)
         }
         _ => None,
     };
-    let router = api::router(api_settings, engine.clone());
+    let more = jobs::local_routes(settings, &api, &engine);
+    let router = api::router_with(api, engine.clone(), more);
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await; // a dropped sender means the same
@@ -138,8 +159,10 @@ async fn serve(
                 let left = end.saturating_duration_since(Instant::now());
                 drain(&engine, server, stop, left).await && answered
             };
+            // Together: the webhook's grace must not come on top of a drain that the platform's patience is set for.
+            let drained = async { tokio::join!(draining, told(webhook)).0 };
             let drained = tokio::select! {
-                drained = draining => drained,
+                drained = drained => drained,
                 second = signals.next() => return Ok(ExitCode::from(signal_code(second))),
             };
             if drained {
@@ -154,17 +177,25 @@ async fn serve(
                 queue.report().await;
             }
             drop(stop);
-            finished(server, LAST_WORDS).await;
+            tokio::join!(finished(server, LAST_WORDS), told(webhook));
             Err(exit.into())
         }
         Ended::Queue(done) => {
+            engine.drain(); // nobody else is to begin anything, and the webhook tells of the end
             drop(stop);
-            finished(server, LAST_WORDS).await;
+            tokio::join!(finished(server, LAST_WORDS), told(webhook));
             Ok(done?)
         }
         Ended::Server(result) => result
             .map(|()| ExitCode::SUCCESS)
             .context("the HTTP server ended"),
+    }
+}
+
+/// Waits a little for the webhook to take its last message.
+async fn told(webhook: Option<Readiness>) {
+    if let Some(webhook) = webhook {
+        webhook.finish(WEBHOOK_GRACE).await;
     }
 }
 
@@ -229,7 +260,7 @@ async fn failure(
     }
 }
 
-fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
+pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
     ApiSettings {
         model_id: worker.id,
         aliases: worker.aliases,
@@ -246,6 +277,7 @@ fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         health_route: settings.health_route.as_ref().map(|route| route.0.clone()),
         predict_route: settings.predict_route.as_ref().map(|route| route.0.clone()),
         version: version::SHORT.to_owned(),
+        waiting_jobs: Arc::default(),
     }
 }
 

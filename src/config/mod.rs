@@ -2,6 +2,8 @@
 //! [`Settings`] that knows where each value came from; nothing below this point reads the environment.
 
 mod adapters;
+mod address;
+mod foreign;
 mod platform;
 mod quantity;
 mod resolve;
@@ -14,13 +16,14 @@ mod tests;
 use std::path::PathBuf;
 
 pub use adapters::{Adapters, NamedAdapter};
+pub use address::{HttpUrl, S3Place};
 pub use platform::Platform;
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
 pub use value::{
-    Device, Dtype, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, Speculate, Switch,
-    Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, S3Addressing,
+    Speculate, Switch, Value,
 };
 
 /// Why the settings do not make sense.

@@ -57,6 +57,7 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
     };
     let platform = Platform::of(&given.environment);
     let mut warnings = unknown_variables(&given.environment);
+    warnings.extend(super::foreign::warning(&given.environment));
     let early = |key: &str| -> Result<String, ConfigError> {
         let spec = SPECS
             .iter()
@@ -248,13 +249,20 @@ fn unknown_variables(environment: &BTreeMap<String, String>) -> Vec<String> {
         .collect()
 }
 
-/// The user's cache directory, when nobody names one: as the XDG base directory specification has it.
+/// The cache directory, when nobody names one: on RunPod below the volume that its workers' images know as BASE_PATH, else
+/// the user's, as the XDG base directory specification has it.
 fn find_cache(settings: &mut Settings, given: &Given) {
     if settings.cache_dir.value.is_some() || settings.cache_dir.source != Source::Default {
         return;
     }
-    let places = [("XDG_CACHE_HOME", "chandler"), ("HOME", ".cache/chandler")];
-    let found = places.into_iter().find_map(|(name, below)| {
+    // Elsewhere BASE_PATH may be anything, a web server's prefix for one.
+    let on_runpod = given
+        .environment
+        .keys()
+        .any(|name| name.starts_with("RUNPOD_"));
+    let volume = on_runpod.then_some(("BASE_PATH", "chandler"));
+    let user = [("XDG_CACHE_HOME", "chandler"), ("HOME", ".cache/chandler")];
+    let found = volume.into_iter().chain(user).find_map(|(name, below)| {
         let base = PathBuf::from(variable(given, name)?);
         // The specification has relative ones ignored.
         base.is_absolute().then(|| (name, base.join(below)))

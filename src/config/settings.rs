@@ -12,11 +12,14 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 use super::adapters::Adapters;
+use super::address::{HttpUrl, S3Place};
 use super::platform::Platform;
 use super::quantity::ByteSize;
 use super::value::{
-    Device, Dtype, Host, LogFilter, LogFormat, Origin, Quantize, Route, Speculate, Switch, Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, Origin, Quantize, Route, S3Addressing,
+    Speculate, Switch, Value,
 };
+use crate::reach::Allowed;
 
 /// A setting's value and where it came from.
 #[derive(Debug, Clone)]
@@ -97,8 +100,10 @@ pub enum Group {
     Batch,
     /// The HTTP front door.
     Server,
-    /// Jobs from a queue.
-    Queue,
+    /// Jobs of RunPod's kind.
+    RunPod,
+    /// What the worker reaches and sends by itself.
+    Outward,
     /// Log lines.
     Logs,
 }
@@ -110,7 +115,8 @@ impl Group {
             Self::Model => "Model",
             Self::Batch => "Batching and memory",
             Self::Server => "HTTP server",
-            Self::Queue => "RunPod queue worker",
+            Self::RunPod => "RunPod jobs",
+            Self::Outward => "Downloads, object stores and webhooks",
             Self::Logs => "Logs",
         }
     }
@@ -172,10 +178,9 @@ pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Settin
                 Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
                 Source::Platform(_) | Source::Default => format!("the default of {}", spec.key),
             },
-            value: if spec.flag.is_some() {
-                found.text
-            } else {
-                super::value::MASK.to_owned()
+            value: match T::PRIVATE {
+                true => super::value::MASK.to_owned(),
+                false => found.text,
             },
             wanted,
         }),
@@ -287,7 +292,7 @@ settings! {
     /// and the answers stay the same.
     speculate: Speculate = "off", Batch, Some("speculate"), "HOW", [var("CHANDLER_SPECULATE")];
     /// How long a request waits for a model that is still loading before it gets 503 with Retry-After.
-    load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT")];
+    load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT"), var("MODEL_LOAD_WAIT_TIMEOUT_SECONDS")];
     /// A client that reads nothing for so long has its request cancelled.
     stall_timeout: Duration = "60s", Batch, Some("stall-timeout"), "TIME", [var("CHANDLER_STALL_TIMEOUT")];
     /// Address to listen on. 127.0.0.1 keeps the worker to this machine.
@@ -309,7 +314,7 @@ settings! {
     /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.
-    request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT")];
+    request_timeout: Duration = "10m", Server, Some("request-timeout"), "TIME", [var("CHANDLER_REQUEST_TIMEOUT"), var("REQUEST_TIMEOUT")];
     /// After SIGTERM or Ctrl-C: how long running requests may still take. Kubernetes kills after 30s; Cloud Run after 10s, so
     /// that it is 8s there when nobody says anything.
     drain_grace: Duration = "25s", Server, Some("drain-grace"), "TIME", [var("CHANDLER_DRAIN_GRACE")];
@@ -325,12 +330,83 @@ settings! {
     /// A further path that answers like /predict, for platforms that name their own.
     predict_route: Option<Route> = "" ("/predict only"), Server, Some("predict-route"), "PATH",
         [var("CHANDLER_PREDICT_ROUTE"), var_with("AIP_PREDICT_ROUTE", "AIP_MODE")];
+    /// RunPod's client-side routes (/run, /runsync, /status, /stream, /cancel) on this worker's own port, for trying a client
+    /// against it without the platform: on or off.
+    local_api: Switch = "off", RunPod, Some("local-api"), "SWITCH", [var("CHANDLER_LOCAL_API")];
+    /// Events that a job's streamed answer gathers for one chunk at most; each chunk is a request to the platform.
+    stream_chunk: NonZeroUsize = "50", RunPod, Some("stream-chunk"), "EVENTS",
+        [var("CHANDLER_STREAM_CHUNK"), var("DEFAULT_BATCH_SIZE")];
+    /// Events of a stream's first chunk: 1 sends the first word at once.
+    stream_chunk_first: NonZeroUsize = "1", RunPod, Some("stream-chunk-first"), "EVENTS",
+        [var("CHANDLER_STREAM_CHUNK_FIRST"), var("MIN_BATCH_SIZE"), var("DEFAULT_MIN_BATCH_SIZE")];
+    /// How many times larger each next chunk is, up to the largest.
+    stream_chunk_growth: Factor = "3", RunPod, Some("stream-chunk-growth"), "FACTOR",
+        [var("CHANDLER_STREAM_CHUNK_GROWTH"), var("BATCH_SIZE_GROWTH_FACTOR"), var("DEFAULT_BATCH_SIZE_GROWTH_FACTOR")];
+    /// Whether jobs for OpenAI's routes stream the events as text, as the platform's own /openai path needs it, or as lists
+    /// of the objects in them: on or off.
+    raw_openai_output: Switch = "on", RunPod, Some("raw-openai-output"), "SWITCH",
+        [var("CHANDLER_RAW_OPENAI_OUTPUT"), var("RAW_OPENAI_OUTPUT")];
     /// Jobs that are taken ahead of those that the model works on, so that there is no gap between them.
-    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), Queue, Some("runpod-prefetch"), "JOBS",
+    runpod_prefetch: Option<usize> = "" ("one while jobs take under 2s, none when they are longer"), RunPod, Some("runpod-prefetch"), "JOBS",
         [var("CHANDLER_RUNPOD_PREFETCH")];
-    /// Largest result that the platform takes; the client of a larger one gets an error instead.
-    runpod_output_limit: Option<ByteSize> = "" ("10MB, and 20MB for /runsync"), Queue, Some("runpod-output-limit"), "SIZE",
-        [var("CHANDLER_RUNPOD_OUTPUT_LIMIT")];
+    /// Hosts (minio.internal, localhost:9000) and networks (10.0.0.0/8) that addresses in requests and jobs may reach besides
+    /// the public internet.
+    allow_hosts: Vec<Allowed> = "" ("the public internet only"), Outward, Some("allow-hosts"), "HOSTS",
+        [var("CHANDLER_ALLOW_HOSTS")];
+    /// Whether addresses in requests and jobs may reach every private network: on or off. Better name hosts with
+    /// --allow-hosts.
+    allow_private_urls: Switch = "off", Outward, Some("allow-private-urls"), "SWITCH",
+        [var("CHANDLER_ALLOW_PRIVATE_URLS"), var("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS")];
+    /// Largest file that is downloaded for a request, such as 100MiB.
+    max_download: ByteSize = "512MiB", Outward, Some("max-download"), "SIZE",
+        [var("CHANDLER_MAX_DOWNLOAD"), var("RUNPOD_MAX_DOWNLOAD_BYTES"), var("MAX_INPUT_DOWNLOAD_BYTES")];
+    /// How long such a download may take in all.
+    download_timeout: Duration = "60s", Outward, Some("download-timeout"), "TIME", [var("CHANDLER_DOWNLOAD_TIMEOUT")];
+    /// Where a job's files, and outputs that are too large to be sent back, are uploaded: s3://bucket/prefix. A job's own
+    /// s3Config comes first.
+    output_s3: Option<S3Place> = "" ("the bucket of BUCKET_ENDPOINT_URL, else nowhere"), Outward, Some("output-s3"), "S3_URL",
+        [var("CHANDLER_OUTPUT_S3"), var("OUTPUT_S3_URL")];
+    /// Outputs of jobs that are larger go to the object store, where there is one.
+    output_inline_limit: Option<ByteSize> = "" ("what RunPod takes: 10MB of /run, 20MB of /runsync"), Outward, Some("output-inline-limit"), "SIZE",
+        [var("CHANDLER_OUTPUT_INLINE_LIMIT")];
+    /// How long the signed address of an uploaded output holds; 7d at most.
+    output_url_expiry: Duration = "7d", Outward, Some("output-url-expiry"), "TIME", [var("CHANDLER_OUTPUT_URL_EXPIRY")];
+    /// Address of the object store that outputs go to, as RunPod's own workers read it; the bucket may stand in it.
+    bucket_endpoint_url: Option<HttpUrl> = "" ("that of --s3-endpoint"), Outward, Some("bucket-endpoint-url"), "URL",
+        [var("CHANDLER_BUCKET_ENDPOINT_URL"), var("BUCKET_ENDPOINT_URL")];
+    /// The bucket that outputs go to, when neither --output-s3 nor the address names it.
+    bucket_name: Option<String> = "" ("the month, as RunPod's own workers have it: 11-26"), Outward, Some("bucket-name"), "NAME",
+        [var("CHANDLER_BUCKET_NAME"), var("BUCKET_NAME")];
+    /// Access key id for the store of outputs. From a variable or the file only.
+    bucket_access_key_id: Option<SecretString> = "" ("that of s3_access_key"), Outward, None, "KEY",
+        [var("CHANDLER_BUCKET_ACCESS_KEY_ID"), var("BUCKET_ACCESS_KEY_ID")];
+    /// Secret access key for the store of outputs. From a variable or the file only.
+    bucket_secret_access_key: Option<SecretString> = "" ("that of s3_secret_key"), Outward, None, "KEY",
+        [var("CHANDLER_BUCKET_SECRET_ACCESS_KEY"), var("BUCKET_SECRET_ACCESS_KEY")];
+    /// Address of an object store that speaks S3, such as https://ACCOUNT.r2.cloudflarestorage.com.
+    s3_endpoint: Option<HttpUrl> = "" ("Amazon's, in the region"), Outward, Some("s3-endpoint"), "URL",
+        [var("CHANDLER_S3_ENDPOINT"), var("AWS_ENDPOINT_URL_S3"), var("AWS_ENDPOINT_URL")];
+    /// Region of the object store.
+    s3_region: Option<String> = "" ("what the address says, else us-east-1"), Outward, Some("s3-region"), "REGION",
+        [var("CHANDLER_S3_REGION"), var("AWS_REGION"), var("AWS_DEFAULT_REGION")];
+    /// How buckets are addressed: auto (in front of the host at Amazon, in the path elsewhere), path or virtual.
+    s3_addressing: S3Addressing = "auto", Outward, Some("s3-addressing"), "HOW", [var("CHANDLER_S3_ADDRESSING")];
+    /// Access key id for the object store. From a variable or the file only.
+    s3_access_key: Option<SecretString> = "" ("none"), Outward, None, "KEY",
+        [var("CHANDLER_S3_ACCESS_KEY"), var("AWS_ACCESS_KEY_ID")];
+    /// Secret access key for the object store. From a variable or the file only.
+    s3_secret_key: Option<SecretString> = "" ("none"), Outward, None, "KEY",
+        [var("CHANDLER_S3_SECRET_KEY"), var("AWS_SECRET_ACCESS_KEY")];
+    /// Session token, for keys that were lent for a while. From a variable or the file only.
+    s3_session_token: Option<SecretString> = "" ("none"), Outward, None, "TOKEN",
+        [var("CHANDLER_S3_SESSION_TOKEN"), var("AWS_SESSION_TOKEN")];
+    /// Where the worker tells that it is loading, ready, failed or stopping: each is a POST of JSON with the times of the
+    /// cold start, tried five times.
+    webhook_url: Option<HttpUrl> = "" ("nowhere"), Outward, Some("webhook-url"), "URL", [var("CHANDLER_WEBHOOK_URL")];
+    /// Signs these messages: X-Chandler-Signature is t=TIME,v1=HMAC-SHA256(secret, "TIME.BODY"). From a variable or the file
+    /// only.
+    webhook_secret: Option<SecretString> = "" ("messages are not signed"), Outward, None, "SECRET",
+        [var("CHANDLER_WEBHOOK_SECRET")];
     /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
     log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
         [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL"), var("RUNPOD_LOG_LEVEL"), var("RUNPOD_DEBUG_LEVEL")];

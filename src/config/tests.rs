@@ -385,3 +385,115 @@ fn vertex_artifacts_are_the_model_only_when_nobody_names_one() {
     assert_eq!(model(&artifacts, &[("model", "mock")], None).0, "mock");
     assert_eq!(model(&artifacts, &[], Some("model = \"mock\"\n")).0, "mock");
 }
+
+#[test]
+fn other_workers_names_are_honoured_where_they_mean_the_same() {
+    let environment = [
+        ("MODEL_NAME", "mock"),
+        ("DEFAULT_BATCH_SIZE", "20"),
+        ("MIN_BATCH_SIZE", "2"),
+        ("BATCH_SIZE_GROWTH_FACTOR", "1.5"),
+        ("RAW_OPENAI_OUTPUT", "0"),
+        ("REQUEST_TIMEOUT", "3600"),
+        ("MODEL_LOAD_WAIT_TIMEOUT_SECONDS", "840"),
+        ("MAX_CONCURRENCY", "30"),
+        ("QUANTIZATION", "awq"),
+    ];
+    let resolution = resolved(&[], &environment, None).unwrap();
+    let settings = resolution.settings;
+    assert_eq!(settings.model.as_str(), "mock");
+    assert_eq!(settings.stream_chunk.get(), 20);
+    assert_eq!(settings.stream_chunk_first.get(), 2);
+    assert_eq!(settings.stream_chunk_growth.show(), "1.5");
+    assert_eq!(settings.raw_openai_output.show(), "off");
+    assert_eq!(settings.request_timeout.as_secs(), 3600);
+    assert_eq!(settings.load_wait.as_secs(), 840);
+    assert_eq!(settings.max_rows.get(), 30);
+    assert_eq!(resolution.warnings.len(), 1, "{:?}", resolution.warnings);
+    assert!(resolution.warnings[0].starts_with("QUANTIZATION is"));
+    for factor in ["0", "0.5", "nan", "inf", "x"] {
+        let error = resolved(&[], &[("BATCH_SIZE_GROWTH_FACTOR", factor)], None).unwrap_err();
+        assert!(error.to_string().contains("of 1 or more"), "{error}");
+    }
+}
+
+#[test]
+fn the_volume_of_runpods_images_holds_the_cache_on_runpod_only() {
+    let cache = |environment: &[(&str, &str)]| {
+        let cache = resolved(&[], environment, None).unwrap().settings.cache_dir;
+        (cache.show(), cache.source)
+    };
+    let volume = ("BASE_PATH", "/runpod-volume");
+    let home = ("HOME", "/home/somebody");
+    let on_volume = "/runpod-volume/chandler".to_owned();
+    assert_eq!(
+        cache(&[volume, home, ("RUNPOD_POD_ID", "a")]),
+        (on_volume, Source::Environment("BASE_PATH"))
+    );
+    let at_home = (
+        "/home/somebody/.cache/chandler".to_owned(),
+        Source::Environment("HOME"),
+    );
+    assert_eq!(cache(&[volume, home]), at_home);
+    assert_eq!(
+        cache(&[("BASE_PATH", "api"), home, ("RUNPOD_POD_ID", "a")]),
+        at_home
+    );
+    let named = [
+        ("CHANDLER_CACHE_DIR", "/mine"),
+        volume,
+        ("RUNPOD_POD_ID", "a"),
+    ];
+    assert_eq!(cache(&named).0, "/mine");
+}
+
+#[test]
+fn a_wrong_address_is_not_repeated_because_it_may_hold_a_key() {
+    let error = resolved(
+        &[("webhook_url", "https://me:hush@hooks.example/")],
+        &[],
+        None,
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("--webhook-url is `********`: give an address"),
+        "{error}"
+    );
+    assert!(!error.contains("hush"), "{error}");
+}
+
+#[test]
+fn the_stores_of_runpod_and_of_amazon_are_told_apart() {
+    let environment = [
+        ("BUCKET_ENDPOINT_URL", "https://minio.example/results"),
+        ("BUCKET_ACCESS_KEY_ID", "hush1"),
+        ("AWS_ENDPOINT_URL", "https://aws.example"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
+        ("AWS_ACCESS_KEY_ID", "hush2"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("OUTPUT_S3_URL", "s3://outputs/a/"),
+    ];
+    let resolution = resolved(&[], &environment, None).unwrap();
+    let shown = resolution.settings.shown();
+    let of = |key: &str| {
+        let row = shown.iter().find(|row| row.key == key).unwrap();
+        (row.value.clone(), row.source.to_string())
+    };
+    let from = |value: &str, name: &str| (value.to_owned(), format!("environment {name}"));
+    assert_eq!(
+        of("bucket_endpoint_url"),
+        from("https://minio.example/********", "BUCKET_ENDPOINT_URL")
+    );
+    assert_eq!(
+        of("s3_endpoint"),
+        from("https://s3.example/", "AWS_ENDPOINT_URL_S3")
+    );
+    assert_eq!(
+        of("bucket_access_key_id"),
+        from("********", "BUCKET_ACCESS_KEY_ID")
+    );
+    assert_eq!(of("s3_access_key"), from("********", "AWS_ACCESS_KEY_ID"));
+    assert_eq!(of("s3_region"), from("eu-west-1", "AWS_DEFAULT_REGION"));
+    assert_eq!(of("output_s3"), from("s3://outputs/a", "OUTPUT_S3_URL"));
+    assert!(!format!("{:?}", resolution.settings).contains("hush"));
+}

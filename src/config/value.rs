@@ -10,6 +10,8 @@ use secrecy::SecretString;
 pub trait Value: Sized {
     /// Whether its flag may be given several times; the texts are joined with commas.
     const REPEATED: bool = false;
+    /// Whether a wrong text may hold a secret, so that no error repeats it.
+    const PRIVATE: bool = false;
 
     /// Reads it.
     ///
@@ -43,6 +45,8 @@ impl Value for PathBuf {
 
 /// `auto`, `none` and nothing at all leave the choice to the worker.
 impl<T: Value> Value for Option<T> {
+    const PRIVATE: bool = T::PRIVATE;
+
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "" | "auto" | "none" => Ok(None),
@@ -58,6 +62,7 @@ impl<T: Value> Value for Option<T> {
 /// Several values with commas between them.
 impl<T: Value> Value for Vec<T> {
     const REPEATED: bool = true;
+    const PRIVATE: bool = T::PRIVATE;
 
     fn parse(text: &str) -> Result<Self, String> {
         let parts = text
@@ -217,6 +222,37 @@ words! {
     Off = "off" | "false" | "no" | "0",
 }
 
+words! {
+    /// How buckets of an object store are addressed.
+    S3Addressing:
+    /// In front of the host at Amazon, in the path everywhere else.
+    Auto = "auto",
+    /// `https://host/bucket/key`.
+    Path = "path",
+    /// `https://bucket.host/key`.
+    Virtual = "virtual",
+}
+
+/// How many times larger.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factor(pub f64);
+
+impl Value for Factor {
+    fn parse(text: &str) -> Result<Self, String> {
+        let factor = text
+            .parse()
+            .ok()
+            .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
+        factor
+            .map(Self)
+            .ok_or_else(|| "give a number of 1 or more, such as 3 or 1.5".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// How far answers are guessed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculate {
@@ -328,6 +364,8 @@ impl Value for LogFilter {
 pub const MASK: &str = "********";
 
 impl Value for SecretString {
+    const PRIVATE: bool = true;
+
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Self::from(text))
     }

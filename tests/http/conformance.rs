@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use chandler::runpod::local::LocalOptions;
+
 use super::worker::{Setup, Worker};
 
 async fn run(worker: &Worker, script: &str, arguments: &[&str]) {
@@ -46,4 +48,21 @@ async fn anthropics_client_is_content() {
 async fn plain_http_clients_are_content() {
     let worker = Setup::slow(1).start().await;
     run(&worker, "http_client.py", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with the runpod and openai packages"]
+async fn runpods_client_is_content_with_the_local_api() {
+    for key in [None, Some("a-key")] {
+        let mut setup = Setup::slow(1);
+        setup.api.api_keys = key.map(Into::into).into_iter().collect::<Vec<_>>().into();
+        setup.local = Some(LocalOptions {
+            concurrency: 4,
+            body_limit: 4 << 20,
+            hook: None,
+            waiting: Default::default(),
+        });
+        let worker = setup.start().await;
+        run(&worker, "runpod_local_client.py", key.as_slice()).await;
+    }
 }

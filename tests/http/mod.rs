@@ -17,4 +17,4 @@ mod responses;
 mod streams;
 mod structure;
 mod tools;
-mod worker;
+pub mod worker;

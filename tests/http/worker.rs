@@ -1,10 +1,14 @@
 //! A worker on the mock, on a port of its own, and the few ways in which tests talk to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use chandler::api::{self, ApiSettings};
 use chandler::engine::{Engine, EngineOptions};
+use chandler::runpod::local::{self, LocalOptions};
+use chandler::runpod::{Handler, Streaming};
 use chandler_core::mock::{MockOptions, MockPipeline};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +32,8 @@ pub struct Setup {
     pub engine: EngineOptions,
     /// The model loads until this sender is dropped.
     pub loading: Option<std::sync::mpsc::Receiver<()>>,
+    /// RunPod's client-side routes as well.
+    pub local: Option<LocalOptions>,
 }
 
 impl Setup {
@@ -58,7 +64,16 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let write_stall = self.api.write_stall;
-        let router = api::router(self.api, engine.clone());
+        let more = match self.local {
+            None => Router::new(),
+            Some(mut options) => {
+                options.waiting = self.api.waiting_jobs.clone();
+                let inner = api::inner_router(self.api.clone(), engine.clone());
+                let work = Arc::new(Handler::new(inner.clone(), Streaming::default()));
+                local::routes(work, engine.clone(), inner, options)
+            }
+        };
+        let router = api::router_with(self.api, engine.clone(), more);
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
             let _ = stopped.await;

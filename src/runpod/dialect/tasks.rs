@@ -93,7 +93,7 @@ fn by_name(name: &str) -> Option<Reading> {
     let (name, task) = NAMES.iter().find(|(known, _)| *known == name)?;
     Some(Reading {
         task,
-        because: format!("its task {name:?} is read as {task}"),
+        because: format!("the input's task {name:?} is read as {task}"),
     })
 }
 
@@ -109,7 +109,7 @@ fn by_fields(map: &Map<String, Value>) -> Option<Reading> {
         Some(Reading {
             task,
             because: format!(
-                "it is read as {task} because it has {}",
+                "the input is read as {task} because it has {}",
                 group.join(" and ")
             ),
         })

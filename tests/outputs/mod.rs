@@ -1,0 +1,4 @@
+//! What the worker sends by itself: outputs to object stores, and the readiness webhook of a whole process.
+
+mod stores;
+mod webhook;
