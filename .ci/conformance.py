@@ -4,8 +4,8 @@
     conformance.py target/release/chandler [--model MODEL]
 
 The port answers within 50 ms of process start; the client scripts of tests/conformance pass, with and without an API
-key; `run` answers; SIGTERM ends with code 0 while requests are under way; a taken port is an error. Then the same as each
-platform's container: containers.py.
+key; the official RunPod worker proves the fake platform, and ours is compared with it; `run` answers; SIGTERM ends with
+code 0 while requests are under way; a taken port is an error. Then the same as each platform's container: containers.py.
 """
 
 import argparse
@@ -157,12 +157,24 @@ def check_taken_port(binary, model):
         sys.exit(f"a taken port gave code {done.returncode}: {done.stderr}")
 
 
+def check_runpod(binary, _):
+    """The official worker proves the platform; then ours is compared with it, and the official clients speak to ours."""
+    platform = Path(binary).parent / "runpod-platform"
+    scripts = [("runpod_sdk.py", [platform]), ("runpod_wire.py", [platform, binary]), ("runpod_ours.py", [platform, binary])]
+    for script, arguments in scripts:
+        print(f"-- {script}", flush=True)
+        command = [sys.executable, str(ROOT / "tests/conformance" / script), *map(str, arguments)]
+        if subprocess.run(command).returncode != 0:
+            sys.exit(f"{script} has failed")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
-    for check in (check_start, check_run, check_taken_port, check_drain, check_clients, containers.check):
+    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_runpod, containers.check)
+    for check in checks:
         check(given.binary, given.model)
 
 

@@ -248,7 +248,7 @@ def compare(reference, ours):
     allowed = json.loads(DIFFERENCES.read_text())
     used, failed = set(), 0
     for name, was, now in differences(reference, ours):
-        matching = [i for i, entry in enumerate(allowed) if fnmatch.fnmatchcase(name, entry["fact"]) and entry.get("ours", now) == now]
+        matching = [i for i, entry in enumerate(allowed) if fnmatch.fnmatchcase(name, entry["fact"]) and entry["ours"] == now]
         used.update(matching)
         if matching:
             print(f"meant {name}: {json.dumps(was)} -> {json.dumps(now)}")
