@@ -9,7 +9,7 @@ use axum::Router;
 use super::exit::{Exit, FAILED};
 use super::serve::api_settings;
 use super::worker;
-use super::{output, progress, telemetry};
+use super::{output, outward, progress, telemetry};
 use crate::api::{self, ApiSettings};
 use crate::config::{Resolution, Settings, Switch};
 use crate::engine::Engine;
@@ -43,7 +43,7 @@ pub fn local_routes(settings: &Settings, api: &ApiSettings, engine: &Engine) -> 
     let options = LocalOptions {
         concurrency: settings.max_rows.get(),
         body_limit: api.body_limit,
-        hook: None,
+        hook: Some(outward::deliver_results(settings)),
         waiting: api.waiting_jobs.clone(),
     };
     local::routes(work, engine.clone(), inner, options)

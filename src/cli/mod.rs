@@ -1,9 +1,11 @@
 //! The command line: one file per subcommand, each from parsed flags to an exit code. The only place where errors are
 //! `anyhow` and where the environment is read.
 
+mod announce;
 mod ask;
 mod completions;
 mod config;
+mod ending;
 mod exit;
 mod flags;
 mod jobs;
@@ -16,6 +18,7 @@ mod queue;
 mod run;
 mod selftest;
 mod serve;
+mod signals;
 mod telemetry;
 mod version;
 mod worker;

@@ -1,5 +1,6 @@
 //! From settings to what the worker reaches by itself: downloads, the store of outputs, the webhook.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exit::{Exit, USAGE};
@@ -8,8 +9,9 @@ use crate::config::{S3Addressing, Settings, Switch};
 use crate::engine::Engine;
 use crate::reach::{self, AllowedHosts, Limits};
 use crate::runpod::OutputStore;
+use crate::runpod::local::{Hook, Notice};
 use crate::storage::{Addressing, Operator, Uploader};
-use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target};
+use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target, deliver_result};
 
 /// The longest that S3 signs an address for.
 const WEEK: Duration = Duration::from_secs(604_800);
@@ -87,6 +89,20 @@ fn operator(settings: &Settings) -> Operator {
             S3Addressing::Virtual => Addressing::Virtual,
         },
     }
+}
+
+/// Delivers the results of the local API's jobs to the webhooks that they name, as the platform does.
+pub fn deliver_results(settings: &Settings) -> Hook {
+    let client = guard(settings);
+    Arc::new(move |notice: Notice| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let delivered = deliver_result(&client, &notice.url, &notice.body, Patience::PLATFORM);
+            if let Err(error) = delivered.await {
+                tracing::warn!(request_id = %notice.body["id"], %error, "a job's webhook did not take its result");
+            }
+        });
+    })
 }
 
 /// Starts to tell the operator's webhook what becomes of the model; `None` when there is no webhook.

@@ -22,11 +22,12 @@ const CHAOS: Rates = Rates {
     cut_midway: 0.02,
     delay: 0.02,
     delay_ms: 20,
-    malformed: 0.03,
+    // Takes are few: one brings many jobs.
+    malformed: 0.1,
     stop: 0.03,
     stop_ms: 30,
 };
-/// Faults that must have happened so often, or the run has shown nothing. Takes are few: one brings many jobs.
+/// Faults that must have happened so often, or the run has shown nothing.
 const ENOUGH: [(&str, u64); 7] = [
     ("status", 20),
     ("status_after", 20),
