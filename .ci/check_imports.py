@@ -22,7 +22,7 @@ MODULES = {
     "reach": (set(), set()),
     "provision": ({"catalog", "config", "nearest"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
-    "weights": (set(), {"nn"}),
+    "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "nearest": (set(), set()),

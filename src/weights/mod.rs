@@ -1,7 +1,13 @@
-//! Where a snapshot comes from. Today: what is compiled in, and a directory; the stores of a later change are files beside this one.
+//! Where a snapshot comes from: what is compiled in, a directory, and the stores that files are fetched from. One file or
+//! directory per source; transfer and cache know a source only as [`remote::Source`].
 
 #[cfg(feature = "text")]
 mod embedded;
+mod error;
+pub mod names;
+pub mod progress;
+pub mod remote;
 mod resolve;
 
-pub use resolve::{DEMO, MOCK, Resolved, Source, WeightsError, resolve};
+pub use error::WeightsError;
+pub use resolve::{DEMO, MOCK, Resolved, Source, resolve};

@@ -4,6 +4,8 @@ use std::path::Path;
 #[cfg(feature = "text")]
 use std::path::PathBuf;
 
+use super::WeightsError;
+
 /// The name of the embedded demo model.
 pub const DEMO: &str = "demo";
 /// The name of the pipeline without a model, for load tests.
@@ -31,41 +33,6 @@ pub enum Source {
     /// In one GGUF file, or the first of several.
     #[cfg(feature = "text")]
     Gguf(PathBuf),
-}
-
-/// Why there is no snapshot.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WeightsError {
-    /// Nothing by that name is here.
-    #[error(
-        "model `{0}` is neither `demo`, `mock`, a directory nor a file; give the directory of a model in the Hugging Face layout \
-         (config.json, tokenizer.json, *.safetensors), or a .gguf file"
-    )]
-    NotHere(String),
-    /// A GGUF file by a name that is no path here.
-    #[error(
-        "model `{0}` is no file here, and a file in a repository of the Hugging Face hub cannot be fetched yet: download it, and \
-         give its path"
-    )]
-    NoSuchGguf(String),
-    /// A place that is not read yet.
-    #[error(
-        "model `{0}` is in Google Cloud Storage, which this worker does not read yet: put the model's files into the image or onto \
-         a mounted volume, and name their directory with CHANDLER_MODEL (which then wins over AIP_STORAGE_URI)"
-    )]
-    GoogleStorage(String),
-    /// This build has no pipelines.
-    #[error("model `{0}` needs a build with the feature `text`; this one has only `mock`")]
-    NoPipelines(String),
-    /// The directory is there and cannot be used.
-    #[error("model `{model}`: {reason}")]
-    Unusable {
-        /// What was asked for.
-        model: String,
-        /// What is wrong.
-        reason: String,
-    },
 }
 
 /// Finds a model's files.
