@@ -8,6 +8,7 @@ pub mod names;
 pub mod progress;
 pub mod remote;
 mod resolve;
+pub mod transfer;
 
 pub use error::WeightsError;
 pub use resolve::{DEMO, MOCK, Resolved, Source, resolve};
