@@ -4,6 +4,7 @@
 #[cfg(feature = "text")]
 mod embedded;
 mod error;
+pub mod hub;
 pub mod names;
 pub mod progress;
 pub mod remote;

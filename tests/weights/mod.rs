@@ -1,0 +1,3 @@
+//! Weights: sources, transfer, cache, and what a user sees of them.
+
+mod hub;
