@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/conformance"))
 
 from file_server import Server  # noqa: E402
-from runpod_processes import Platform, Worker, chandler  # noqa: E402
+from runpod_processes import Platform, Worker  # noqa: E402
 from side_by_side import commit, make_model  # noqa: E402
 from weights import KEYS  # noqa: E402
 
@@ -99,7 +99,8 @@ def main():
     def peer(how):
         return [sys.executable, "-c", PEER, how, server.url, cache]
 
-    ours = chandler(ROOT / "target/release/chandler", "--model", "s3://bench/model", "--s3-endpoint", server.url, "--hub-cache", cache)
+    program = ROOT / "target/release/chandler"
+    ours = [program, "serve", "--host", "127.0.0.1", "--port", "0", "--model", "s3://bench/model", "--s3-endpoint", server.url, "--hub-cache", cache]
     sides = {"ours": ours, "s5cmd, transformers, SDK": peer("s5cmd"), "boto3, transformers, SDK": peer("boto3")}
     seen = {name: {"dropped": [], "warm": []} for name in sides}
     try:
