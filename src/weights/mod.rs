@@ -3,6 +3,7 @@
 
 #[cfg(feature = "text")]
 mod embedded;
+pub mod choose;
 mod error;
 mod location;
 pub mod names;
