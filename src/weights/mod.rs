@@ -12,6 +12,7 @@ pub mod progress;
 pub mod remote;
 mod resolve;
 mod wanted;
+pub mod transfer;
 
 pub use error::WeightsError;
 pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
