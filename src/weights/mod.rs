@@ -1,6 +1,7 @@
 //! Where a snapshot comes from: what is compiled in, a directory, and the stores that files are fetched from. One file or
 //! directory per source; transfer and cache know a source only as [`remote::Source`].
 
+pub mod cache;
 #[cfg(feature = "text")]
 mod embedded;
 mod error;
