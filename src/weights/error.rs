@@ -124,6 +124,14 @@ pub enum WeightsError {
         /// What the system says.
         source: io::Error,
     },
+    /// The cache is not as it should be, or somebody is at it.
+    #[error("{}: {reason}", path.display())]
+    Cache {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What is wrong, and what would do.
+        reason: String,
+    },
     /// None of the source's files is a model that can be loaded.
     #[error("{place}: {reason}")]
     NoModel {

@@ -1,9 +1,10 @@
 //! Where a snapshot comes from: what is compiled in, a directory, and the stores that files are fetched from. One file or
 //! directory per source; transfer and cache know a source only as [`remote::Source`].
 
+pub mod cache;
+pub mod choose;
 #[cfg(feature = "text")]
 mod embedded;
-pub mod choose;
 mod error;
 mod location;
 pub mod names;
@@ -11,8 +12,9 @@ mod options;
 pub mod progress;
 pub mod remote;
 mod resolve;
-mod wanted;
+pub mod store;
 pub mod transfer;
+mod wanted;
 
 pub use error::WeightsError;
 pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
