@@ -4,10 +4,15 @@
 #[cfg(feature = "text")]
 mod embedded;
 mod error;
+pub mod gs;
+mod listed;
+mod manifest;
+pub mod mirror;
 pub mod names;
 pub mod progress;
 pub mod remote;
 mod resolve;
+pub mod s3;
 
 pub use error::WeightsError;
 pub use resolve::{DEMO, MOCK, Resolved, Source, resolve};
