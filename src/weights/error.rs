@@ -146,6 +146,19 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
+    /// Whether the source could not be asked: what is here already may serve instead, and later it may go well.
+    pub fn is_of_the_network(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::RateLimited { .. })
+    }
+
+    /// Adds names that are near to an error that says there is no such model.
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+        if let Self::NotFound { wanted, .. } | Self::Denied { wanted, .. } = &mut self {
+            wanted.push_str(hint);
+        }
+        self
+    }
+
     /// A failure of the disk's.
     pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -6,18 +6,23 @@ pub mod choose;
 #[cfg(feature = "text")]
 mod embedded;
 mod error;
+pub mod gs;
+mod listed;
 mod location;
+mod manifest;
+pub mod mirror;
 pub mod names;
 mod options;
 pub mod progress;
 pub mod remote;
 mod resolve;
+pub mod s3;
 pub mod store;
 pub mod transfer;
 mod wanted;
 
 pub use error::WeightsError;
 pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
-pub use options::{HubAccess, MirrorPlace, S3Access, StoreOptions};
+pub use options::{HubAccess, MirrorPlace, StoreOptions};
 pub use resolve::{Resolved, Source, resolve};
 pub use wanted::{Kind, Wanted};

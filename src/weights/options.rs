@@ -7,7 +7,9 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::SecretString;
 
-use crate::storage::Addressing;
+use super::gs::GsOptions;
+use super::mirror::Scope;
+use super::s3::S3Options;
 
 /// Everything that may be set about where weights come from and where they are kept.
 #[derive(Debug, Clone)]
@@ -15,7 +17,9 @@ pub struct StoreOptions {
     /// The hub.
     pub hub: HubAccess,
     /// Buckets that speak S3.
-    pub s3: S3Access,
+    pub s3: S3Options,
+    /// Buckets of Google Cloud Storage.
+    pub gs: GsOptions,
     /// The hub's mirror in such a bucket.
     pub mirror: Option<MirrorPlace>,
     /// Where fetched files are kept, in the layout that Hugging Face's tools share.
@@ -24,6 +28,8 @@ pub struct StoreOptions {
     pub read_caches: Vec<PathBuf>,
     /// Bytes that the cache may hold.
     pub budget: Option<u64>,
+    /// Whether snapshots are made of symbolic links, where the file system has them.
+    pub symlinks: bool,
     /// No request leaves.
     pub offline: bool,
     /// Connections at most; `None` leaves it to the transfer.
@@ -45,23 +51,6 @@ pub struct HubAccess {
     pub timeout: Duration,
 }
 
-/// How buckets are spoken to.
-#[derive(Debug, Clone, Default)]
-pub struct S3Access {
-    /// Where the store is; Amazon's when nobody says.
-    pub endpoint: Option<Url>,
-    /// Its region.
-    pub region: Option<String>,
-    /// How buckets are addressed.
-    pub addressing: Addressing,
-    /// Access key id.
-    pub access_key: Option<SecretString>,
-    /// Secret access key.
-    pub secret_key: Option<SecretString>,
-    /// Session token of keys that were lent.
-    pub session_token: Option<SecretString>,
-}
-
 /// The hub's mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorPlace {
@@ -69,8 +58,8 @@ pub struct MirrorPlace {
     pub bucket: String,
     /// What all its keys begin with.
     pub prefix: String,
-    /// Whether what came from the hub is put there.
-    pub fill: bool,
+    /// What may be done with it.
+    pub scope: Scope,
 }
 
 impl HubAccess {
@@ -89,11 +78,13 @@ impl StoreOptions {
     pub fn new(hub: HubAccess) -> Self {
         Self {
             hub,
-            s3: S3Access::default(),
+            s3: S3Options::default(),
+            gs: GsOptions::default(),
             mirror: None,
             cache: None,
             read_caches: Vec::new(),
             budget: None,
+            symlinks: true,
             offline: false,
             connections: None,
             stall: Duration::from_secs(10),

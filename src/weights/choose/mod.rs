@@ -51,7 +51,7 @@ pub struct Choice {
 }
 
 /// A file that is not needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {
     /// Its path.
     pub path: String,
@@ -82,6 +82,11 @@ impl Rule {
             variants: options.variants.clone(),
             place,
         }
+    }
+
+    /// What the files are to be.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Files that must be read before the choice is sure; small, and needed themselves.

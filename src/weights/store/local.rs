@@ -86,6 +86,7 @@ pub(super) fn fetched(found: Found, choice: &Choice, in_use: Arc<super::InUse>) 
         gguf: choice.gguf.as_ref().map(|file| found.dir.join(file)),
         dir: found.dir,
         commit: found.commit,
+        files: found.files,
         origin: Origin::Cache,
         mirror: None,
         _in_use: in_use,

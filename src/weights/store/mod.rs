@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use mirror::MirrorFill;
 pub use plan::{Plan, PlannedFile};
 
-use super::cache::{Cache, CacheOptions, InUse};
+use super::cache::{Cache, CacheOptions, FileSize, InUse};
 use super::choose::Rule;
 use super::progress::{Phase, Progress};
 use super::transfer::Stop;
@@ -51,6 +51,8 @@ pub struct Fetched {
     pub dir: PathBuf,
     /// Its commit.
     pub commit: String,
+    /// Its files that are wanted.
+    pub files: Vec<FileSize>,
     /// The first file of the GGUF model, where it is one.
     pub gguf: Option<PathBuf>,
     /// Where it came from.

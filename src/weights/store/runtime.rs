@@ -64,6 +64,20 @@ impl Fetching {
         })
     }
 
+    /// Waits for something that looks at the stop itself, and ends in its own order.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn finish<T>(
+        &self,
+        work: impl Future<Output = Result<T, WeightsError>>,
+    ) -> Result<T, WeightsError> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(work),
+            None => Err(WeightsError::Stopped),
+        }
+    }
+
     /// Sleeps a while.
     ///
     /// # Errors
