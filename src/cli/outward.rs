@@ -1,7 +1,7 @@
 //! From settings to what the worker reaches by itself: downloads, the store of outputs, the webhook.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::exit::{Exit, USAGE};
 use super::{places, version};
@@ -102,12 +102,7 @@ pub fn deliver_results(settings: &Settings) -> Hook {
 }
 
 /// Starts to tell the operator's webhook what becomes of the model; `None` when there is no webhook.
-pub fn announce(
-    settings: &Settings,
-    engine: &Engine,
-    model: &str,
-    started: Instant,
-) -> Option<Readiness> {
+pub fn announce(settings: &Settings, engine: &Engine, model: &str) -> Option<Readiness> {
     let url = settings.webhook_url.as_ref()?.0.clone();
     let secret = settings.webhook_secret.value.clone();
     if secret.is_none() {
@@ -119,7 +114,7 @@ pub fn announce(
         worker: Place::read(|name| std::env::var(name).ok()),
         version: version::SHORT.to_owned(),
     };
-    Some(Readiness::announce(engine, courier, subject, started))
+    Some(Readiness::announce(engine, courier, subject))
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use crate::catalog::{Card, Catalog, Origin};
 use crate::config::{
     Dtype, MirrorScope, NamedAdapter, Resolution, S3Addressing, Settings, Switch, Variant,
 };
-use crate::storage::Addressing;
-use crate::weights::{
-    DEMO, HubAccess, Kind, Location, MOCK, MirrorPlace, S3Access, StoreOptions, Wanted,
-};
+use crate::storage::{Access, Addressing, Credentials};
+use crate::weights::gs::{GsOptions, Login};
+use crate::weights::hub::HubOptions;
+use crate::weights::mirror::Scope;
+use crate::weights::s3::S3Options;
+use crate::weights::{DEMO, Kind, Location, MOCK, MirrorPlace, StoreOptions, Wanted};
 
 /// The model that the settings name.
 ///
@@ -123,21 +125,22 @@ fn near(catalog: &Catalog, card: Option<&Card>, model: &str) -> String {
 
 /// What the store is told.
 pub fn store_options(settings: &Settings) -> StoreOptions {
-    let url = |url: &crate::config::HttpUrl| url.0.clone();
     StoreOptions {
-        hub: HubAccess {
-            endpoint: url(&settings.hub_endpoint),
+        hub: HubOptions {
+            endpoint: settings
+                .hub_endpoint
+                .0
+                .as_str()
+                .trim_end_matches('/')
+                .to_owned(),
             token: settings.hf_token.value.clone(),
-            timeout: *settings.hub_etag_timeout,
+            offline: *settings.hub_offline == Switch::On,
+            connect_timeout: *settings.hub_etag_timeout,
+            answer_timeout: *settings.hub_etag_timeout,
+            ..HubOptions::default()
         },
-        s3: S3Access {
-            endpoint: settings.s3_endpoint.as_ref().map(url),
-            region: settings.s3_region.value.clone(),
-            addressing: addressing(settings),
-            access_key: settings.s3_access_key.value.clone(),
-            secret_key: settings.s3_secret_key.value.clone(),
-            session_token: settings.s3_session_token.value.clone(),
-        },
+        s3: s3_options(settings),
+        gs: gs_options(settings),
         mirror: mirror(settings),
         cache: settings.hub_cache.value.clone(),
         read_caches: settings
@@ -147,10 +150,43 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
             .cloned()
             .collect(),
         budget: settings.hub_cache_budget.as_ref().map(|size| size.0),
+        symlinks: *settings.hub_disable_symlinks == Switch::Off,
         offline: *settings.hub_offline == Switch::On,
         connections: settings.download_connections.map(NonZeroUsize::get),
         stall: *settings.hub_download_timeout,
         variants: variants(settings),
+    }
+}
+
+fn s3_options(settings: &Settings) -> S3Options {
+    let keys = settings.s3_access_key.value.clone();
+    let keys = keys.zip(settings.s3_secret_key.value.clone());
+    S3Options {
+        access: Access {
+            endpoint: settings.s3_endpoint.as_ref().map(|url| url.0.clone()),
+            region: settings.s3_region.value.clone(),
+            addressing: addressing(settings),
+            credentials: keys.map(|(access_key, secret_key)| Credentials {
+                access_key,
+                secret_key,
+                session_token: settings.s3_session_token.value.clone(),
+            }),
+        },
+        ..S3Options::default()
+    }
+}
+
+fn gs_options(settings: &Settings) -> GsOptions {
+    let login = match (&settings.gs_token.value, &settings.gs_credentials.value) {
+        (Some(token), _) => Login::Token(token.clone()),
+        (None, Some(file)) => Login::File(file.clone()),
+        (None, None) => Login::Auto,
+    };
+    GsOptions {
+        endpoint: settings.gs_endpoint.as_ref().map(|url| url.0.clone()),
+        login,
+        metadata_host: settings.gs_metadata_host.value.clone(),
+        ..GsOptions::default()
     }
 }
 
@@ -165,15 +201,14 @@ pub fn addressing(settings: &Settings) -> Addressing {
 
 fn mirror(settings: &Settings) -> Option<MirrorPlace> {
     let place = settings.mirror.as_ref()?;
-    let fill = match *settings.mirror_scope {
-        MirrorScope::Off => return None,
-        MirrorScope::Shared => false,
-        MirrorScope::Private => true,
-    };
     Some(MirrorPlace {
         bucket: place.bucket.clone(),
         prefix: place.prefix.clone(),
-        fill,
+        scope: match *settings.mirror_scope {
+            MirrorScope::Off => Scope::Off,
+            MirrorScope::Shared => Scope::Shared,
+            MirrorScope::Private => Scope::Private,
+        },
     })
 }
 
@@ -193,6 +228,8 @@ fn variants(settings: &Settings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
     use crate::config::{Given, Value, resolve};
 
@@ -286,17 +323,31 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_is_used_as_its_scope_says() {
-        let of = |scope: &str| {
-            let set = [
-                ("CHANDLER_MIRROR", "s3://models/hub"),
-                ("CHANDLER_MIRROR_SCOPE", scope),
-            ];
-            mirror(&resolution(&set).settings).map(|place| place.fill)
-        };
-        assert_eq!(
-            (of("off"), of("shared"), of("private")),
-            (None, Some(false), Some(true))
-        );
+    fn what_is_set_reaches_the_store() {
+        let set = [
+            ("CHANDLER_MIRROR", "s3://models/hub"),
+            ("CHANDLER_MIRROR_SCOPE", "shared"),
+            ("HF_ENDPOINT", "http://127.0.0.1:9/hub/"),
+            ("HF_HUB_OFFLINE", "1"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "7"),
+            ("CHANDLER_HUB_READ_CACHES", "/a,/b"),
+            ("CHANDLER_HUB_CACHE_BUDGET", "1GiB"),
+            ("AWS_ACCESS_KEY_ID", "runpods"),
+            ("CHANDLER_S3_ACCESS_KEY", "ours"),
+            ("CHANDLER_S3_SECRET_KEY", "hush"),
+        ];
+        let options = store_options(&resolution(&set).settings);
+        assert_eq!(options.mirror.as_ref().unwrap().scope, Scope::Shared);
+        assert_eq!(options.hub.endpoint, "http://127.0.0.1:9/hub");
+        assert!(options.offline && options.hub.offline);
+        assert_eq!(options.stall.as_secs(), 7);
+        assert_eq!(options.read_caches.len(), 2);
+        assert_eq!(options.budget, Some(1 << 30));
+        let keys = options.s3.access.credentials.as_ref().unwrap();
+        assert_eq!(keys.access_key.expose_secret(), "ours");
+        assert!(!format!("{options:?}").contains("hush"));
+        let half = [("AWS_ACCESS_KEY_ID", "a")];
+        let options = store_options(&resolution(&half).settings);
+        assert!(options.s3.access.credentials.is_none());
     }
 }

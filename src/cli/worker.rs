@@ -1,11 +1,19 @@
 //! From settings to a running engine: the one place where the command line meets a model.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::MultiProgress;
+
 use super::exit::{Exit, USAGE};
 use super::places;
+use super::progress::Screen;
 use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
-use crate::engine::load::{self, LoadOptions};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::load::{self, LoadOptions, Model};
+use crate::engine::{Engine, EngineOptions, Fetch};
+use crate::weights::progress::Progress;
+use crate::weights::store::Store;
 use crate::weights::{self, Source};
 
 /// An engine that is loading, and the names that its model answers to.
@@ -16,18 +24,31 @@ pub struct Worker {
     pub id: String,
     /// Its further names.
     pub aliases: Vec<String>,
+    /// How far each file is that has to be fetched.
+    pub progress: Arc<Progress>,
 }
 
-/// Starts loading the model that the settings name. Returns at once; the engine tells how far it is.
+impl Worker {
+    /// Where its loading is shown.
+    pub fn screen(&self, bars: &MultiProgress) -> Screen {
+        Screen {
+            bars: bars.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+}
+
+/// Starts loading the model that the settings name; the process began at `started`. Returns at once; the engine tells how
+/// far it is.
 ///
 /// # Errors
 /// When there is no such model, before anything is loaded.
-pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
+pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker> {
     let settings = &resolution.settings;
     let card = resolution.card.as_ref();
     let wanted = places::model(resolution)?;
-    let resolved =
-        weights::resolve(&wanted.location).map_err(|error| Exit::new(USAGE, error.to_string()))?;
+    let resolved = weights::resolve(&wanted.location)
+        .map_err(|error| Exit::new(USAGE, format!("{error}{}", wanted.hint)))?;
     let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
     let mock = matches!(resolved.source, Source::Mock);
     check_adapters(&settings.lora, &id, &aliases, mock)?;
@@ -36,11 +57,27 @@ pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
         description = resolved.description,
         "model found"
     );
-    let engine = load::start(resolved, load_options(settings), engine_options(settings));
+    let progress = Arc::new(Progress::default());
+    let mut load = load_options(settings);
+    load.fetch = Some(Fetch {
+        store: Store::new(places::store_options(settings)),
+        refresh: *settings.refresh == Switch::On,
+        progress: progress.clone(),
+    });
+    for adapter in &settings.lora.0 {
+        load.adapters
+            .push((adapter.name.clone(), places::adapter(adapter)?));
+    }
+    let model = Model {
+        source: resolved.source,
+        wanted,
+    };
+    let engine = load::start(model, load, engine_options(settings, started));
     Ok(Worker {
         engine,
         id,
         aliases,
+        progress,
     })
 }
 
@@ -94,21 +131,17 @@ fn load_options(settings: &Settings) -> LoadOptions {
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
         threads: settings.threads.map(|threads| threads.get()),
-        adapters: settings
-            .lora
-            .0
-            .iter()
-            .map(|adapter| (adapter.name.clone(), adapter.path.clone().into()))
-            .collect(),
+        ..LoadOptions::default()
     }
 }
 
-fn engine_options(settings: &Settings) -> EngineOptions {
+fn engine_options(settings: &Settings, started: Instant) -> EngineOptions {
     EngineOptions {
         queue: settings.queue.get(),
         load_wait: *settings.load_wait,
         stall: *settings.stall_timeout,
         drain_grace: *settings.drain_grace,
+        started: Some(started),
     }
 }
 

@@ -105,6 +105,9 @@ settings! {
     /// A TOML file of model cards that are added to the built-in ones; a card with a built-in id replaces it.
     models_file: Option<PathBuf> = "" ("the built-in cards only"), Model, Some("models-file"), "FILE",
         [var("CHANDLER_MODELS")];
+    /// Whether the source is asked for a newer model although the cache has one: on or off. Without an answer the cached one
+    /// is served.
+    refresh: Switch = "off", Weights, Some("refresh"), "SWITCH", [var("CHANDLER_REFRESH")];
     /// Where the Hugging Face hub is: a mirror of it, or a double in tests.
     hub_endpoint: HttpUrl = "https://huggingface.co", Weights, Some("hub-endpoint"), "URL",
         [var("CHANDLER_HUB_ENDPOINT"), var("HF_ENDPOINT")];

@@ -7,6 +7,7 @@ pub mod choose;
 mod embedded;
 mod error;
 pub mod gs;
+pub mod hub;
 mod listed;
 mod location;
 mod manifest;
@@ -23,6 +24,8 @@ mod wanted;
 
 pub use error::WeightsError;
 pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
-pub use options::{HubAccess, MirrorPlace, StoreOptions};
+pub use options::{MirrorPlace, StoreOptions};
+#[cfg(feature = "text")]
+pub use resolve::fetched;
 pub use resolve::{Resolved, Source, resolve};
 pub use wanted::{Kind, Wanted};

@@ -4,10 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::SecretString;
-
 use super::gs::GsOptions;
+use super::hub::HubOptions;
 use super::mirror::Scope;
 use super::s3::S3Options;
 
@@ -15,7 +13,7 @@ use super::s3::S3Options;
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// The hub.
-    pub hub: HubAccess,
+    pub hub: HubOptions,
     /// Buckets that speak S3.
     pub s3: S3Options,
     /// Buckets of Google Cloud Storage.
@@ -40,17 +38,6 @@ pub struct StoreOptions {
     pub variants: Vec<String>,
 }
 
-/// How the hub is spoken to.
-#[derive(Debug, Clone)]
-pub struct HubAccess {
-    /// Where it is.
-    pub endpoint: Url,
-    /// The token, where there is one.
-    pub token: Option<SecretString>,
-    /// How long it may take to say what there is.
-    pub timeout: Duration,
-}
-
 /// The hub's mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorPlace {
@@ -62,20 +49,9 @@ pub struct MirrorPlace {
     pub scope: Scope,
 }
 
-impl HubAccess {
-    /// A hub that asks for no token.
-    pub fn at(endpoint: Url) -> Self {
-        Self {
-            endpoint,
-            token: None,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
 impl StoreOptions {
     /// What is usual where nothing is set, with a cache nowhere.
-    pub fn new(hub: HubAccess) -> Self {
+    pub fn new(hub: HubOptions) -> Self {
         Self {
             hub,
             s3: S3Options::default(),

@@ -4,9 +4,9 @@
 #[cfg(feature = "text")]
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "text")]
-use super::location;
 use super::{Location, WeightsError};
+#[cfg(feature = "text")]
+use super::{location, store::Fetched};
 
 /// A model whose files are at hand, or known to be elsewhere.
 #[derive(Debug, Clone)]
@@ -30,6 +30,9 @@ pub enum Source {
     /// In one GGUF file, or the first of several.
     #[cfg(feature = "text")]
     Gguf(PathBuf),
+    /// On the hub or in a bucket; perhaps in the cache.
+    #[cfg(feature = "text")]
+    Remote,
 }
 
 /// Finds a model's files, as far as that goes without the network.
@@ -59,9 +62,19 @@ fn source(location: &Location) -> Result<Source, WeightsError> {
         Location::Demo => Ok(Source::Snapshot(super::embedded::demo())),
         Location::Directory(path) => directory(path),
         Location::GgufFile(path) => Ok(Source::Gguf(path.clone())),
-        Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => {
-            Err(WeightsError::NotHere(location.to_string()))
-        }
+        Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => Ok(Source::Remote),
+    }
+}
+
+/// What the store has brought.
+///
+/// # Errors
+/// [`WeightsError::Unusable`].
+#[cfg(feature = "text")]
+pub fn fetched(fetched: &Fetched) -> Result<Source, WeightsError> {
+    match &fetched.gguf {
+        Some(file) => Ok(Source::Gguf(file.clone())),
+        None => directory(&fetched.dir),
     }
 }
 
@@ -165,5 +178,13 @@ mod tests {
         let model = dir.path().join("tiny");
         std::fs::create_dir(&model).unwrap();
         assert_eq!(resolved(model.to_str().unwrap()).unwrap().id, "tiny");
+    }
+
+    #[cfg(feature = "text")]
+    #[test]
+    fn what_is_elsewhere_is_left_for_the_store() {
+        let found = resolved("org/name@dev").unwrap();
+        assert_eq!(found.id, "org/name");
+        assert!(matches!(found.source, Source::Remote));
     }
 }

@@ -147,9 +147,10 @@ impl Set<'_> {
                 // By their names, which is right in all but odd repositories; and in these the index is asked.
                 let parts = self.parts.values().flatten();
                 weights.files.extend(parts.map(|part| (*part).to_owned()));
-                let whole = self.parts.iter().all(|(of, parts)| {
-                    of.parse::<usize>().is_ok_and(|count| count == parts.len())
-                });
+                let whole = self
+                    .parts
+                    .iter()
+                    .all(|(of, parts)| of.parse::<usize>().is_ok_and(|count| count == parts.len()));
                 if self.parts.len() != 1 || !whole {
                     weights.unsure = Some(index.to_owned());
                 }

@@ -41,7 +41,9 @@ pub(super) fn choose(files: &[Listed<'_>], choice: &GgufChoice) -> Result<Choice
         GgufChoice::File(_) => Vec::new(),
         GgufChoice::Quant(quant) => models
             .iter()
-            .filter(|(base, parts)| parts.iter().all(|part| is_model(part)) && mentions(base, quant))
+            .filter(|(base, parts)| {
+                parts.iter().all(|part| is_model(part)) && mentions(base, quant)
+            })
             .map(|(_, parts)| parts)
             .collect(),
     };
@@ -52,10 +54,19 @@ pub(super) fn choose(files: &[Listed<'_>], choice: &GgufChoice) -> Result<Choice
     match found.as_slice() {
         [parts] => whole(files, parts),
         [] if models.is_empty() => Err(format!("it has no GGUF files, and {asked} was asked for")),
-        [] => Err(format!("it does not have {asked}; it has {}", names(&models))),
+        [] => Err(format!(
+            "it does not have {asked}; it has {}",
+            names(&models)
+        )),
         several => {
-            let several: Vec<&str> = several.iter().filter_map(|parts| parts.first().copied()).collect();
-            Err(format!("{asked} is more than one: name one of {}", several.join(", ")))
+            let several: Vec<&str> = several
+                .iter()
+                .filter_map(|parts| parts.first().copied())
+                .collect();
+            Err(format!(
+                "{asked} is more than one: name one of {}",
+                several.join(", ")
+            ))
         }
     }
 }
@@ -81,7 +92,11 @@ fn whole(files: &[Listed<'_>], parts: &[&str]) -> Result<Choice, String> {
     let stem = first.rsplit_once('.').map_or(first, |(stem, _)| stem);
     let count = match without_part(stem) == stem {
         true => 1,
-        false => stem.rsplit('-').next().and_then(|count| count.parse().ok()).unwrap_or(0),
+        false => stem
+            .rsplit('-')
+            .next()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0),
     };
     if count != parts.len() {
         return Err(format!(
@@ -99,7 +114,9 @@ fn mentions(name: &str, quant: &str) -> bool {
     let of_a_word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
     name.match_indices(&quant).any(|(at, found)| {
         let before = name.get(..at).and_then(|text| text.chars().next_back());
-        let after = name.get(at + found.len()..).and_then(|text| text.chars().next());
+        let after = name
+            .get(at + found.len()..)
+            .and_then(|text| text.chars().next());
         !of_a_word(before) && !of_a_word(after)
     })
 }

@@ -132,7 +132,11 @@ impl Rule {
     }
 
     /// A model in the layout of transformers; `Err(None)` where only a GGUF could be meant.
-    fn model(&self, files: &[Listed<'_>], read: &Read<'_>) -> Result<BTreeSet<String>, Option<String>> {
+    fn model(
+        &self,
+        files: &[Listed<'_>],
+        read: &Read<'_>,
+    ) -> Result<BTreeSet<String>, Option<String>> {
         let Some(weights) = Folder::of("", files, &self.variants).chosen(read) else {
             return Err(without_weights(files));
         };
@@ -147,7 +151,11 @@ impl Rule {
     }
 
     /// A pipeline of several parts, each in a folder of its own.
-    fn diffusers(&self, files: &[Listed<'_>], read: &Read<'_>) -> Result<BTreeSet<String>, Option<String>> {
+    fn diffusers(
+        &self,
+        files: &[Listed<'_>],
+        read: &Read<'_>,
+    ) -> Result<BTreeSet<String>, Option<String>> {
         let mut folders: BTreeSet<&str> = files
             .iter()
             .filter_map(|file| Some(file.path.split_once('/')?.0))
@@ -235,7 +243,8 @@ fn without_weights(files: &[Listed<'_>]) -> Option<String> {
 
 /// Takes a listing apart into what is needed and what is not.
 fn split(files: &[Listed<'_>], needed: &BTreeSet<String>, gguf: Option<String>) -> Choice {
-    let (chosen, rest): (Vec<_>, Vec<_>) = files.iter().partition(|file| needed.contains(file.path));
+    let (chosen, rest): (Vec<&Listed<'_>>, Vec<&Listed<'_>>) =
+        files.iter().partition(|file| needed.contains(file.path));
     Choice {
         files: chosen.iter().map(|file| file.path.to_owned()).collect(),
         gguf,

@@ -44,9 +44,9 @@ pub(super) fn beside(prefix: &str, files: &[Listed<'_>]) -> Vec<String> {
 
 /// Further chat templates, in the folder that transformers keeps them in.
 pub(super) fn templates(files: &[Listed<'_>]) -> Vec<String> {
-    let here = files
-        .iter()
-        .filter(|file| file.path.starts_with("additional_chat_templates/") && file.path.ends_with(".jinja"));
+    let here = files.iter().filter(|file| {
+        file.path.starts_with("additional_chat_templates/") && file.path.ends_with(".jinja")
+    });
     here.map(|file| file.path.to_owned()).collect()
 }
 

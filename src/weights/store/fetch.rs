@@ -58,7 +58,9 @@ impl Store {
         let mut listing = fetching.wait(source.list())?;
         let place = &query.place;
         if let Some(fetched) = self.here_at(query, &listing.commit)? {
-            query.cache.point(&place.folder, &place.revision, &listing.commit)?;
+            query
+                .cache
+                .point(&place.folder, &place.revision, &listing.commit)?;
             return Ok((fetched, listing));
         }
         let (choice, files) = choose(&source, &listing, query, fetching)?;
@@ -113,10 +115,18 @@ pub(super) fn choose(
             read.insert(path, fetching.wait(read::whole(source.as_ref(), file))?);
         }
     }
-    let choice = query.rule.choose(&listed, &|path| read.get(path).cloned())?;
+    let choice = query
+        .rule
+        .choose(&listed, &|path| read.get(path).cloned())?;
     let mut files = Vec::with_capacity(choice.files.len());
     for path in &choice.files {
-        files.extend(listing.files.iter().find(|file| file.path == *path).cloned());
+        files.extend(
+            listing
+                .files
+                .iter()
+                .find(|file| file.path == *path)
+                .cloned(),
+        );
     }
     Ok((choice, files))
 }

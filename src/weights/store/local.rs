@@ -1,11 +1,11 @@
-//! What the cache has of what is wanted, without any network; and its budget.
+//! What the cache has of what is wanted, without any network.
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::super::WeightsError;
-use super::super::cache::{Candidate, Found, Lookup, PruneOptions};
+use super::super::cache::{Candidate, Found, Lookup};
 use super::super::choose::{Choice, Listed, Rule};
 use super::super::{Kind, names};
 use super::{Fetched, Origin, Query, Store};
@@ -39,7 +39,9 @@ impl Store {
         let rule = LocalRule::new(&query.rule, self.options.offline);
         let found = query
             .cache
-            .find(&query.place.folder, revision, &|candidate| rule.wants(candidate))?;
+            .find(&query.place.folder, revision, &|candidate| {
+                rule.wants(candidate)
+            })?;
         let Some(found) = found else {
             return Ok(None);
         };
@@ -62,21 +64,6 @@ impl Store {
             ),
             _ => name,
         }))
-    }
-
-    /// Makes room after a fetch. That this fails is no reason not to serve what was fetched.
-    pub(super) fn keep_to_budget(&self, query: &Query<'_>) {
-        let Some(budget) = self.options.budget else {
-            return;
-        };
-        let options = PruneOptions {
-            budget: Some(budget),
-            ..PruneOptions::default()
-        };
-        match query.cache.prune(&options) {
-            Ok(pruned) => tracing::debug!(?pruned, "the cache keeps to its budget"),
-            Err(error) => tracing::warn!(%error, "the cache could not be kept to its budget"),
-        }
     }
 }
 

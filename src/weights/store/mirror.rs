@@ -68,7 +68,11 @@ impl MirrorFill {
     ///
     /// # Errors
     /// What the store says.
-    pub fn run(&self, progress: Arc<Progress>, cancelled: &AtomicBool) -> Result<Filled, WeightsError> {
+    pub fn run(
+        &self,
+        progress: Arc<Progress>,
+        cancelled: &AtomicBool,
+    ) -> Result<Filled, WeightsError> {
         self.send(progress, cancelled, WAITED_FOR)
     }
 
@@ -79,10 +83,14 @@ impl MirrorFill {
             let never = AtomicBool::new(false);
             match self.send(Arc::default(), &never, BEHIND) {
                 Ok(filled) => tracing::info!(mirror = self.name(), ?filled, "the mirror is filled"),
-                Err(error) => tracing::warn!(%error, mirror = self.name(), "the mirror could not be filled"),
+                Err(error) => {
+                    tracing::warn!(%error, mirror = self.name(), "the mirror could not be filled")
+                }
             }
         };
-        let spawned = std::thread::Builder::new().name("mirror".into()).spawn(work);
+        let spawned = std::thread::Builder::new()
+            .name("mirror".into())
+            .spawn(work);
         if let Err(error) = spawned {
             tracing::warn!(%error, mirror = name, "the mirror is not filled: its thread did not start");
         }
@@ -107,6 +115,9 @@ impl MirrorFill {
             progress,
             at_once,
         };
-        runtime.block_on(self.mirror.fill(&fill, &|| cancelled.load(Ordering::Relaxed)))
+        runtime.block_on(
+            self.mirror
+                .fill(&fill, &|| cancelled.load(Ordering::Relaxed)),
+        )
     }
 }

@@ -139,7 +139,6 @@ impl Store {
             Err(error) => return Err(hinted(error)),
         };
         ask.progress.enter(Phase::Done);
-        self.keep_to_budget(&query);
         Ok(fetched)
     }
 

@@ -80,7 +80,9 @@ impl Store {
         let (choice, files) = fetch::choose(&source, &listing, query, fetching)?;
         let names: Vec<String> = choice.files.clone();
         let wants = |_: &super::super::cache::Candidate<'_>| Some(names.clone());
-        let looked = query.cache.look(&query.place.folder, &listing.commit, &wants)?;
+        let looked = query
+            .cache
+            .look(&query.place.folder, &listing.commit, &wants)?;
         let here = |path: &String| match &looked {
             Lookup::Found(_) => true,
             Lookup::Incomplete { missing, .. } => !missing.contains(path),

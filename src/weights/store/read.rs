@@ -17,7 +17,10 @@ pub(super) async fn whole(source: &dyn Source, file: &RemoteFile) -> Result<Vec<
     if file.size > MOST_BYTES {
         return Err(WeightsError::Malformed {
             place: source.name(),
-            reason: format!("{} has {} bytes, which is too much for a list", file.path, file.size),
+            reason: format!(
+                "{} has {} bytes, which is too much for a list",
+                file.path, file.size
+            ),
         });
     }
     let mut tries = 1;
@@ -54,11 +57,14 @@ async fn attempt(source: &dyn Source, file: &RemoteFile) -> Result<Vec<u8>, Weig
             break;
         }
     }
-    let right = bytes.len() as u64 == file.size && file.digest.is_none_or(|digest| gives(&bytes, digest));
+    let right =
+        bytes.len() as u64 == file.size && file.digest.is_none_or(|digest| gives(&bytes, digest));
     if right {
         return Ok(bytes);
     }
-    Err(failed("what came is not the file that the listing names".to_owned()))
+    Err(failed(
+        "what came is not the file that the listing names".to_owned(),
+    ))
 }
 
 fn gives(bytes: &[u8], digest: Digest) -> bool {

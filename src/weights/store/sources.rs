@@ -64,9 +64,17 @@ impl Place {
     /// What the source says of its options.
     pub fn source(&self, options: &StoreOptions) -> Result<Arc<dyn Source>, WeightsError> {
         Ok(match &self.location {
-            Location::S3(place) => Arc::new(S3Source::new(&place.bucket, &place.prefix, &options.s3)?),
-            Location::Gs(place) => Arc::new(GsSource::new(&place.bucket, &place.prefix, &options.gs)?),
-            _ => Arc::new(HubSource::new(&self.repository, &self.revision, &options.hub)?),
+            Location::S3(place) => {
+                Arc::new(S3Source::new(&place.bucket, &place.prefix, &options.s3)?)
+            }
+            Location::Gs(place) => {
+                Arc::new(GsSource::new(&place.bucket, &place.prefix, &options.gs)?)
+            }
+            _ => Arc::new(HubSource::new(
+                &options.hub,
+                &self.repository,
+                &self.revision,
+            )?),
         })
     }
 
