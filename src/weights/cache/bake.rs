@@ -213,9 +213,8 @@ impl Bake<'_> {
         {
             let name = entry.file_name();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if fs::remove_dir(entry.path()).is_err() {
-                    self.settle(&entry.path())?;
-                }
+                self.settle(&entry.path())?;
+                let _ = fs::remove_dir(entry.path()); // Why ignored: most are not empty, and stay.
             } else if name.to_string_lossy().starts_with(layout::TEMPORARY) {
                 fs::remove_file(entry.path()).map_err(WeightsError::disk(&entry.path()))?; // of a bake that was killed
             }

@@ -146,6 +146,7 @@ pub fn scan(folder: Folder, place: Place) -> Scan {
         }
     }
     snapshots.sort_by(|one, other| one.commit.cmp(&other.commit));
+    date(&place, &mut snapshots);
     let (blobs, mut leftovers) = blobs(&place);
     leftovers.extend(temporaries(&place));
     Scan {
@@ -169,24 +170,47 @@ pub fn refs(place: &Place) -> BTreeMap<String, String> {
 }
 
 fn snapshot(place: &Place, commit: String, refs: Vec<String>) -> Snapshot {
-    let dir = place.snapshot(&commit);
     let mut files = BTreeMap::new();
-    walk(&dir, "", &mut files);
-    let payloads = files
-        .values()
-        .filter_map(|file: &Entry| file.payload.as_ref());
-    let read = payloads.map(|payload| payload.used).max();
-    let made = || {
-        fs::metadata(&dir)
-            .and_then(|metadata| metadata.modified())
-            .ok()
-    };
-    let last_used = in_use::marked(place, &commit).max(read).or_else(made);
+    walk(&place.snapshot(&commit), "", &mut files);
     Snapshot {
-        last_used: last_used.unwrap_or(SystemTime::UNIX_EPOCH),
+        last_used: SystemTime::UNIX_EPOCH,
         commit,
         refs,
         files,
+    }
+}
+
+/// When each was last used: by its mark, and by the file system's word on what only it has. What it shares with others tells
+/// nothing of which of them was used.
+fn date(place: &Place, snapshots: &mut [Snapshot]) {
+    let mut users: BTreeMap<Inode, usize> = BTreeMap::new();
+    for snapshot in snapshots.iter() {
+        let payloads = snapshot
+            .files
+            .values()
+            .filter_map(|file| file.payload.as_ref());
+        let inodes: BTreeSet<Inode> = payloads.map(|payload| payload.inode).collect();
+        inodes
+            .into_iter()
+            .for_each(|inode| *users.entry(inode).or_default() += 1);
+    }
+    for snapshot in snapshots {
+        let payloads = snapshot
+            .files
+            .values()
+            .filter_map(|file| file.payload.as_ref());
+        let own = payloads.filter(|payload| users.get(&payload.inode) == Some(&1));
+        let read = own.map(|payload| payload.used).max();
+        let dir = place.snapshot(&snapshot.commit);
+        let made = || {
+            fs::metadata(dir)
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        };
+        let known = in_use::marked(place, &snapshot.commit)
+            .max(read)
+            .or_else(made);
+        snapshot.last_used = known.unwrap_or(SystemTime::UNIX_EPOCH);
     }
 }
 

@@ -165,7 +165,7 @@ impl Cache {
 /// Each blob once, and each file of a snapshot that is none.
 fn checks_of<'a>(scan: &'a Scan, revision: Option<&str>) -> Result<Vec<Check<'a>>, WeightsError> {
     let only = revision.and_then(|revision| find::commit_of(&scan.place, revision));
-    let mut blobs: BTreeMap<&str, Check<'a>> = BTreeMap::new();
+    let mut blobs: BTreeMap<&'a str, Check<'a>> = BTreeMap::new();
     let mut others = Vec::new();
     if only.is_none() {
         for (name, blob) in &scan.blobs {
@@ -173,11 +173,10 @@ fn checks_of<'a>(scan: &'a Scan, revision: Option<&str>) -> Result<Vec<Check<'a>
             blobs.insert(name, blob_check(scan, name, size));
         }
     }
-    let inodes: BTreeSet<Inode> = scan
-        .blobs
-        .values()
-        .filter_map(|blob| Some(blob.payload.as_ref()?.inode))
-        .collect();
+    // A hard link is the blob under another name.
+    let inode =
+        |(name, blob): (&'a String, &'a scan::Blob)| Some((blob.payload.as_ref()?.inode, name));
+    let inodes: BTreeMap<Inode, &String> = scan.blobs.iter().filter_map(inode).collect();
     let wanted = scan
         .snapshots
         .iter()
@@ -188,22 +187,17 @@ fn checks_of<'a>(scan: &'a Scan, revision: Option<&str>) -> Result<Vec<Check<'a>
             let named = format!("{}/{path}", snapshot.commit);
             let entry = tree.get(path);
             let size = file.payload.as_ref().map(|payload| payload.size);
+            let hard = || inodes.get(&file.payload.as_ref()?.inode).copied();
             let right_blob =
                 |blob: &&String| entry.is_none_or(|entry| entry.blob() == blob.as_str());
-            if let Some(blob) = file.blob.as_ref().filter(right_blob) {
-                let check = blobs
-                    .entry(blob)
-                    .or_insert_with(|| blob_check(scan, blob, size));
-                check.files.insert(named);
-                check.wanted_size = check.wanted_size.or(entry.map(|entry| entry.size));
-            } else if file.blob.is_some()
-                || only.is_some()
-                || !file
-                    .payload
-                    .as_ref()
-                    .is_some_and(|payload| inodes.contains(&payload.inode))
-            {
-                others.push(own_check(scan, named, size, (path, &tree)));
+            match file.blob.as_ref().or_else(hard).filter(right_blob) {
+                Some(blob) => {
+                    let new = || blob_check(scan, blob, size);
+                    let check = blobs.entry(blob).or_insert_with(new);
+                    check.files.insert(named);
+                    check.wanted_size = check.wanted_size.or(entry.map(|entry| entry.size));
+                }
+                None => others.push(own_check(scan, named, size, (path, &tree))),
             }
         }
     }
