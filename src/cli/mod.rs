@@ -3,6 +3,7 @@
 
 mod announce;
 mod ask;
+mod cache;
 mod completions;
 mod config;
 mod ending;
@@ -66,6 +67,7 @@ enum Command {
     Pull(pull::Pull),
     Selftest(selftest::Selftest),
     Models(models::Models),
+    Cache(cache::Cache),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Pull(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Cache(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -1,6 +1,8 @@
-//! The weight store against a real hub double and a real S3 server: what a worker fetches, from where, and what it does when
-//! something is in the way.
+//! The weight store and its parts against a real hub double and a real S3 server: what a worker fetches, from where, what
+//! several processes make of one cache, and what happens when something is in the way.
 
+mod cache;
+mod cache_python;
 mod program;
 mod setup;
 mod store;
