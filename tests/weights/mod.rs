@@ -1,0 +1,3 @@
+//! Weights: from sources to files on the disk.
+
+mod transfer;
