@@ -88,7 +88,11 @@ impl Bench {
     fn assert_here(&self, file: &RemoteFile, expected: &[u8]) {
         let path = self.directory.path().join(&file.blob);
         // Why not assert_eq: nobody reads megabytes.
-        assert!(std::fs::read(&path).unwrap() == expected, "{} differs", file.path);
+        assert!(
+            std::fs::read(&path).unwrap() == expected,
+            "{} differs",
+            file.path
+        );
     }
 
     fn assert_no_leftovers(&self) {
@@ -106,5 +110,8 @@ impl Bench {
 /// One file of this length, and its bytes.
 fn one(bench: &Bench, length: usize) -> (RemoteFile, Vec<u8>) {
     let content = bytes(length as u64, length);
-    (bench.server.add("model.safetensors", content.clone()), content)
+    (
+        bench.server.add("model.safetensors", content.clone()),
+        content,
+    )
 }

@@ -81,7 +81,7 @@ pub struct State {
 pub struct Server {
     pub address: SocketAddr,
     pub state: Arc<State>,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 /// Bytes that differ from place to place, and are the same each time.
@@ -129,10 +129,12 @@ impl Server {
             now: AtomicU64::new(0),
             peak: AtomicU64::new(0),
         });
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = state.clone();
         runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
                 tokio::spawn(async move { while_open(stream, &state).await });
@@ -141,7 +143,7 @@ impl Server {
         Self {
             address,
             state,
-            _runtime: runtime,
+            runtime: Some(runtime),
         }
     }
 
@@ -175,6 +177,15 @@ impl Server {
 
     pub fn source(&self) -> Arc<dyn Source> {
         source(self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Dropped by itself it would wait, which an asynchronous test may not.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -216,7 +227,10 @@ async fn answer(
     let target = head["target"].as_str();
     if target == "/link" {
         let link = (state.links.fetch_add(1, Ordering::Relaxed) + 1).to_string();
-        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{link}", link.len());
+        let text = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{link}",
+            link.len()
+        );
         return stream.write_all(text.as_bytes()).await.ok();
     }
     let (path, link) = target[1..].split_once("?link=").unwrap();
@@ -269,7 +283,9 @@ async fn give(
         }
         Some(Fault::Hangup) => return None,
         Some(Fault::Cut(bytes) | Fault::Silence(bytes)) => sent = bytes,
-        Some(Fault::Short(bytes)) => range.end = range.end.saturating_sub(bytes).max(range.start + 1),
+        Some(Fault::Short(bytes)) => {
+            range.end = range.end.saturating_sub(bytes).max(range.start + 1)
+        }
         Some(Fault::OtherSize) => size += 1,
         Some(Fault::Gzip) => headers += "content-encoding: gzip\r\n",
         Some(Fault::OtherEtag) => headers = "etag: \"other\"\r\n".to_owned(),
@@ -284,9 +300,19 @@ async fn give(
     match fault {
         Some(Fault::Whole | Fault::NoContentRange) => {}
         Some(Fault::OtherRange) => {
-            headers += &format!("content-range: bytes {}-{}/{size}\r\n", range.start + 1, range.end);
+            headers += &format!(
+                "content-range: bytes {}-{}/{size}\r\n",
+                range.start + 1,
+                range.end
+            );
         }
-        _ => headers += &format!("content-range: bytes {}-{}/{size}\r\n", range.start, range.end - 1),
+        _ => {
+            headers += &format!(
+                "content-range: bytes {}-{}/{size}\r\n",
+                range.start,
+                range.end - 1
+            )
+        }
     }
     if fault == Some(Fault::Long) {
         body.extend_from_slice(&[7; 1000]);
@@ -354,7 +380,10 @@ impl Source for Linked {
                 place: self.name(),
                 reason: error.to_string(),
             };
-            let asked = self.client.get(format!("http://{}/link", self.address)).send();
+            let asked = self
+                .client
+                .get(format!("http://{}/link", self.address))
+                .send();
             let link = asked.await.map_err(unreachable)?;
             let link = link.text().await.map_err(unreachable)?;
             let url = format!("http://{}/{}?link={link}", self.address, file.path);

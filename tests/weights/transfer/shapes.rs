@@ -11,7 +11,19 @@ async fn files_of_every_size_arrive_whole() {
     bench.options.range_bytes = 1 << 17;
     let range = 1 << 17;
     let sizes = [
-        0, 1, 2, 1000, range - 1, range, range + 1, 2 * range, 5 * range, MIB, MIB + 1, 3 * MIB + 12345, 16 * range,
+        0,
+        1,
+        2,
+        1000,
+        range - 1,
+        range,
+        range + 1,
+        2 * range,
+        5 * range,
+        MIB,
+        MIB + 1,
+        3 * MIB + 12345,
+        16 * range,
     ];
     let mut files = Vec::new();
     let mut contents = Vec::new();
@@ -30,18 +42,32 @@ async fn files_of_every_size_arrive_whole() {
     assert_eq!(totals.verified, totals.size);
     let size: usize = sizes.iter().sum();
     assert_eq!(bench.server.served(), size as u64, "no byte twice");
-    assert!(bench.server.asked().iter().all(|asked| asked.path != "file-0"));
+    assert!(
+        bench
+            .server
+            .asked()
+            .iter()
+            .all(|asked| asked.path != "file-0")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_files_come_first_and_large_ones_one_after_the_other() {
     let mut bench = Bench::new();
     bench.options.connections = 4;
-    bench.server.state.rate.store(20_000_000, std::sync::atomic::Ordering::Relaxed);
+    bench
+        .server
+        .state
+        .rate
+        .store(20_000_000, std::sync::atomic::Ordering::Relaxed);
     let mut files = Vec::new();
     for at in 0..3 {
         let content = bytes(at + 1, 6 * MIB);
-        files.push(bench.server.add(&format!("model-{at}.safetensors"), content));
+        files.push(
+            bench
+                .server
+                .add(&format!("model-{at}.safetensors"), content),
+        );
     }
     files.push(bench.server.add("config.json", bytes(9, 700)));
     files.push(bench.server.add("tokenizer.json", bytes(10, 7000)));
@@ -50,7 +76,11 @@ async fn small_files_come_first_and_large_ones_one_after_the_other() {
     let mut small = order[..2].to_vec();
     small.sort();
     assert_eq!(small, ["config.json", "tokenizer.json"]);
-    let large = ["model-0.safetensors", "model-1.safetensors", "model-2.safetensors"];
+    let large = [
+        "model-0.safetensors",
+        "model-1.safetensors",
+        "model-2.safetensors",
+    ];
     assert_eq!(order[2..], large);
     let asked = bench.server.asked();
     let first = |path: &str| asked.iter().position(|asked| asked.path == path).unwrap();
@@ -62,7 +92,11 @@ async fn small_files_come_first_and_large_ones_one_after_the_other() {
 async fn thousands_of_small_files_arrive_with_few_of_them_open() {
     let mut bench = Bench::new();
     let files: Vec<_> = (0..2000)
-        .map(|at| bench.server.add(&format!("part-{at}"), bytes(at, 50 + at as usize % 300)))
+        .map(|at| {
+            bench
+                .server
+                .add(&format!("part-{at}"), bytes(at, 50 + at as usize % 300))
+        })
         .collect();
     bench.fetch(&files).await.unwrap();
     for (at, file) in files.iter().enumerate() {
@@ -70,7 +104,11 @@ async fn thousands_of_small_files_arrive_with_few_of_them_open() {
     }
     bench.assert_no_leftovers();
     assert_eq!(bench.whole.lock().unwrap().len(), 2000);
-    let peak = bench.server.state.peak.load(std::sync::atomic::Ordering::Relaxed);
+    let peak = bench
+        .server
+        .state
+        .peak
+        .load(std::sync::atomic::Ordering::Relaxed);
     assert!(peak <= 32, "{peak} requests at once");
 }
 
@@ -112,5 +150,8 @@ async fn no_room_is_said_before_anything_is_fetched() {
     assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
     assert!(error.to_string().contains("make room"), "{error}");
     assert!(bench.server.asked().is_empty());
-    assert_eq!(std::fs::read_dir(bench.directory.path()).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(bench.directory.path()).unwrap().count(),
+        0
+    );
 }
