@@ -19,6 +19,9 @@ use crate::reach;
 use crate::weights::WeightsError;
 use crate::weights::remote::{Link, Source};
 
+/// How long the end of a body may take, when all its bytes are here.
+const END: Duration = Duration::from_millis(20);
+
 /// What all ranges of a transfer have in common.
 pub(super) struct Shared {
     pub source: Arc<dyn Source>,
@@ -240,6 +243,9 @@ impl Fetch {
                 .received
                 .fetch_add(taken as u64, Ordering::Relaxed);
         }
+        // The body's end is to be seen too: only then does the connection serve the next range. An answer that goes on is not
+        // worth waiting for.
+        let _ = timeout(END, response.chunk()).await;
         Ok(())
     }
 
