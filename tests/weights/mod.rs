@@ -6,4 +6,5 @@ mod cache_python;
 mod program;
 mod setup;
 mod store;
+mod transfer;
 mod worker;
