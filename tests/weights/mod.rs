@@ -3,8 +3,12 @@
 
 mod cache;
 mod cache_python;
+mod gs;
+mod mirror;
 mod program;
+mod s3;
 mod setup;
 mod store;
+mod stores;
 mod transfer;
 mod worker;
