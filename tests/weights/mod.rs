@@ -4,6 +4,7 @@
 mod cache;
 mod cache_python;
 mod gs;
+mod hub;
 mod mirror;
 mod program;
 mod s3;

@@ -4,6 +4,7 @@
 //! Everything here blocks the thread that asks, which is the model's own or a command's. What is asynchronous runs on a
 //! runtime that lives as long as the fetch ([`runtime`]).
 
+mod budget;
 mod fetch;
 mod local;
 mod mirror;
@@ -139,6 +140,7 @@ impl Store {
             Err(error) => return Err(hinted(error)),
         };
         ask.progress.enter(Phase::Done);
+        self.keep_to_budget(&query);
         Ok(fetched)
     }
 

@@ -27,7 +27,7 @@ mod gauge;
 mod journal;
 mod links;
 mod options;
-mod pause;
+pub(super) mod pause;
 mod piece;
 mod queue;
 mod run;

@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use super::Options;
 
 /// The pause after this many attempts without a byte.
-pub(super) fn backoff(options: &Options, failures: u32) -> Duration {
+pub(in crate::weights) fn backoff(options: &Options, failures: u32) -> Duration {
     let doubled = 1u32
         .checked_shl(failures.saturating_sub(1))
         .unwrap_or(u32::MAX);
@@ -18,7 +18,7 @@ pub(super) fn backoff(options: &Options, failures: u32) -> Duration {
 }
 
 /// A pause that the source asks for, and a little more, for the others who were told the same.
-pub(super) fn asked(wait: Duration) -> Duration {
+pub(in crate::weights) fn asked(wait: Duration) -> Duration {
     wait + Duration::from_millis(250).mul_f64(fraction())
 }
 
@@ -30,7 +30,7 @@ fn fraction() -> f64 {
 
 /// How long the source asks to be left alone: `Retry-After` in seconds or as a date, or the hub's `ratelimit` with nothing
 /// left of it.
-pub(super) fn wanted(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::weights) fn wanted(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     if let Some(after) = text(RETRY_AFTER.as_str()) {
         if let Ok(seconds) = after.trim().parse() {
