@@ -1,5 +1,6 @@
 //! Weights from their sources, against real counterparts.
 
+mod boto3;
 mod gs;
 mod mirror;
 mod s3;
