@@ -10,9 +10,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::types::EncodingType;
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 use super::client::client;
@@ -156,17 +154,14 @@ impl Bucket {
             for _ in 0..PAGES {
                 let page = on.client.list_objects_v2().bucket(&on.to.bucket);
                 let page = page.prefix(prefix).set_continuation_token(next);
-                let page = page.encoding_type(EncodingType::Url).send().await;
+                // Why no encoding-type: some servers say that they have encoded and have not, so that `+` may be a blank or
+                // not. What XML cannot hold is no safe path anyway.
+                let page = page.send().await;
                 let page = page.map_err(|error| on.attempt("a listing").failed(&error))?;
-                let encoded = page.encoding_type() == Some(&EncodingType::Url);
                 for object in page.contents() {
                     let Some(key) = object.key() else { continue };
                     all.push(Stored {
-                        key: if encoded {
-                            decoded(key)
-                        } else {
-                            key.to_owned()
-                        },
+                        key: key.to_owned(),
                         size: object
                             .size()
                             .and_then(|size| u64::try_from(size).ok())
@@ -371,10 +366,4 @@ fn present<T>(asked: Result<T, StorageError>) -> Result<Option<T>, StorageError>
         }) => Ok(None),
         other => other.map(Some),
     }
-}
-
-/// A key of a listing with `encoding-type=url`, which is a form's encoding: `+` is a blank.
-fn decoded(key: &str) -> String {
-    let key = key.replace('+', " ");
-    percent_decode_str(&key).decode_utf8_lossy().into_owned()
 }

@@ -58,13 +58,22 @@ impl Google {
 
     fn put(&self, name: &str, body: impl Into<Vec<u8>>) {
         let mut inner = self.0.lock().unwrap();
-        let generation = inner.objects.get(name).map_or(1, |(generation, _)| generation + 1);
-        inner.objects.insert(name.to_owned(), (generation, body.into()));
+        let generation = inner
+            .objects
+            .get(name)
+            .map_or(1, |(generation, _)| generation + 1);
+        inner
+            .objects
+            .insert(name.to_owned(), (generation, body.into()));
     }
 
     fn asked(&self, part: &str) -> usize {
         let inner = self.0.lock().unwrap();
-        inner.asked.iter().filter(|asked| asked.contains(part)).count()
+        inner
+            .asked
+            .iter()
+            .filter(|asked| asked.contains(part))
+            .count()
     }
 }
 
@@ -81,9 +90,14 @@ async fn answer(State(google): State<Google>, request: Request) -> Response {
         return response;
     }
     let path = parts.uri.path();
-    let token = json!({"access_token": TOKEN, "expires_in": inner.expires_in, "token_type": "Bearer"});
+    let token =
+        json!({"access_token": TOKEN, "expires_in": inner.expires_in, "token_type": "Bearer"});
     if path.starts_with("/computeMetadata/") {
-        if parts.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
+        if parts
+            .headers
+            .get("metadata-flavor")
+            .is_none_or(|flavor| flavor != "Google")
+        {
             return error(403, "Missing Metadata-Flavor:Google header.");
         }
         return ([("metadata-flavor", "Google")], token.to_string()).into_response();
@@ -98,7 +112,12 @@ async fn answer(State(google): State<Google>, request: Request) -> Response {
                 .into_response(),
         };
     }
-    storage(&inner, path, parts.uri.query().unwrap_or_default(), &parts.headers)
+    storage(
+        &inner,
+        path,
+        parts.uri.query().unwrap_or_default(),
+        &parts.headers,
+    )
 }
 
 /// Whether a login's form is right; a service account's claim is verified as Google does.
@@ -109,23 +128,37 @@ fn claim(inner: &Inner, body: &Bytes) -> Result<(), String> {
     match get("grant_type") {
         "refresh_token" => {
             let given = (get("client_id"), get("client_secret"), get("refresh_token"));
-            (given == ("id", "s&cret", "1//refresh")).then_some(()).ok_or("Bad Request".into())
+            (given == ("id", "s&cret", "1//refresh"))
+                .then_some(())
+                .ok_or("Bad Request".into())
         }
         "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
             let (message, signature) = get("assertion").rsplit_once('.').unwrap();
             let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
             let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &inner.public_key);
-            key.verify(message.as_bytes(), &signature).map_err(|_| "Invalid JWT Signature.")?;
+            key.verify(message.as_bytes(), &signature)
+                .map_err(|_| "Invalid JWT Signature.")?;
             let (header, claims) = message.split_once('.').unwrap();
             let read = |part: &str| -> Value {
                 serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
             };
             let (header, claims) = (read(header), read(claims));
-            assert_eq!((&header["alg"], &header["kid"]), (&json!("RS256"), &json!("key-1")));
+            assert_eq!(
+                (&header["alg"], &header["kid"]),
+                (&json!("RS256"), &json!("key-1"))
+            );
             assert_eq!(claims["iss"], "worker@project.iam.gserviceaccount.com");
             assert!(claims["aud"].as_str().unwrap().ends_with("/token"));
-            assert!(claims["scope"].as_str().unwrap().ends_with("devstorage.read_only"));
-            assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
+            assert!(
+                claims["scope"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("devstorage.read_only")
+            );
+            assert_eq!(
+                claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+                3600
+            );
             Ok(())
         }
         other => Err(format!("unsupported_grant_type {other}")),
@@ -133,12 +166,21 @@ fn claim(inner: &Inner, body: &Bytes) -> Result<(), String> {
 }
 
 fn storage(inner: &Inner, path: &str, query: &str, headers: &HeaderMap) -> Response {
-    let login = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let login = headers
+        .get("authorization")
+        .map(|value| value.to_str().unwrap().to_owned());
     match login {
         None if inner.public => {}
-        None => return error(401, "Anonymous caller does not have storage.objects.list access"),
+        None => {
+            return error(
+                401,
+                "Anonymous caller does not have storage.objects.list access",
+            );
+        }
         Some(login) if login == format!("Bearer {TOKEN}") => {}
-        Some(login) if login == "Bearer weak" => return error(403, "does not have storage.objects.get access"),
+        Some(login) if login == "Bearer weak" => {
+            return error(403, "does not have storage.objects.get access");
+        }
         Some(_) => return error(401, "Invalid Credentials"),
     }
     let Some(rest) = path.strip_prefix("/storage/v1/b/models/o") else {
@@ -149,8 +191,13 @@ fn storage(inner: &Inner, path: &str, query: &str, headers: &HeaderMap) -> Respo
     if rest.is_empty() {
         return list(inner, &query);
     }
-    assert!(!rest[1..].contains('/'), "an object's name is one part of the path: {rest}");
-    let name = percent_encoding::percent_decode_str(&rest[1..]).decode_utf8().unwrap();
+    assert!(
+        !rest[1..].contains('/'),
+        "an object's name is one part of the path: {rest}"
+    );
+    let name = percent_encoding::percent_decode_str(&rest[1..])
+        .decode_utf8()
+        .unwrap();
     assert_eq!(query["alt"], "media");
     match inner.objects.get(name.as_ref()) {
         Some((generation, body)) if query["generation"] == generation.to_string() => {
@@ -161,7 +208,12 @@ fn storage(inner: &Inner, path: &str, query: &str, headers: &HeaderMap) -> Respo
                     let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
                     let range = format!("bytes {from}-{to}/{}", body.len());
                     let part = body[from..=to].to_vec();
-                    (StatusCode::PARTIAL_CONTENT, [("content-range", range)], part).into_response()
+                    (
+                        StatusCode::PARTIAL_CONTENT,
+                        [("content-range", range)],
+                        part,
+                    )
+                        .into_response()
                 }
             }
         }
@@ -175,7 +227,9 @@ fn list(inner: &Inner, query: &BTreeMap<String, String>) -> Response {
     let all = inner.objects.iter();
     let mut found = all.filter(|(name, _)| name.starts_with(prefix.as_str()) && **name > after);
     let page: Vec<_> = found.by_ref().take(inner.page).collect();
-    let next = found.next().and_then(|_| page.last().map(|(name, _)| (*name).clone()));
+    let next = found
+        .next()
+        .and_then(|_| page.last().map(|(name, _)| (*name).clone()));
     let items = page.iter().map(|(name, (generation, body))| {
         json!({
             "name": name, "size": body.len().to_string(), "generation": generation.to_string(),
@@ -223,19 +277,35 @@ async fn a_prefix_is_listed_over_pages_and_read_by_generation_with_the_machines_
     let source = source(&host, Login::Auto);
     assert_eq!(source.name(), "gs://models/vertex/model");
     let listing = source.list().await.unwrap();
-    assert_eq!(paths(&listing), ["a b/ü#1.safetensors", "config.json", "tokenizer.json"]);
+    assert_eq!(
+        paths(&listing),
+        ["a b/ü#1.safetensors", "config.json", "tokenizer.json"]
+    );
     assert_eq!(google.asked("pageToken"), 1);
     let model = file(&listing, "a b/ü#1.safetensors");
-    assert_eq!(bytes(&source, model, None).await, (200, b"0123456789".to_vec()));
-    assert_eq!(bytes(&source, model, Some("bytes=2-4")).await, (206, b"234".to_vec()));
+    assert_eq!(
+        bytes(&source, model, None).await,
+        (200, b"0123456789".to_vec())
+    );
+    assert_eq!(
+        bytes(&source, model, Some("bytes=2-4")).await,
+        (206, b"234".to_vec())
+    );
     // Asked whether it is there, and for a token; no more.
     assert_eq!(google.asked("computeMetadata"), 2);
 
     google.put("vertex/model/a b/ü#1.safetensors", "9876543210");
-    assert_eq!(bytes(&source, model, None).await.0, 404, "not another version's bytes");
+    assert_eq!(
+        bytes(&source, model, None).await.0,
+        404,
+        "not another version's bytes"
+    );
     assert_ne!(source.list().await.unwrap().commit, listing.commit);
     google.0.lock().unwrap().objects.clear();
-    assert!(matches!(refused(source.list().await), WeightsError::NotFound { .. }));
+    assert!(matches!(
+        refused(source.list().await),
+        WeightsError::NotFound { .. }
+    ));
 }
 
 #[tokio::test]
@@ -268,7 +338,10 @@ async fn service_accounts_and_users_log_in() {
         let lines: Vec<&str> = (0..text.len().div_ceil(64))
             .map(|n| &text[n * 64..text.len().min(n * 64 + 64)])
             .collect();
-        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+        format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            lines.join("\n")
+        )
     };
     let account = json!({
         "type": "service_account", "client_email": "worker@project.iam.gserviceaccount.com", "private_key_id": "key-1",
@@ -296,10 +369,18 @@ async fn service_accounts_and_users_log_in() {
 
     let mut no_key = account.clone();
     no_key["private_key"] = "hunter2".into();
-    for bad in [json!({}), json!({"type": "external_account"}), no_key, json!("x")] {
+    for bad in [
+        json!({}),
+        json!({"type": "external_account"}),
+        no_key,
+        json!("x"),
+    ] {
         let login = credentials(dir.path(), &bad);
         let error = refused(GsSource::new(BUCKET, "x", &options(&host, login))).to_string();
-        assert!(error.contains("credentials.json") && error.contains("gcloud"), "{error}");
+        assert!(
+            error.contains("credentials.json") && error.contains("gcloud"),
+            "{error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
     }
     let missing = Login::File(dir.path().join("nowhere.json"));
@@ -317,13 +398,21 @@ async fn public_buckets_need_no_login_and_refusals_are_told_apart() {
         metadata_host: Some("127.0.0.1:9".to_owned()),
         ..options(&host, Login::Auto)
     };
-    let error = refused(GsSource::new(BUCKET, "vertex/model", &nowhere).unwrap().list().await);
+    let error = refused(
+        GsSource::new(BUCKET, "vertex/model", &nowhere)
+            .unwrap()
+            .list()
+            .await,
+    );
     assert!(matches!(error, WeightsError::Denied { .. }));
     assert!(error.to_string().contains("nobody is logged in"), "{error}");
     let error = refused(list(Login::Token("weak".into())).await).to_string();
     assert!(error.contains("Storage Object Viewer"), "{error}");
     let error = refused(list(Login::Token("old-token".into())).await).to_string();
-    assert!(error.contains("not valid") && !error.contains("old-token"), "{error}");
+    assert!(
+        error.contains("not valid") && !error.contains("old-token"),
+        "{error}"
+    );
     let other = GsSource::new("other", "x", &options(&host, Login::Token(TOKEN.into()))).unwrap();
     let error = refused(other.list().await);
     assert!(matches!(error, WeightsError::NotFound { .. }), "{error}");
@@ -346,7 +435,10 @@ async fn patience_and_the_manifest() {
     let manifest = json!({"version": 1, "files": files}).to_string();
     google.put("vertex/model/chandler-manifest.json", manifest);
     google.0.lock().unwrap().refusals = vec![(503, None), (500, None), (429, Some(1))];
-    let listing = source(&host, Login::Token(TOKEN.into())).list().await.unwrap();
+    let listing = source(&host, Login::Token(TOKEN.into()))
+        .list()
+        .await
+        .unwrap();
     assert_eq!(paths(&listing), ["config.json"]);
     assert_eq!(listing.files[0].blob, sha256(b"{}"));
     google.0.lock().unwrap().refusals = vec![(429, None); 9];
@@ -354,6 +446,11 @@ async fn patience_and_the_manifest() {
         tries: 2,
         ..options(&host, Login::Token(TOKEN.into()))
     };
-    let error = refused(GsSource::new(BUCKET, "vertex/model", &few).unwrap().list().await);
+    let error = refused(
+        GsSource::new(BUCKET, "vertex/model", &few)
+            .unwrap()
+            .list()
+            .await,
+    );
     assert!(matches!(error, WeightsError::RateLimited { .. }), "{error}");
 }

@@ -29,7 +29,11 @@ fn git_sha1(body: &[u8]) -> String {
     context.update(format!("blob {}\0", body.len()).as_bytes());
     context.update(body);
     let digest = context.finish();
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Lays files on the disk as a snapshot; small ones have git's digest, as on the hub.
@@ -107,7 +111,11 @@ async fn what_was_filled_is_found_with_digests_and_the_manifest_comes_last() {
         let listing = found.list().await.unwrap();
         assert_eq!(listing, fill.listing);
         for (path, body) in &files {
-            assert_eq!(&bytes(&found, file(&listing, path), None).await.1, body, "{path}");
+            assert_eq!(
+                &bytes(&found, file(&listing, path), None).await.1,
+                body,
+                "{path}"
+            );
         }
     }
     assert!(mirror.find(REPOSITORY, "v2").await.unwrap().is_none());
@@ -123,8 +131,14 @@ async fn what_was_filled_is_found_with_digests_and_the_manifest_comes_last() {
         let source = S3Source::new(BUCKET, &prefix, &options(&double)).unwrap();
         let listing = source.list().await.unwrap();
         assert_eq!(listing.commit, COMMIT, "{prefix}");
-        assert_eq!(file(&listing, "config.json").blob, fill.listing.files[0].blob);
-        assert_eq!(bytes(&source, file(&listing, "config.json"), None).await.1, b"{}");
+        assert_eq!(
+            file(&listing, "config.json").blob,
+            fill.listing.files[0].blob
+        );
+        assert_eq!(
+            bytes(&source, file(&listing, "config.json"), None).await.1,
+            b"{}"
+        );
     }
 
     // Without its manifest, a mirror has nothing.
@@ -150,8 +164,15 @@ async fn a_shared_mirror_is_never_written_and_one_that_is_off_never_asked() {
     double.forget();
     assert!(shared.find(REPOSITORY, "main").await.unwrap().is_some());
     assert!(double.requests().iter().all(|asked| asked.method == "GET"));
-    for (text, scope) in [("off", Scope::Off), ("shared", Scope::Shared), ("private", Scope::Private)] {
-        assert_eq!((text.parse(), scope.to_string()), (Ok(scope), text.to_owned()));
+    for (text, scope) in [
+        ("off", Scope::Off),
+        ("shared", Scope::Shared),
+        ("private", Scope::Private),
+    ] {
+        assert_eq!(
+            (text.parse(), scope.to_string()),
+            (Ok(scope), text.to_owned())
+        );
     }
     assert!("public".parse::<Scope>().is_err());
 }
@@ -161,25 +182,47 @@ async fn two_that_fill_at_once_end_with_one_good_mirror() {
     let double = double().await;
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let shared = ("model.safetensors", noise(50_000));
-    let first = snapshot(one.path(), &[shared.clone(), ("config.json", b"{}".to_vec())]);
+    let first = snapshot(
+        one.path(),
+        &[shared.clone(), ("config.json", b"{}".to_vec())],
+    );
     let second = snapshot(two.path(), &[shared, ("tokenizer.json", b"[]".to_vec())]);
-    let (a, b) = (mirror(&double, Scope::Private), mirror(&double, Scope::Private));
+    let (a, b) = (
+        mirror(&double, Scope::Private),
+        mirror(&double, Scope::Private),
+    );
     // So late that both have read that there is no manifest.
     let on = Match {
         method: Some("PUT"),
         contains: Some("/snapshots/".to_owned()),
         ..Match::default()
     };
-    double.faults().add(Rule::always(on, Fault::Late(Duration::from_millis(300))));
+    double
+        .faults()
+        .add(Rule::always(on, Fault::Late(Duration::from_millis(300))));
     let wrote = tokio::join!(filled(&a, &first), filled(&b, &second));
-    assert!(matches!(wrote, (Filled::Wrote { .. }, Filled::Wrote { .. })), "{wrote:?}");
-    assert!(double.requests().iter().any(|asked| asked.status == 412), "they met");
+    assert!(
+        matches!(wrote, (Filled::Wrote { .. }, Filled::Wrote { .. })),
+        "{wrote:?}"
+    );
+    assert!(
+        double.requests().iter().any(|asked| asked.status == 412),
+        "they met"
+    );
     let found = a.find(REPOSITORY, "main").await.unwrap().unwrap();
     let listing = found.list().await.unwrap();
-    assert_eq!(paths(&listing), ["config.json", "model.safetensors", "tokenizer.json"]);
+    assert_eq!(
+        paths(&listing),
+        ["config.json", "model.safetensors", "tokenizer.json"]
+    );
     for file in &listing.files {
         let (status, body) = bytes(&found, file, None).await;
-        assert_eq!((status, body.len() as u64), (200, file.size), "{}", file.path);
+        assert_eq!(
+            (status, body.len() as u64),
+            (200, file.size),
+            "{}",
+            file.path
+        );
     }
 }
 
@@ -210,11 +253,17 @@ async fn filling_is_given_up_at_once_and_goes_on_next_time() {
         contains: Some("partNumber=2".to_owned()),
         ..Match::default()
     };
-    double.faults().add(Rule::next(1, on, Fault::Late(Duration::from_secs(60))));
+    double
+        .faults()
+        .add(Rule::next(1, on, Fault::Late(Duration::from_secs(60))));
     let cancelled = AtomicBool::new(false);
     let since = std::sync::Mutex::new(None);
     let giving_up = async {
-        while !double.requests().iter().any(|asked| asked.query.contains("partNumber=1")) {
+        while !double
+            .requests()
+            .iter()
+            .any(|asked| asked.query.contains("partNumber=1"))
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         cancelled.store(true, Ordering::Relaxed);
@@ -225,7 +274,10 @@ async fn filling_is_given_up_at_once_and_goes_on_next_time() {
     assert_eq!(done.unwrap(), Filled::Cancelled);
     let took = since.lock().unwrap().unwrap().elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let taken_back = double.requests().iter().any(|asked| asked.method == "DELETE" && asked.status == 204);
+    let taken_back = double
+        .requests()
+        .iter()
+        .any(|asked| asked.method == "DELETE" && asked.status == 204);
     assert!(taken_back, "no parts are left: {:?}", double.requests());
     assert!(mirror.find(REPOSITORY, "main").await.unwrap().is_none());
     double.faults().clear();
@@ -244,23 +296,36 @@ async fn a_mirror_that_lies_is_refused() {
     let key = format!("{FOLDER}/manifests/{COMMIT}.json");
     let manifest = |repository: &str, commit: &str, path: &str| {
         let files = json!([{"path": path, "size": 1, "sha256": sha256(b"x")}]);
-        json!({"version": 1, "repository": repository, "commit": commit, "files": files}).to_string()
+        json!({"version": 1, "repository": repository, "commit": commit, "files": files})
+            .to_string()
     };
     let other = COMMIT.replace('0', "f");
     for (body, expected) in [
-        (manifest(REPOSITORY, COMMIT, "../../etc/passwd"), "relative path"),
+        (
+            manifest(REPOSITORY, COMMIT, "../../etc/passwd"),
+            "relative path",
+        ),
         (manifest("org/other", COMMIT, "a"), "another repository"),
-        (manifest(REPOSITORY, &other, "a"), "another repository or commit"),
+        (
+            manifest(REPOSITORY, &other, "a"),
+            "another repository or commit",
+        ),
         ("{".to_owned(), "no manifest"),
     ] {
         double.put(BUCKET, &key, body).await;
         let error = refused(mirror.find(REPOSITORY, COMMIT).await).to_string();
         assert!(error.contains(expected), "{error}");
     }
-    double.put(BUCKET, &format!("{FOLDER}/refs/main"), "../../other").await;
+    double
+        .put(BUCKET, &format!("{FOLDER}/refs/main"), "../../other")
+        .await;
     let error = refused(mirror.find(REPOSITORY, "main").await).to_string();
     assert!(error.contains("holds no commit"), "{error}");
-    for (repository, revision) in [("../x", "main"), ("org/name", "../main"), ("a--b/c", "main")] {
+    for (repository, revision) in [
+        ("../x", "main"),
+        ("org/name", "../main"),
+        ("a--b/c", "main"),
+    ] {
         let error = refused(mirror.find(repository, revision).await);
         assert!(matches!(error, WeightsError::BadName { .. }), "{error}");
     }
@@ -284,7 +349,11 @@ async fn a_directory_is_pushed_with_its_manifest_and_pushed_again_when_it_change
         progress: Arc::new(Progress::default()),
         at_once: 2,
     };
-    let push = async || push_plain(&plain, &options(&double), &|| false).await.unwrap();
+    let push = async || {
+        push_plain(&plain, &options(&double), &|| false)
+            .await
+            .unwrap()
+    };
     let bytes_sent = 20_002;
     assert_eq!(
         push().await,
@@ -302,7 +371,13 @@ async fn a_directory_is_pushed_with_its_manifest_and_pushed_again_when_it_change
     let mut other = noise(20_000);
     other[7] ^= 1;
     write("sub/model.safetensors", &other);
-    assert_eq!(push().await, Filled::Wrote { files: 1, bytes: 20_000 });
+    assert_eq!(
+        push().await,
+        Filled::Wrote {
+            files: 1,
+            bytes: 20_000
+        }
+    );
     let again = source.list().await.unwrap();
     assert_ne!(again.commit, listing.commit);
     let changed = file(&again, "sub/model.safetensors");

@@ -58,7 +58,11 @@ pub fn file<'a>(listing: &'a Listing, path: &str) -> &'a RemoteFile {
 }
 
 pub fn paths(listing: &Listing) -> Vec<&str> {
-    listing.files.iter().map(|file| file.path.as_str()).collect()
+    listing
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect()
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

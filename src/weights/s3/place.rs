@@ -99,6 +99,12 @@ impl Place {
         read.map_err(self.told(Doing::Reading))
     }
 
+    /// What is known of an object, where there is one.
+    pub(in crate::weights) async fn head(&self, key: &str) -> Result<Option<Stored>, WeightsError> {
+        let found = self.bucket.head(key).await;
+        found.map_err(self.told(Doing::Reading))
+    }
+
     /// A manifest and its version, where there is one.
     pub(in crate::weights) async fn manifest(
         &self,

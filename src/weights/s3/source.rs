@@ -1,7 +1,10 @@
 //! `s3://bucket/prefix`: a plain prefix that holds a model's files, one that `chandler cache push` filled, or a repository of a
 //! Hugging Face cache that somebody copied there.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Place, S3Options};
 use crate::storage::Stored;
@@ -13,6 +16,9 @@ use crate::weights::remote::{BoxFuture, Link, Listing, RemoteFile, Source};
 
 /// The longest content of a ref.
 const REF: usize = 256;
+/// Files that are asked about one by one, and at the same time; no model that is whole has more.
+const LOOKS: usize = 200;
+const AT_ONCE: usize = 8;
 
 /// A bucket's prefix.
 pub struct S3Source {
@@ -64,12 +70,39 @@ impl S3Source {
                 .map(|(manifest, _)| manifest),
             None => None,
         };
-        let objects = stored
-            .into_iter()
-            .filter_map(|stored| object(stored, &base));
-        let listing = listed::listing(&self.place.name(), objects.collect(), manifest)?;
+        let known = manifest
+            .as_ref()
+            .map_or(&[][..], |manifest| &manifest.files);
+        let known: HashSet<&str> = known.iter().map(|file| file.path.as_str()).collect();
+        let mut objects = Vec::with_capacity(stored.len());
+        let (mut looks, mut names) = (LOOKS, Vec::new());
+        for stored in stored {
+            let Some(path) = listed::path(&stored.key, &base) else {
+                continue;
+            };
+            if stored.etag.is_none() && !known.contains(path) && looks > 0 {
+                looks -= 1;
+                names.push(stored);
+            } else {
+                objects.extend(object(stored, &base));
+            }
+        }
+        let looked = stream::iter(names.into_iter().map(|stored| self.looked(stored)));
+        let looked: Vec<Stored> = looked.buffer_unordered(AT_ONCE).try_collect().await?;
+        objects.extend(
+            looked
+                .into_iter()
+                .filter_map(|stored| object(stored, &base)),
+        );
+        let listing = listed::listing(&self.place.name(), objects, manifest)?;
         *self.base() = base;
         Ok(listing)
+    }
+
+    /// A file that a listing has no ETag of: without one and without a digest, nobody could tell two versions apart.
+    async fn looked(&self, stored: Stored) -> Result<Stored, WeightsError> {
+        let found = self.place.head(&stored.key).await?;
+        Ok(found.unwrap_or(stored))
     }
 }
 

@@ -109,7 +109,9 @@ impl Match {
 
     fn fits(&self, asked: &Asked<'_>) -> bool {
         self.method.is_none_or(|method| method == asked.method)
-            && self.presigned.is_none_or(|presigned| presigned == asked.presigned)
+            && self
+                .presigned
+                .is_none_or(|presigned| presigned == asked.presigned)
             && self
                 .contains
                 .as_ref()

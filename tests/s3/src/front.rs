@@ -38,7 +38,9 @@ impl Front {
     ) -> Result<Response<Body>, Infallible> {
         let text = |name| {
             let value: Option<&HeaderValue> = request.headers().get(name);
-            value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
         let query = request.uri().query().unwrap_or_default().to_owned();
         let mut record = Record {
@@ -148,7 +150,10 @@ impl Front {
             Err(_) => return refusal(500, "InternalError", None),
         };
         let changed = read && response.status().is_success() && {
-            let now = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+            let now = response
+                .headers()
+                .get(ETAG)
+                .and_then(|etag| etag.to_str().ok());
             still.is_some_and(|wanted| Some(wanted.as_str()) != now)
         };
         match changed {
@@ -272,7 +277,9 @@ fn changed(body: Body, at: u64) -> Body {
         let begins = seen;
         seen += chunk.len() as u64;
         let mut bytes = chunk.to_vec();
-        let place = at.checked_sub(begins).and_then(|place| usize::try_from(place).ok());
+        let place = at
+            .checked_sub(begins)
+            .and_then(|place| usize::try_from(place).ok());
         if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
             *byte ^= 1;
         }
