@@ -47,7 +47,11 @@ impl Fetch {
     ///
     /// # Errors
     /// What the store says.
-    pub fn bring(&self, wanted: &Wanted, progress: &LoadProgress<'_>) -> Result<Fetched, LoadError> {
+    pub fn bring(
+        &self,
+        wanted: &Wanted,
+        progress: &LoadProgress<'_>,
+    ) -> Result<Fetched, LoadError> {
         self.start(wanted, progress)?.whole(progress)
     }
 
@@ -55,7 +59,11 @@ impl Fetch {
     ///
     /// # Errors
     /// What the store says.
-    pub fn begin(&self, wanted: &Wanted, progress: &LoadProgress<'_>) -> Result<Brought, LoadError> {
+    pub fn begin(
+        &self,
+        wanted: &Wanted,
+        progress: &LoadProgress<'_>,
+    ) -> Result<Brought, LoadError> {
         let coming = self.start(wanted, progress)?;
         loop {
             if let Some(fetched) = coming.tick(progress)? {

@@ -114,7 +114,8 @@ fn with_files(
     }
     match load.store()?.begin(wanted, progress)? {
         Brought::Whole(fetched) => {
-            let source = weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
+            let source =
+                weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
             let loaded = load.with_adapters(progress)?.open(&source, progress)?;
             Ok(loaded.keeping(fetched))
         }
@@ -151,7 +152,8 @@ impl LoadOptions {
         for (name, adapter) in &mut adapters {
             if adapter.location.is_remote() {
                 let fetched = self.store()?.bring(adapter, progress);
-                let fetched = fetched.map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+                let fetched = fetched
+                    .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
                 adapter.location = Location::Directory(fetched.dir.clone());
                 self.kept.push(Arc::new(fetched));
             }

@@ -47,7 +47,10 @@ fn pull_says_what_it_would_do_does_it_and_prints_the_directory() {
     assert!(files.iter().all(|file| file["here"] == false));
     assert!(plan["bytes_to_fetch"].as_u64().unwrap() > 2 * SHARD);
     let skipped = plan["skipped"].as_array().unwrap();
-    let pickle = skipped.iter().find(|file| file["path"] == "pytorch_model.bin").unwrap();
+    let pickle = skipped
+        .iter()
+        .find(|file| file["path"] == "pytorch_model.bin")
+        .unwrap();
     assert_eq!(pickle["why"], "pickle");
     assert_eq!(world.cdn_requests(), 0);
     assert!(!world.cache().exists());
@@ -55,7 +58,10 @@ fn pull_says_what_it_would_do_does_it_and_prints_the_directory() {
     let (stdout, _) = run(&world, &["pull", REPO]);
     let dir = stdout.trim_end();
     let commit = world.hub.commit(REPO, "main").unwrap();
-    assert!(dir.ends_with(&format!("models--org--model/snapshots/{commit}")), "{dir}");
+    assert!(
+        dir.ends_with(&format!("models--org--model/snapshots/{commit}")),
+        "{dir}"
+    );
     holds(Path::new(dir), 1);
 
     let (plan, _) = run(&world, &["pull", REPO, "--dry-run"]);
@@ -63,7 +69,10 @@ fn pull_says_what_it_would_do_does_it_and_prints_the_directory() {
     world.hub.forget();
     let (json, _) = run(&world, &["pull", REPO, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((json["directory"].as_str(), json["commit"].as_str()), (Some(dir), Some(commit.as_str())));
+    assert_eq!(
+        (json["directory"].as_str(), json["commit"].as_str()),
+        (Some(dir), Some(commit.as_str()))
+    );
     // A pull asks whether there is a newer one, and needs nothing else.
     assert_eq!(world.cdn_requests(), 0);
     assert!(!world.requests().is_empty());
@@ -78,14 +87,20 @@ fn two_pulls_on_one_cache_fetch_everything_once() {
     assert_eq!(both[0].0, both[1].0);
     holds(Path::new(both[0].0.trim_end()), 1);
     let fetched = world.hub.cdn_bytes();
-    assert!(fetched < 2 * SHARD + SHARD / 4, "{fetched} bytes for two shards of {SHARD}");
+    assert!(
+        fetched < 2 * SHARD + SHARD / 4,
+        "{fetched} bytes for two shards of {SHARD}"
+    );
 }
 
 #[test]
 fn a_pull_that_is_killed_goes_on_where_it_was() {
     let world = World::new();
     let big = 48 << 20;
-    world.hub.put(model("org/big", 20).lfs("model-00001-of-00002.safetensors", Content::synthetic(20, big)));
+    world.hub.put(model("org/big", 20).lfs(
+        "model-00001-of-00002.safetensors",
+        Content::synthetic(20, big),
+    ));
     world.hub.throttle(2 << 20);
     let mut child = chandler(&world, &["pull", "org/big"]).spawn().unwrap();
     let began = Instant::now();
@@ -99,7 +114,10 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     world.hub.throttle(0);
     let (stdout, _) = run(&world, &["pull", "org/big"]);
     let again = world.hub.cdn_bytes() - before;
-    assert!(again < big, "{again} bytes were fetched after the kill, as if nothing had been there");
+    assert!(
+        again < big,
+        "{again} bytes were fetched after the kill, as if nothing had been there"
+    );
     let bytes = std::fs::read(Path::new(stdout.trim_end()).join(WANTED[1])).unwrap();
     assert!(bytes == Content::synthetic(20, big).bytes().unwrap());
 }

@@ -32,8 +32,14 @@ pub fn model(id: &str, seed: u64) -> Repo {
         .git("tokenizer.json", "{}")
         .git("tokenizer_config.json", "{}")
         .git("model.safetensors.index.json", index)
-        .lfs("model-00001-of-00002.safetensors", Content::synthetic(seed, SHARD))
-        .lfs("model-00002-of-00002.safetensors", Content::synthetic(seed + 1, SHARD))
+        .lfs(
+            "model-00001-of-00002.safetensors",
+            Content::synthetic(seed, SHARD),
+        )
+        .lfs(
+            "model-00002-of-00002.safetensors",
+            Content::synthetic(seed + 1, SHARD),
+        )
         .lfs("pytorch_model.bin", Content::synthetic(seed + 2, SHARD))
         .lfs("onnx/model.onnx", Content::synthetic(seed + 3, SHARD))
 }
@@ -81,7 +87,9 @@ impl World {
     pub fn requests(&self) -> Vec<String> {
         let seen = self.hub.seen();
         self.hub.forget();
-        seen.iter().map(|one| format!("{} {}", one.method, one.path)).collect()
+        seen.iter()
+            .map(|one| format!("{} {}", one.method, one.path))
+            .collect()
     }
 
     pub fn cdn_requests(&self) -> usize {

@@ -15,11 +15,16 @@ fn a_model_is_fetched_once_and_then_taken_without_the_network() {
     let world = World::new();
     let store = world.store();
     let fetched = fetch(&store, REPO).unwrap();
-    assert!(matches!(fetched.origin, Origin::Source(_)), "{:?}", fetched.origin);
+    assert!(
+        matches!(fetched.origin, Origin::Source(_)),
+        "{:?}",
+        fetched.origin
+    );
     assert_eq!(fetched.commit, world.hub.commit(REPO, "main").unwrap());
     holds(&fetched.dir, 1);
     let asked = world.requests();
-    let unwanted = |path: &&String| path.contains("README") || path.contains(".bin") || path.contains("onnx");
+    let unwanted =
+        |path: &&String| path.contains("README") || path.contains(".bin") || path.contains("onnx");
     assert_eq!(asked.iter().find(unwanted), None);
 
     let again = fetch(&store, REPO).unwrap();
@@ -35,7 +40,10 @@ fn offline_means_no_request_and_a_missing_file_is_named() {
         ..world.options()
     });
     let error = fetch(&offline, REPO).unwrap_err().to_string();
-    assert!(error.contains(REPO) && error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(
+        error.contains(REPO) && error.contains("HF_HUB_OFFLINE"),
+        "{error}"
+    );
     let dir = fetch(&world.store(), REPO).unwrap().dir;
     world.hub.forget();
     assert_eq!(refreshed(&offline, REPO).unwrap().dir, dir);
@@ -60,7 +68,12 @@ fn a_refresh_follows_the_branch_and_serves_what_is_here_when_the_hub_is_gone() {
     holds(&second.dir, 7);
     assert_eq!(fetch(&world.store(), REPO).unwrap().commit, second.commit);
     // The old one is still what it was, by its commit.
-    holds(&fetch(&world.store(), &format!("{REPO}@{}", first.commit)).unwrap().dir, 1);
+    holds(
+        &fetch(&world.store(), &format!("{REPO}@{}", first.commit))
+            .unwrap()
+            .dir,
+        1,
+    );
 
     world.hub.script(On::Api, [503; 12].map(Fault::Status));
     let stale = refreshed(&world.store(), REPO).unwrap();
@@ -76,8 +89,15 @@ fn what_is_not_there_is_said_with_the_names_that_are_near() {
     };
     let error = world.store().fetch(&nowhere, &Ask::default()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("org/nowhere") && text.contains("did you mean tinyllama"), "{text}");
-    world.hub.put(Repo::new("org/pickles").git("config.json", "{}").lfs("pytorch_model.bin", Content::synthetic(9, 100)));
+    assert!(
+        text.contains("org/nowhere") && text.contains("did you mean tinyllama"),
+        "{text}"
+    );
+    world.hub.put(
+        Repo::new("org/pickles")
+            .git("config.json", "{}")
+            .lfs("pytorch_model.bin", Content::synthetic(9, 100)),
+    );
     let error = fetch(&world.store(), "org/pickles").unwrap_err();
     assert!(matches!(error, WeightsError::NoModel { .. }), "{error}");
     assert!(error.to_string().contains("pickles only"), "{error}");
@@ -118,7 +138,11 @@ fn an_adapter_and_a_gguf_are_the_files_that_they_need() {
         ..wanted("org/lora")
     };
     let fetched = world.store().fetch(&lora, &Ask::default()).unwrap();
-    let names: Vec<&str> = fetched.files.iter().map(|file| file.path.as_str()).collect();
+    let names: Vec<&str> = fetched
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
     assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors"]);
 
     let gguf = Repo::new("org/gguf")
@@ -136,7 +160,10 @@ fn an_adapter_and_a_gguf_are_the_files_that_they_need() {
 #[test]
 fn damage_on_the_way_is_fetched_again_and_never_served() {
     let world = World::new();
-    world.hub.script(On::Cdn, [Fault::Flip(1000), Fault::Cut(70_000), Fault::Status(503)]);
+    world.hub.script(
+        On::Cdn,
+        [Fault::Flip(1000), Fault::Cut(70_000), Fault::Status(503)],
+    );
     let fetched = fetch(&world.store(), REPO).unwrap();
     holds(&fetched.dir, 1);
 }
@@ -212,7 +239,11 @@ fn a_private_mirror_is_filled_from_the_hub_and_asked_before_it() {
     let three = tempfile::tempdir().unwrap();
     world.hub.forget();
     let mirrored = fetch(&store(three.path(), Scope::Shared), REPO).unwrap();
-    assert!(matches!(&mirrored.origin, Origin::Source(name) if name.starts_with("s3://models/hub")), "{}", mirrored.origin);
+    assert!(
+        matches!(&mirrored.origin, Origin::Source(name) if name.starts_with("s3://models/hub")),
+        "{}",
+        mirrored.origin
+    );
     assert_eq!(mirrored.commit, private.commit);
     holds(&mirrored.dir, 1);
     assert_eq!(world.requests(), [""; 0]);
@@ -252,7 +283,9 @@ fn a_folder_in_a_bucket_goes_through_the_same_cache() {
         ("model.safetensors", &weights),
         ("pytorch_model.bin", b"pickle"),
     ] {
-        bucket.server.lay("models", &format!("tiny/v1/{name}"), body);
+        bucket
+            .server
+            .lay("models", &format!("tiny/v1/{name}"), body);
     }
     let store = Store::new(StoreOptions {
         s3: bucket.access(),
@@ -263,11 +296,19 @@ fn a_folder_in_a_bucket_goes_through_the_same_cache() {
     assert!(!fetched.dir.join("pytorch_model.bin").exists());
     assert_eq!(Location::read("s3://models/tiny/v1").unwrap().id(), "v1");
     bucket.server.forget();
-    assert_eq!(fetch(&store, "s3://models/tiny/v1").unwrap().dir, fetched.dir);
+    assert_eq!(
+        fetch(&store, "s3://models/tiny/v1").unwrap().dir,
+        fetched.dir
+    );
     assert!(bucket.server.requests().is_empty());
     // Somebody puts another version there; a refresh sees it.
-    bucket.server.lay("models", "tiny/v1/config.json", b"{\"v\": 2}");
+    bucket
+        .server
+        .lay("models", "tiny/v1/config.json", b"{\"v\": 2}");
     let second = refreshed(&store, "s3://models/tiny/v1").unwrap();
     assert_ne!(second.commit, fetched.commit);
-    assert_eq!(std::fs::read(second.dir.join("config.json")).unwrap(), b"{\"v\": 2}");
+    assert_eq!(
+        std::fs::read(second.dir.join("config.json")).unwrap(),
+        b"{\"v\": 2}"
+    );
 }

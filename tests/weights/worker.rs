@@ -32,7 +32,11 @@ async fn the_stages_of_a_download_are_the_engines_and_stay_in_its_record() {
             && (1..2 * SHARD).contains(&loading.download.received_bytes))
     };
     let patience = Duration::from_secs(30);
-    let seen = tokio::time::timeout(patience, status.wait_for(downloading)).await.unwrap().unwrap().clone();
+    let seen = tokio::time::timeout(patience, status.wait_for(downloading))
+        .await
+        .unwrap()
+        .unwrap()
+        .clone();
     let Status::Loading(loading) = seen else {
         unreachable!()
     };
@@ -43,7 +47,10 @@ async fn the_stages_of_a_download_are_the_engines_and_stay_in_its_record() {
     ready.unwrap().unwrap();
     let record = engine.cold_start();
     for stage in [Stage::Resolving, Stage::Downloading, Stage::BuildingModel] {
-        assert!(record.stages.iter().any(|(seen, _)| *seen == stage), "{stage} in {record}");
+        assert!(
+            record.stages.iter().any(|(seen, _)| *seen == stage),
+            "{stage} in {record}"
+        );
     }
     assert_eq!(record.fetched_bytes, loading.download.total_bytes);
     // What is in use stays in the cache; when the engine has ended, it may go.
@@ -57,15 +64,20 @@ async fn a_drain_ends_a_download_at_once_and_keeps_what_has_come() {
     world.hub.throttle(SHARD / 8);
     let first = engine(&world);
     let mut status = first.watch();
-    let some = |status: &Status| {
-        matches!(status, Status::Loading(loading) if loading.download.received_bytes > 1 << 20)
-    };
+    let some = |status: &Status| matches!(status, Status::Loading(loading) if loading.download.received_bytes > 1 << 20);
     let patience = Duration::from_secs(30);
-    tokio::time::timeout(patience, status.wait_for(some)).await.unwrap().unwrap();
+    tokio::time::timeout(patience, status.wait_for(some))
+        .await
+        .unwrap()
+        .unwrap();
     let asked = Instant::now();
     first.drain();
     first.stopped().await;
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
     assert_eq!(first.status(), Status::Stopped);
 
     let before = world.hub.cdn_bytes();

@@ -42,13 +42,18 @@ impl Arrivals {
         let mut state = self.state();
         if state.begun && state.dir != dir {
             // Another source has another revision: what was begun cannot be finished.
-            state.end = Some(Err("the sources have different revisions of it: start again".to_owned()));
+            state.end = Some(Err(
+                "the sources have different revisions of it: start again".to_owned(),
+            ));
             self.news.notify_all();
             return;
         }
         state.dir = dir.to_owned();
         state.here.clear();
-        state.wanted = files.iter().map(|file| (file.path.clone(), file.size)).collect();
+        state.wanted = files
+            .iter()
+            .map(|file| (file.path.clone(), file.size))
+            .collect();
     }
 
     /// A file is there, whole and checked.
@@ -87,7 +92,11 @@ impl Arrivals {
         let mut state = self.state();
         let sharded = state.wanted.keys().any(|path| path.ends_with(INDEX));
         let small = |path: &&String| !path.ends_with(".safetensors");
-        let ready = state.wanted.keys().filter(small).all(|path| state.here.contains(path));
+        let ready = state
+            .wanted
+            .keys()
+            .filter(small)
+            .all(|path| state.here.contains(path));
         if state.end.is_some() || !sharded || !ready {
             return None;
         }
@@ -108,7 +117,10 @@ impl Arrivals {
                 Some(Err(reason)) => return Err(reason.clone()),
                 None => {}
             }
-            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .news
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -141,7 +153,13 @@ mod tests {
     fn loading_may_begin_when_all_but_the_weights_are_there() {
         let arrivals = Arc::new(Arrivals::default());
         assert_eq!(arrivals.begun(), None);
-        let files = ["config.json", INDEX, "model-1.safetensors", "model-2.safetensors"].map(file);
+        let files = [
+            "config.json",
+            INDEX,
+            "model-1.safetensors",
+            "model-2.safetensors",
+        ]
+        .map(file);
         arrivals.expect(Path::new("/snapshot"), &files);
         arrivals.arrive("config.json");
         assert_eq!(arrivals.begun(), None);
@@ -163,10 +181,17 @@ mod tests {
         arrivals.end(Err("stopped".to_owned()));
         assert_eq!(later.join().unwrap(), Err("stopped".to_owned()));
         assert!(!arrivals.is_awaited());
-        assert_eq!(arrivals.wait("config.json"), Ok(()), "what is there stays there");
+        assert_eq!(
+            arrivals.wait("config.json"),
+            Ok(()),
+            "what is there stays there"
+        );
         // One file: there is nothing to begin with.
         let single = Arrivals::default();
-        single.expect(Path::new("/s"), &["config.json", "model.safetensors"].map(file));
+        single.expect(
+            Path::new("/s"),
+            &["config.json", "model.safetensors"].map(file),
+        );
         single.arrive("config.json");
         assert_eq!(single.begun(), None);
     }

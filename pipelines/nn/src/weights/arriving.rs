@@ -100,7 +100,10 @@ impl ArrivingDir {
 
 impl TensorSource for ArrivingDir {
     fn tensor(&self, name: &str) -> Result<HostTensor> {
-        let shard = self.shard_of.get(name).and_then(|place| self.shards.get(*place));
+        let shard = self
+            .shard_of
+            .get(name)
+            .and_then(|place| self.shards.get(*place));
         let Some(shard) = shard else {
             return Err(NnError::MissingTensor {
                 name: name.to_owned(),

@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::{INDEX_FILE, SINGLE_FILE};
 use super::arriving::{self, Arrivals, ArrivingDir};
+use super::directory::{INDEX_FILE, SINGLE_FILE};
 use super::{SnapshotDir, StaticSource, TensorSource};
 use crate::error::{NnError, Result};
 

@@ -77,7 +77,9 @@ fn a_shard_that_is_there_loads_while_the_next_one_comes() {
     let weights = snapshot.weights().unwrap();
     assert_eq!(weights.names(), ["a", "b"]);
     assert_eq!(weights.total_bytes(), 200);
-    weights.prefetch(&|done, total| assert_eq!((done, total), (0, 200))).unwrap();
+    weights
+        .prefetch(&|done, total| assert_eq!((done, total), (0, 200)))
+        .unwrap();
     put(&dir, SHARDS[0], shard("a", 1.));
     coming.arrive(SHARDS[0]);
     assert_eq!(weights.tensor("a").unwrap().to_f32().unwrap(), [1.]);
@@ -117,7 +119,10 @@ fn what_does_not_come_is_an_error_that_says_why() {
     let weights = snapshot.weights().unwrap();
     coming.end(SHARDS[0], Err("the hub cannot be reached".to_owned()));
     let error = weights.tensor("a").unwrap_err().to_string();
-    assert!(error.contains(SHARDS[0]) && error.contains("cannot be reached"), "{error}");
+    assert!(
+        error.contains(SHARDS[0]) && error.contains("cannot be reached"),
+        "{error}"
+    );
     // Another revision's shard under the same name.
     put(&dir, SHARDS[1], shard("z", 2.));
     coming.arrive(SHARDS[1]);
@@ -128,6 +133,10 @@ fn what_does_not_come_is_an_error_that_says_why() {
     put(&dir, "model.safetensors.index.json", INDEX);
     coming.arrive("model.safetensors.index.json");
     let path: PathBuf = dir.path().into();
-    let error = Snapshot::arriving(path, coming).weights().err().unwrap().to_string();
+    let error = Snapshot::arriving(path, coming)
+        .weights()
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains(SHARDS[1]), "{error}");
 }
