@@ -2,10 +2,18 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "text")]
+use chandler_core::LoadError;
 use chandler_core::mock::{MockOptions, MockPipeline};
 
-use super::{Engine, EngineOptions, Loaded, Stage};
-use crate::weights::{Resolved, Source};
+#[cfg(feature = "text")]
+use super::LoadProgress;
+use super::{Engine, EngineOptions, Fetch, Loaded, Stage};
+#[cfg(feature = "text")]
+use crate::weights::store::Fetched;
+#[cfg(feature = "text")]
+use crate::weights::{self, Location};
+use crate::weights::{Source, Wanted};
 
 /// How a model is to be run; every field has been checked as far as that goes without the model.
 #[derive(Debug, Clone)]
@@ -32,8 +40,10 @@ pub struct LoadOptions {
     pub cache_dir: Option<PathBuf>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
-    /// Adapters (LoRA) by name, and their directories.
-    pub adapters: Vec<(String, PathBuf)>,
+    /// Adapters (LoRA) by name, and where they are.
+    pub adapters: Vec<(String, Wanted)>,
+    /// What brings files that are elsewhere.
+    pub fetch: Option<Fetch>,
 }
 
 /// Words that the mock reads when nobody says.
@@ -54,13 +64,23 @@ impl Default for LoadOptions {
             cache_dir: None,
             threads: None,
             adapters: Vec::new(),
+            fetch: None,
         }
     }
 }
 
+/// A model and where it is.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its files, if they are here.
+    pub source: Source,
+    /// Where they are, if they are not.
+    pub wanted: Wanted,
+}
+
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.
-pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> Engine {
-    Engine::launch(options, move |progress| match resolved.source {
+pub fn start(model: Model, load: LoadOptions, options: EngineOptions) -> Engine {
+    Engine::launch(options, move |progress| match model.source {
         Source::Mock => {
             progress.stage(Stage::BuildingModel);
             Ok(Loaded::new(MockPipeline::new(MockOptions {
@@ -70,8 +90,58 @@ pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> E
             })))
         }
         #[cfg(feature = "text")]
-        Source::Snapshot(snapshot) => super::registry::load(&snapshot, &load, progress),
-        #[cfg(feature = "text")]
-        Source::Gguf(path) => super::registry::load_gguf(&path, &load, progress),
+        source => with_files(source, &model.wanted, load, progress),
     })
+}
+
+/// Fetches what is elsewhere, and loads.
+#[cfg(feature = "text")]
+fn with_files(
+    source: Source,
+    wanted: &Wanted,
+    mut load: LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let mut kept = Vec::new();
+    let source = match source {
+        Source::Remote => {
+            let fetched = load.bring(wanted, progress)?;
+            let source =
+                weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
+            kept.push(fetched);
+            source
+        }
+        here => here,
+    };
+    let fetch = load.clone();
+    for (name, adapter) in &mut load.adapters {
+        if adapter.location.is_remote() {
+            let fetched = fetch
+                .bring(adapter, progress)
+                .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+            adapter.location = Location::Directory(fetched.dir.clone());
+            kept.push(fetched);
+        }
+    }
+    let loaded = match &source {
+        Source::Snapshot(snapshot) => super::registry::load(snapshot, &load, progress)?,
+        Source::Gguf(path) => super::registry::load_gguf(path, &load, progress)?,
+        Source::Mock | Source::Remote => {
+            return Err(LoadError("nothing was fetched".to_owned()));
+        }
+    };
+    Ok(loaded.keeping(kept))
+}
+
+#[cfg(feature = "text")]
+impl LoadOptions {
+    fn bring(&self, wanted: &Wanted, progress: &LoadProgress<'_>) -> Result<Fetched, LoadError> {
+        match &self.fetch {
+            Some(fetch) => fetch.bring(wanted, progress),
+            None => Err(LoadError(format!(
+                "{} is elsewhere, and there is no store to fetch it",
+                wanted.location
+            ))),
+        }
+    }
 }
