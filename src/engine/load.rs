@@ -1,15 +1,19 @@
 //! What a model is loaded with, and how an engine for it is started.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+#[cfg(feature = "text")]
+use std::sync::mpsc::channel;
 
 #[cfg(feature = "text")]
 use chandler_core::LoadError;
 use chandler_core::mock::{MockOptions, MockPipeline};
+#[cfg(feature = "text")]
+use chandler_nn::weights::Snapshot;
 
 #[cfg(feature = "text")]
-use super::LoadProgress;
+use super::{Brought, LoadProgress};
 use super::{Engine, EngineOptions, Fetch, Loaded, Stage};
-#[cfg(feature = "text")]
 use crate::weights::store::Fetched;
 #[cfg(feature = "text")]
 use crate::weights::{self, Location};
@@ -44,6 +48,8 @@ pub struct LoadOptions {
     pub adapters: Vec<(String, Wanted)>,
     /// What brings files that are elsewhere.
     pub fetch: Option<Fetch>,
+    /// What was fetched besides the model, and must stay as long as it.
+    pub kept: Vec<Arc<Fetched>>,
 }
 
 /// Words that the mock reads when nobody says.
@@ -65,6 +71,7 @@ impl Default for LoadOptions {
             threads: None,
             adapters: Vec::new(),
             fetch: None,
+            kept: Vec::new(),
         }
     }
 }
@@ -94,54 +101,73 @@ pub fn start(model: Model, load: LoadOptions, options: EngineOptions) -> Engine 
     })
 }
 
-/// Fetches what is elsewhere, and loads.
+/// Fetches what is elsewhere, and loads; a model in shards while they come.
 #[cfg(feature = "text")]
 fn with_files(
     source: Source,
     wanted: &Wanted,
-    mut load: LoadOptions,
+    load: LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
-    let mut kept = Vec::new();
-    let source = match source {
-        Source::Remote => {
-            let fetched = load.bring(wanted, progress)?;
-            let source =
-                weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
-            kept.push(fetched);
-            source
+    if !matches!(source, Source::Remote) {
+        return load.with_adapters(progress)?.open(&source, progress);
+    }
+    match load.store()?.begin(wanted, progress)? {
+        Brought::Whole(fetched) => {
+            let source = weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
+            let loaded = load.with_adapters(progress)?.open(&source, progress)?;
+            Ok(loaded.keeping(fetched))
         }
-        here => here,
-    };
-    let fetch = load.clone();
-    for (name, adapter) in &mut load.adapters {
-        if adapter.location.is_remote() {
-            let fetched = fetch
-                .bring(adapter, progress)
-                .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
-            adapter.location = Location::Directory(fetched.dir.clone());
-            kept.push(fetched);
+        Brought::Begun(dir, coming) => {
+            let arrivals = Arc::new(super::arriving::Shards(coming.arrivals().clone()));
+            let source = Source::Snapshot(Snapshot::arriving(dir, arrivals));
+            let loaded = std::thread::scope(|scope| {
+                // Dropped at the end of the load, also by a panic: then the other thread ends.
+                let (_loading, over) = channel();
+                let coming = &coming;
+                scope.spawn(move || coming.follow(progress, &over));
+                load.with_adapters(progress)?.open(&source, progress)
+            });
+            let fetched = coming.whole(progress);
+            // What went wrong with the fetch says more than what loading made of it.
+            match (fetched, loaded) {
+                (Ok(fetched), Ok(loaded)) => Ok(loaded.keeping(fetched)),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            }
         }
     }
-    let loaded = match &source {
-        Source::Snapshot(snapshot) => super::registry::load(snapshot, &load, progress)?,
-        Source::Gguf(path) => super::registry::load_gguf(path, &load, progress)?,
-        Source::Mock | Source::Remote => {
-            return Err(LoadError("nothing was fetched".to_owned()));
-        }
-    };
-    Ok(loaded.keeping(kept))
 }
 
 #[cfg(feature = "text")]
 impl LoadOptions {
-    fn bring(&self, wanted: &Wanted, progress: &LoadProgress<'_>) -> Result<Fetched, LoadError> {
-        match &self.fetch {
-            Some(fetch) => fetch.bring(wanted, progress),
-            None => Err(LoadError(format!(
-                "{} is elsewhere, and there is no store to fetch it",
-                wanted.location
-            ))),
+    fn store(&self) -> Result<&Fetch, LoadError> {
+        let none = || LoadError("there is no store to fetch it".to_owned());
+        self.fetch.as_ref().ok_or_else(none)
+    }
+
+    /// Fetches the adapters that are elsewhere.
+    fn with_adapters(mut self, progress: &LoadProgress<'_>) -> Result<Self, LoadError> {
+        let mut adapters = std::mem::take(&mut self.adapters);
+        for (name, adapter) in &mut adapters {
+            if adapter.location.is_remote() {
+                let fetched = self.store()?.bring(adapter, progress);
+                let fetched = fetched.map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+                adapter.location = Location::Directory(fetched.dir.clone());
+                self.kept.push(Arc::new(fetched));
+            }
         }
+        self.adapters = adapters;
+        Ok(self)
+    }
+
+    fn open(self, source: &Source, progress: &LoadProgress<'_>) -> Result<Loaded, LoadError> {
+        let loaded = match source {
+            Source::Snapshot(snapshot) => super::registry::load(snapshot, &self, progress)?,
+            Source::Gguf(path) => super::registry::load_gguf(path, &self, progress)?,
+            Source::Mock | Source::Remote => {
+                return Err(LoadError("nothing was fetched".to_owned()));
+            }
+        };
+        Ok(loaded.keeping(self.kept))
     }
 }

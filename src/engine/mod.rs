@@ -1,6 +1,8 @@
 //! The only caller of the pipelines: one plain thread per loaded model, one bounded queue in front of it.
 //! Front doors see [`Engine`] and [`Subscription`]; no tensor and no model type passes this point upwards.
 
+#[cfg(feature = "text")]
+mod arriving;
 mod cold_start;
 mod fetch;
 mod gate;
@@ -21,7 +23,7 @@ mod worker;
 mod tests;
 
 pub use cold_start::ColdStart;
-pub use fetch::Fetch;
+pub use fetch::{Brought, Coming, Fetch};
 pub use gate::Subscription;
 pub use handle::{Engine, EngineOptions};
 pub use stats::{BUCKETED_HISTOGRAMS, Counters};

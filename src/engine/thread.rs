@@ -39,6 +39,14 @@ impl LoadProgress<'_> {
         self.tell(|loading| loading.download = download);
     }
 
+    /// The stage that runs.
+    pub(super) fn now(&self) -> Option<Stage> {
+        match &*self.status.borrow() {
+            Status::Loading(loading) => Some(loading.stage),
+            _ => None,
+        }
+    }
+
     /// Whether somebody has asked for the end meanwhile.
     pub fn stopped(&self) -> bool {
         !matches!(*self.status.borrow(), Status::Loading(_))

@@ -119,7 +119,7 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
         "{again} bytes were fetched after the kill, as if nothing had been there"
     );
     let bytes = std::fs::read(Path::new(stdout.trim_end()).join(WANTED[1])).unwrap();
-    assert!(bytes == Content::synthetic(20, big).bytes());
+    assert!(bytes == Content::synthetic(20, big).bytes().unwrap());
 }
 
 #[test]

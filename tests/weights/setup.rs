@@ -67,7 +67,7 @@ impl World {
     /// Options that are impatient, so that a test of a hub that is gone does not take a minute.
     pub fn options(&self) -> StoreOptions {
         let hub = HubOptions {
-            endpoint: self.hub.url(),
+            endpoint: self.hub.url().to_string(),
             tries: 1,
             backoff: Duration::from_millis(5),
             longest_backoff: Duration::from_millis(10),
@@ -123,7 +123,7 @@ pub fn holds(dir: &Path, seed: u64) {
     assert_eq!(names, WANTED);
     for (name, seed) in [(WANTED[1], seed), (WANTED[2], seed + 1)] {
         let bytes = std::fs::read(dir.join(name)).unwrap();
-        let wanted = Content::synthetic(seed, SHARD).bytes();
+        let wanted = Content::synthetic(seed, SHARD).bytes().unwrap();
         assert!(bytes == wanted, "{name} is not what the hub has");
     }
     let config = std::fs::read_to_string(dir.join("config.json")).unwrap();

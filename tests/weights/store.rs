@@ -276,7 +276,7 @@ fn a_private_mirror_is_filled_from_the_hub_and_asked_before_it() {
 fn a_folder_in_a_bucket_goes_through_the_same_cache() {
     let world = World::new();
     let bucket = Bucket::start();
-    let weights = Content::synthetic(5, 3 << 20).bytes();
+    let weights = Content::synthetic(5, 3 << 20).bytes().unwrap();
     for (name, body) in [
         ("config.json", b"{}".as_slice()),
         ("tokenizer.json", b"{}"),

@@ -186,6 +186,11 @@ fn record(place: &Place, commit: &str, files: &[RemoteFile]) -> Result<(), Weigh
 }
 
 impl Filling {
+    /// The snapshot's directory, in which the files appear one after another.
+    pub fn dir(&self) -> PathBuf {
+        self.place.snapshot(&self.commit)
+    }
+
     /// Whose it is to fetch this file.
     ///
     /// # Errors

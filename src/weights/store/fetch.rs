@@ -72,6 +72,7 @@ impl Store {
             "fetching"
         );
         let filling = query.cache.fill(&place.folder, &listing, files.clone())?;
+        query.ask.arrivals.expect(&filling.dir(), &files);
         let fill = Fill {
             source: source.clone(),
             filling: Arc::new(filling),
@@ -173,7 +174,10 @@ impl Fill<'_> {
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for (file, counter) in open {
             match self.filling.claim(&file)? {
-                Claim::Here => counter.reset(file.size),
+                Claim::Here => {
+                    counter.reset(file.size);
+                    self.query.ask.arrivals.arrive(&file.path);
+                }
                 Claim::Mine(claim) => mine.push(((file, counter), claim)),
                 Claim::Theirs => theirs.push((file, counter)),
             }
@@ -194,15 +198,17 @@ impl Fill<'_> {
             claims.insert(partial, claim);
         }
         let (claims, filling) = (Mutex::new(claims), self.filling.clone());
+        let arrivals = self.query.ask.arrivals.clone();
         let whole: Whole = Arc::new(move |job: &Job| {
             let claim = claims
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&job.partial);
-            match claim {
-                Some(claim) => filling.put(claim),
-                None => Ok(()), // put already
+            if let Some(claim) = claim {
+                filling.put(claim)?;
             }
+            arrivals.arrive(&job.file.path);
+            Ok(())
         });
         let (source, stop) = (self.source.clone(), fetching.stop());
         fetching.finish(transfer(source, jobs, &self.options, stop, whole))

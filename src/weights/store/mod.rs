@@ -4,6 +4,7 @@
 //! Everything here blocks the thread that asks, which is the model's own or a command's. What is asynchronous runs on a
 //! runtime that lives as long as the fetch ([`runtime`]).
 
+mod arrivals;
 mod budget;
 mod fetch;
 mod local;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use arrivals::Arrivals;
 pub use mirror::MirrorFill;
 pub use plan::{Plan, PlannedFile};
 
@@ -43,6 +45,8 @@ pub struct Ask {
     pub progress: Arc<Progress>,
     /// Ends the fetch; what has come is kept.
     pub stop: Stop,
+    /// Is told of every file that is there, for whoever begins before the last one is.
+    pub arrivals: Arc<Arrivals>,
 }
 
 /// A snapshot that is here, and stays as long as this lives.
@@ -111,6 +115,13 @@ impl Store {
     /// # Errors
     /// [`WeightsError`]; [`WeightsError::Stopped`] when somebody has asked for the end.
     pub fn fetch(&self, wanted: &Wanted, ask: &Ask) -> Result<Fetched, WeightsError> {
+        let fetched = self.fetched(wanted, ask);
+        let end = fetched.as_ref().map(drop);
+        ask.arrivals.end(end.map_err(ToString::to_string));
+        fetched
+    }
+
+    fn fetched(&self, wanted: &Wanted, ask: &Ask) -> Result<Fetched, WeightsError> {
         let query = self.query(wanted, ask)?;
         ask.progress.enter(Phase::Resolving);
         let hinted = |error: WeightsError| error.with_hint(&wanted.hint);
