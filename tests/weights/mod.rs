@@ -8,6 +8,7 @@ mod gs;
 mod hub;
 mod mirror;
 mod program;
+mod push;
 mod s3;
 mod setup;
 mod store;

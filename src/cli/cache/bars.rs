@@ -13,7 +13,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Does the work and shows how far it is.
-pub(super) fn shown<R: Send>(what: &str, work: impl FnOnce(&Progress) -> R + Send) -> R {
+pub(super) fn shown<R: Send>(what: &str, work: impl FnOnce(&Arc<Progress>) -> R + Send) -> R {
     let progress = Arc::new(Progress::default());
     let (done, ended) = channel::<()>();
     std::thread::scope(|scope| {
@@ -23,14 +23,16 @@ pub(super) fn shown<R: Send>(what: &str, work: impl FnOnce(&Progress) -> R + Sen
             let mut said = Instant::now();
             while ended.recv_timeout(DRAW_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let now = watched.totals();
+                // What only reads counts digests; what sends or fetches counts bytes.
+                let through = now.verified.max(now.received);
                 if let Some(bar) = &bar {
                     bar.set_length(now.size);
-                    bar.set_position(now.verified);
+                    bar.set_position(through);
                 } else if said.elapsed() >= SAY_EVERY {
                     said = Instant::now();
                     eprintln!(
                         "{what}: {} of {}",
-                        HumanBytes(now.verified),
+                        HumanBytes(through),
                         HumanBytes(now.size)
                     );
                 }

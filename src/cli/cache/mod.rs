@@ -6,6 +6,7 @@ mod confirm;
 mod ls;
 mod place;
 mod prune;
+mod push;
 mod rm;
 mod verify;
 
@@ -27,6 +28,7 @@ enum Command {
     Verify(verify::Verify),
     Rm(rm::Rm),
     Prune(prune::Prune),
+    Push(push::Push),
     Bake(bake::Bake),
 }
 
@@ -37,6 +39,7 @@ impl Cache {
             Command::Verify(command) => command.execute(),
             Command::Rm(command) => command.execute(),
             Command::Prune(command) => command.execute(),
+            Command::Push(command) => command.execute(),
             Command::Bake(command) => command.execute(),
         }
     }
