@@ -3,6 +3,7 @@
 
 mod announce;
 mod ask;
+mod cache;
 mod completions;
 mod config;
 mod ending;
@@ -60,6 +61,7 @@ enum Command {
     Run(run::Run),
     Selftest(selftest::Selftest),
     Models(models::Models),
+    Cache(cache::Cache),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Cache(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -277,11 +277,9 @@ impl Filling {
         }
         let blob = self.place.blob(&claim.blob);
         fs::rename(partial, &blob).map_err(WeightsError::disk(&blob))?;
-        match fs::remove_file(&claim.journal) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(WeightsError::disk(&claim.journal)(error));
-            }
-            _ => {}
+        for journal in [&claim.journal, &self.place.new_journal(&claim.blob)] {
+            let gone = fs::remove_file(journal).or_else(super::remove::absent);
+            gone.map_err(WeightsError::disk(journal))?;
         }
         let mut made = Vec::new();
         for file in self.files.iter().filter(|file| file.blob == claim.blob) {
@@ -306,7 +304,10 @@ impl Filling {
         }
         if let Some(revision) = revision {
             names::revision(revision)?;
-            write_ref(&self.place, revision, &self.commit)?;
+            // The model is here and can be served; only a start without network would look for it in vain.
+            if let Err(error) = write_ref(&self.place, revision, &self.commit) {
+                tracing::warn!(%error, revision, "the cache does not know the revision by its name");
+            }
         }
         let size = |file: &RemoteFile| FileSize {
             path: file.path.clone(),

@@ -81,7 +81,11 @@ pub fn mark(cache: &Cache, place: &Place, commit: &str) -> Result<InUse, Weights
             reason: "another process is removing this snapshot".to_owned(),
         });
     };
-    touch(&path).map_err(WeightsError::disk(&path))?;
+    match touch(&path) {
+        // Another user's: locking it is what counts.
+        Err(error) if read_only(&error) => {}
+        touched => touched.map_err(WeightsError::disk(&path))?,
+    }
     let mark = Mark {
         path,
         _guard: guard,

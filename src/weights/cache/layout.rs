@@ -11,6 +11,8 @@ use super::super::{WeightsError, names};
 pub const PARTIAL: &str = ".chandler-partial";
 /// The ending of the journal beside it.
 pub const JOURNAL: &str = ".chandler-journal";
+/// The ending of a journal that is being written.
+pub const NEW_JOURNAL: &str = ".chandler-journal.new";
 /// The ending of Python's files whose bytes are still coming.
 pub const INCOMPLETE: &str = ".incomplete";
 /// The directory of our own in a folder.
@@ -60,6 +62,11 @@ impl Place {
 
     pub fn journal(&self, blob: &str) -> PathBuf {
         self.blobs().join(format!("{blob}{JOURNAL}"))
+    }
+
+    /// The journal while it is being written: the transfer makes it next to the other one.
+    pub fn new_journal(&self, blob: &str) -> PathBuf {
+        self.blobs().join(format!("{blob}{NEW_JOURNAL}"))
     }
 
     pub fn snapshots(&self) -> PathBuf {
@@ -216,7 +223,7 @@ pub fn commit(text: &str) -> Result<(), WeightsError> {
 /// Checks a blob's name that comes from outside.
 pub fn blob_name(name: &str) -> Result<(), WeightsError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let taken = [PARTIAL, JOURNAL, INCOMPLETE, ".lock", ".refs"];
+    let taken = [PARTIAL, JOURNAL, NEW_JOURNAL, INCOMPLETE, ".lock", ".refs"];
     let good =
         !name.is_empty() && name.len() <= 180 && !name.starts_with('.') && name.chars().all(plain);
     if good && !taken.iter().any(|ending| name.ends_with(ending)) {

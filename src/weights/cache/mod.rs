@@ -13,37 +13,39 @@
 //!
 //! Nobody ever sees half of anything: every file is made elsewhere and renamed. A reader needs no lock; a read-only root none at all.
 
-//B mod bake;
+mod bake;
 mod fill;
 mod find;
 mod folder;
-//B mod hash;
+mod hash;
 mod in_use;
 mod layout;
 mod lease;
 mod link;
-//B mod list;
+mod list;
 mod lock;
-//B mod prune;
-//B mod remove;
-//B mod scan;
-//B mod shared;
+mod prune;
+mod remove;
+mod scan;
+mod shared;
+#[cfg(test)]
+mod tests;
 mod tree;
-//B mod verify;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-//B pub use bake::{Bake, Baked};
+pub use bake::{Bake, Baked, BakedFile};
 pub use fill::{BlobClaim, Claim, Filling};
-pub use find::{Candidate, FileSize, Found, Lookup};
+pub use find::{Candidate, FileSize, Found, Lookup, Rule};
 pub use folder::Folder;
 pub use in_use::InUse;
-//B pub use list::{Model, Revision, State};
-//B pub use prune::{PruneOptions, Pruned};
-//B pub use remove::Removed;
-//B pub use verify::{Broken, Verified, Verify};
+pub use list::{Model, Revision, State};
+pub use prune::{PruneOptions, Pruned};
+pub use remove::Removed;
+pub use verify::{Broken, Verified, Verify};
 
 use super::WeightsError;
 use layout::Place;
