@@ -294,7 +294,7 @@ fn what_another_process_uses_is_not_removed_until_it_ends() {
 fn read_only(cache: &Cache) {
     whole(cache);
     let found = cache.find(&folder(), "main", &all).unwrap().unwrap();
-    let _in_use = cache.hold(&found).unwrap();
+    drop(cache.hold(&found).unwrap());
     cache.point(&folder(), "v2", COMMIT).unwrap();
     assert_eq!(cache.list()[0].revisions.len(), 1);
     let mut listing = listing();

@@ -170,7 +170,7 @@ impl Bake<'_> {
         let mut length = 0;
         self.place(&self.dir.join(&file.path), |to| {
             // A file system that can share blocks does; the bytes are read all the same, to verify them.
-            let cloned = rustix::fs::ioctl_ficlone(&*to, &from).is_ok();
+            let cloned = clone(&from, to);
             length = hash::read_through(&mut from, &mut hashers, (!cloned).then_some(to), &count)?;
             Ok(())
         })?;
@@ -223,6 +223,16 @@ impl Bake<'_> {
             .and_then(|()| File::open(dir)?.set_modified(self.time));
         settled.map_err(WeightsError::disk(dir))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn clone(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clone(_: &File, _: &File) -> bool {
+    false
 }
 
 /// The digests that the files' blobs are called by.

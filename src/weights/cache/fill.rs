@@ -309,7 +309,10 @@ impl Filling {
         }
         if let Some(revision) = revision {
             names::revision(revision)?;
-            write_ref(&self.place, revision, &self.commit)?;
+            // The model is here and can be served; only a start without network would look for it in vain.
+            if let Err(error) = write_ref(&self.place, revision, &self.commit) {
+                tracing::warn!(%error, revision, "the cache does not know the revision by its name");
+            }
         }
         let size = |file: &RemoteFile| FileSize {
             path: file.path.clone(),

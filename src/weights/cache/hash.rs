@@ -1,8 +1,7 @@
 //! Digests of files that are here already, many files at once. Apart from the transfer, which computes them while bytes come.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -83,9 +82,19 @@ pub fn read_through(
 /// Opens a file for reading without making it look used: looking through the cache must not change what is thrown out of it
 /// first. Only the file's owner may ask for that.
 pub fn open_quietly(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOATIME.bits() as i32;
-    let quiet = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    quiet.or_else(|_| File::open(path))
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NOATIME.bits() as i32;
+        let quiet = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path);
+        if quiet.is_ok() {
+            return quiet;
+        }
+    }
+    File::open(path)
 }
 
 /// Does `work` for each item on so many threads, and gives the results in the items' order.

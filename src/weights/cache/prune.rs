@@ -67,6 +67,9 @@ impl Cache {
     /// # Errors
     /// [`WeightsError::Disk`].
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, WeightsError> {
+        if !self.root().is_dir() {
+            return Ok(Pruned::default());
+        }
         if !options.dry_run {
             self.writable()?;
         }
@@ -221,6 +224,12 @@ impl Cache {
         let Some(lock) = remove::lock_folder(self, place)? else {
             return Ok(Gone::InUse);
         };
+        // Python asks for no folder's lock, but it holds that of the blob that it fetches.
+        for blob in scan::unfinished_blobs(place) {
+            if remove::lock_blob(self, place, &blob)?.is_none() {
+                return Ok(Gone::InUse);
+            }
+        }
         let removed = remove::snapshot(self, place, commit, (&lock, &mark))?;
         Ok(removed.map_or(Gone::Before, |removed| Gone::Now(removed.bytes)))
     }

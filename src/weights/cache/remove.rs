@@ -62,6 +62,7 @@ impl Cache {
         if dry_run {
             return Ok(would_go(&scan::scan(folder.clone(), place), &commits));
         }
+        self.writable()?;
         let lock = lock_folder(self, &place)?
             .ok_or_else(|| busy(&place.dir, "another process is filling it"))?;
         let mut marks = Vec::new();

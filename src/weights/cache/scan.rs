@@ -274,6 +274,15 @@ fn unfinished(name: &str) -> Option<String> {
     })
 }
 
+/// The blobs that somebody fetches, or did not fetch to the end.
+pub fn unfinished_blobs(place: &Place) -> BTreeSet<String> {
+    let (_, leftovers) = blobs(place);
+    leftovers
+        .into_iter()
+        .filter_map(|leftover| leftover.blob)
+        .collect()
+}
+
 /// Files of our own that a killed process did not give their place, and snapshots that it did not finish removing.
 fn temporaries(place: &Place) -> Vec<Leftover> {
     let entries = fs::read_dir(place.own()).into_iter().flatten().flatten();

@@ -58,7 +58,7 @@ fn a_gap_a_wrong_size_and_a_wrong_version_are_told_apart() {
     let (_root, cache) = root();
     let (found, _) = fill(&cache, 1, &model(), Some("main"));
     let other = lfs("other", "another");
-    let (second, _) = fill(&cache, 2, &[other.clone()], None);
+    let (second, _) = fill(&cache, 2, std::slice::from_ref(&other), None);
     let blob = fs::canonicalize(found.dir.join("config.json")).unwrap();
     fs::write(&blob, "{").unwrap();
     let weights = found.dir.join("unet/deep/model.safetensors");
