@@ -371,7 +371,7 @@ impl Source for Linked {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Listing, WeightsError>> {
-        unimplemented!("nobody lists here")
+        Box::pin(async { Err(WeightsError::NotHere("a listing".to_owned())) })
     }
 
     fn link<'a>(&'a self, file: &'a RemoteFile) -> BoxFuture<'a, Result<Link, WeightsError>> {
