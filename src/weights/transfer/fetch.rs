@@ -20,7 +20,7 @@ use crate::weights::WeightsError;
 use crate::weights::remote::{Link, Source};
 
 /// How long the end of a body may take, when all its bytes are here.
-const END: Duration = Duration::from_millis(20);
+const END: Duration = Duration::from_millis(500);
 
 /// What all ranges of a transfer have in common.
 pub(super) struct Shared {

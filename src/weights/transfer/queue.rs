@@ -25,7 +25,7 @@ const ALIGN: u64 = 64 << 10;
 
 impl Queue {
     /// Gaps of a file, behind all others.
-    pub fn push(&mut self, file: usize, gaps: Vec<Range<u64>>) {
+    pub fn push(&mut self, file: usize, gaps: impl IntoIterator<Item = Range<u64>>) {
         self.gaps.extend(gaps.into_iter().map(|gap| (file, gap)));
     }
 
@@ -73,6 +73,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::once;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -80,8 +82,8 @@ mod tests {
     #[test]
     fn ranges_come_in_order_and_taper_off() {
         let mut queue = Queue::default();
-        queue.push(0, vec![5..10]);
-        queue.push(1, vec![0..512 << 20]);
+        queue.push(0, once(5..10));
+        queue.push(1, once(0..512 << 20));
         let cut = Cut {
             most: 16 << 20,
             requests: 8,
@@ -99,10 +101,10 @@ mod tests {
             lengths.is_sorted_by(|a, b| b <= &(a + (1 << 20))),
             "{lengths:?}"
         );
-        queue.push(1, vec![0..100 << 20]);
+        queue.push(1, once(0..100 << 20));
         assert_eq!(queue.ranges(16 << 20), 7);
         assert_eq!(queue.next(cut, &|file| file == 1), Some((1, 0..100 << 20)));
-        queue.push(3, vec![0..1]);
+        queue.push(3, once(0..1));
         queue.remove(3);
         assert_eq!(queue.next(cut, &|_| false), None);
     }
@@ -114,7 +116,7 @@ mod tests {
         ) {
             let cut = Cut { most: most.max(size / 500), requests, later };
             let mut queue = Queue::default();
-            queue.push(7, vec![start..start + size]);
+            queue.push(7, once(start..start + size));
             let mut at = start;
             while let Some((file, range)) = queue.next(cut, &|_| false) {
                 prop_assert_eq!((file, range.start), (7, at));

@@ -75,6 +75,8 @@ pub struct State {
     /// Requests at once, now and at most.
     pub now: AtomicU64,
     pub peak: AtomicU64,
+    /// Connections that were accepted.
+    pub connections: AtomicU64,
 }
 
 /// Runs until it is dropped, on threads of its own: no blocked test holds it up.
@@ -128,6 +130,7 @@ impl Server {
             rate: AtomicU64::new(0),
             now: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -137,6 +140,7 @@ impl Server {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
+                state.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move { while_open(stream, &state).await });
             }
         });
@@ -371,7 +375,7 @@ impl Source for Linked {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Listing, WeightsError>> {
-        unimplemented!("nobody lists here")
+        Box::pin(async { Err(WeightsError::NotHere("a listing".to_owned())) })
     }
 
     fn link<'a>(&'a self, file: &'a RemoteFile) -> BoxFuture<'a, Result<Link, WeightsError>> {

@@ -155,3 +155,22 @@ async fn no_room_is_said_before_anything_is_fetched() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_used_again() {
+    let mut bench = Bench::new();
+    bench.options.first_connections = 4;
+    bench.options.connections = 4;
+    let (file, content) = one(&bench, 96 * MIB);
+    bench.fetch(std::slice::from_ref(&file)).await.unwrap();
+    bench.assert_here(&file, &content);
+    let ranges = bench.server.asked().len();
+    let state = &bench.server.state;
+    let connections = state.connections.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(ranges > 96, "{ranges}");
+    // A few more than four: one may be opened while another is just becoming free.
+    assert!(
+        connections <= 16,
+        "{connections} connections for {ranges} ranges"
+    );
+}
