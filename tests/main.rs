@@ -8,3 +8,4 @@
 mod http;
 mod outputs;
 mod runpod;
+mod weights;
