@@ -23,7 +23,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/conformance"))
 
-from file_server import Server  # noqa: E402
+from file_server import Server, write_manifest  # noqa: E402
 from runpod_processes import Platform, Worker  # noqa: E402
 from side_by_side import commit, make_model  # noqa: E402
 from weights import KEYS  # noqa: E402
@@ -92,6 +92,7 @@ def main():
     model = given.work / "f32"
     if not (model / "config.json").exists():
         make_model(given.work)
+    write_manifest(model)
     server = Server(model)
     platform = Platform(ROOT / "target/release/runpod-platform", "--hold-ms", 5000)
     cache = given.work / "cold"

@@ -62,6 +62,14 @@ class Files:
                            "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}).encode()
 
 
+def write_manifest(directory):
+    """The digests that our own uploads leave beside a model, so that what comes from the bucket is checked."""
+    manifest = pathlib.Path(directory) / "chandler-manifest.json"
+    manifest.unlink(missing_ok=True)
+    files = [{"path": name, "size": f["size"], "sha256": f["sha256"]} for name, f in Files(directory).files.items()]
+    manifest.write_text(json.dumps({"version": 1, "files": files}))
+
+
 class Connection:
     def __init__(self, stream, files, base):
         self.stream, self.files, self.base = stream, files, base
