@@ -223,7 +223,7 @@ mod tests {
         let file = |path: &str| format!(r#"{{"path":{path:?},"size":1,"sha256":"{SHA}"}}"#);
         let cases = [
             ("{}".to_owned(), "no manifest"),
-            ("[1]".to_owned(), "no manifest"),
+            ("[1]".to_owned(), "names 0 files"),
             (r#"{"version":2,"files":"later"}"#.to_owned(), "version 2"),
             (with(""), "names 0 files"),
             (with(&file("../x")), "relative path"),
