@@ -13,5 +13,7 @@ mod s3;
 mod setup;
 mod store;
 mod stores;
+#[cfg(feature = "text")]
+mod text;
 mod transfer;
 mod worker;
