@@ -30,8 +30,14 @@ pub struct Fetch {
 /// A fetch under way, on a thread of its own.
 pub struct Coming {
     done: Receiver<Result<Fetched, WeightsError>>,
-    ask: Ask,
+    watch: Watch,
     name: String,
+}
+
+/// What a fetch under way can be asked from any thread.
+#[derive(Clone)]
+pub struct Watch {
+    ask: Ask,
 }
 
 /// How a model comes.
@@ -69,7 +75,7 @@ impl Fetch {
             if let Some(fetched) = coming.tick(progress)? {
                 return Ok(Brought::Whole(Box::new(fetched)));
             }
-            if let Some(dir) = coming.ask.arrivals.begun() {
+            if let Some(dir) = coming.watch.ask.arrivals.begun() {
                 return Ok(Brought::Begun(dir, coming));
             }
         }
@@ -92,7 +98,7 @@ impl Fetch {
         spawned.map_err(|error| LoadError::context("the fetch did not start", error))?;
         Ok(Coming {
             done,
-            ask,
+            watch: Watch { ask },
             name: wanted.location.to_string(),
         })
     }
@@ -101,7 +107,12 @@ impl Fetch {
 impl Coming {
     /// What tells of each file.
     pub fn arrivals(&self) -> &Arc<Arrivals> {
-        &self.ask.arrivals
+        &self.watch.ask.arrivals
+    }
+
+    /// For a thread that tells how far it is.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     /// Waits for all of it.
@@ -116,34 +127,10 @@ impl Coming {
         }
     }
 
-    /// Tells how far it is while something else is done with what is there, until `over` has no sender any more.
-    pub fn follow(&self, progress: &LoadProgress<'_>, over: &Receiver<()>) {
-        let mut interrupted = None;
-        while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            self.count(progress);
-            let awaited = self.ask.arrivals.is_awaited();
-            match (awaited, interrupted) {
-                (true, None) => {
-                    interrupted = progress.now();
-                    progress.stage(Stage::Downloading);
-                }
-                (false, Some(stage)) => {
-                    interrupted = None;
-                    progress.stage(stage);
-                }
-                _ => {}
-            }
-            if progress.stopped() {
-                self.ask.stop.set();
-            }
-        }
-    }
-
     /// Looks once, for a moment.
     fn tick(&self, progress: &LoadProgress<'_>) -> Result<Option<Fetched>, LoadError> {
         let fetched = self.done.recv_timeout(TICK);
-        let phase = self.count(progress);
-        match phase {
+        match self.watch.count(progress) {
             Phase::Resolving => progress.stage(Stage::Resolving),
             Phase::Waiting => progress.stage(Stage::Waiting),
             Phase::Transferring => progress.stage(Stage::Downloading),
@@ -157,7 +144,7 @@ impl Coming {
             }
             Err(RecvTimeoutError::Timeout) => {
                 if progress.stopped() {
-                    self.ask.stop.set();
+                    self.watch.ask.stop.set();
                 }
                 Ok(None)
             }
@@ -179,6 +166,31 @@ impl Coming {
             mirror.in_background();
         }
         fetched
+    }
+}
+
+impl Watch {
+    /// Tells how far it is while something else is done with what is there, until `over` has no sender any more.
+    pub fn follow(&self, progress: &LoadProgress<'_>, over: &Receiver<()>) {
+        let mut interrupted = None;
+        while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            self.count(progress);
+            let awaited = self.ask.arrivals.is_awaited();
+            match (awaited, interrupted) {
+                (true, None) => {
+                    interrupted = progress.now();
+                    progress.stage(Stage::Downloading);
+                }
+                (false, Some(stage)) => {
+                    interrupted = None;
+                    progress.stage(stage);
+                }
+                _ => {}
+            }
+            if progress.stopped() {
+                self.ask.stop.set();
+            }
+        }
     }
 
     fn count(&self, progress: &LoadProgress<'_>) -> Phase {

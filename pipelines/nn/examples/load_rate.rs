@@ -44,12 +44,32 @@ fn main() {
     });
     let model = load(dir);
     let resident = resident() - before;
-    println!("{} threads, {bytes} bytes in {shards} shards of f32, best of {TIMES}", rayon::current_num_threads());
-    println!("memcpy, all threads, into pages that are there   {:6.2} GB/s", rate(copied));
-    println!("memcpy, all threads, into fresh pages            {:6.2} GB/s", rate(fresh));
-    println!("page cache to loaded model                       {:6.2} GB/s, {:.0} % of memcpy", rate(loaded), 100.0 * copied / loaded);
-    println!("the same, and every number read once             {:6.2} GB/s, {:.0} % of memcpy", rate(touched), 100.0 * copied / touched);
-    println!("resident while loaded                            {:6.2} of the model's size", resident as f64 / bytes as f64);
+    println!(
+        "{} threads, {bytes} bytes in {shards} shards of f32, best of {TIMES}",
+        rayon::current_num_threads()
+    );
+    println!(
+        "memcpy, all threads, into pages that are there   {:6.2} GB/s",
+        rate(copied)
+    );
+    println!(
+        "memcpy, all threads, into fresh pages            {:6.2} GB/s",
+        rate(fresh)
+    );
+    println!(
+        "page cache to loaded model                       {:6.2} GB/s, {:.0} % of memcpy",
+        rate(loaded),
+        100.0 * copied / loaded
+    );
+    println!(
+        "the same, and every number read once             {:6.2} GB/s, {:.0} % of memcpy",
+        rate(touched),
+        100.0 * copied / touched
+    );
+    println!(
+        "resident while loaded                            {:6.2} of the model's size",
+        resident as f64 / bytes as f64
+    );
     println!("{} layers", model.len());
 }
 
@@ -73,7 +93,9 @@ fn read(dir: &Path) -> u64 {
     let sum = |name: &String| {
         let tensor = weights.tensor(name).unwrap();
         let words = tensor.bytes().as_chunks::<8>().0;
-        words.iter().fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)))
+        words.iter().fold(0u64, |sum, word| {
+            sum.wrapping_add(u64::from_le_bytes(*word))
+        })
     };
     names.par_iter().map(sum).reduce(|| 0, u64::wrapping_add)
 }
@@ -125,5 +147,9 @@ fn write(dir: &Path, shards: usize) {
         let piece = vec![0x3cu8; 1 << 20];
         (0..SHARD >> 20).for_each(|_| out.write_all(&piece).unwrap());
     }
-    std::fs::write(dir.join("model.safetensors.index.json"), format!("{{\"weight_map\":{{{map}}}}}")).unwrap();
+    std::fs::write(
+        dir.join("model.safetensors.index.json"),
+        format!("{{\"weight_map\":{{{map}}}}}"),
+    )
+    .unwrap();
 }
