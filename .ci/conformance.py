@@ -4,8 +4,9 @@
     conformance.py target/release/chandler [--model MODEL]
 
 The port answers within 50 ms of process start; the client scripts of tests/conformance pass, with and without an API
-key; the official RunPod worker proves the fake platform, and ours is compared with it; `run` answers; SIGTERM ends with
-code 0 while requests are under way; a taken port is an error. Then the same as each platform's container: containers.py.
+key; the official RunPod worker proves the fake platform, and ours is compared with it; the official client of the hub
+proves the hub double; `run` answers; SIGTERM ends with code 0 while requests are under way; a taken port is an error.
+Then the same as each platform's container: containers.py.
 """
 
 import argparse
@@ -168,13 +169,21 @@ def check_runpod(binary, _):
             sys.exit(f"{script} has failed")
 
 
+def check_hub(binary, _):
+    """The official client proves the hub double, which the tests of the weights rest on."""
+    command = [sys.executable, str(ROOT / "tests/conformance/hub_double.py"), str(Path(binary).parent / "hub-double")]
+    print("-- hub_double.py", flush=True)
+    if subprocess.run(command).returncode != 0:
+        sys.exit("hub_double.py has failed")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
-    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_runpod, containers.check)
-    for check in checks:
+    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_runpod, check_hub)
+    for check in (*checks, containers.check):
         check(given.binary, given.model)
 
 

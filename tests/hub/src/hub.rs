@@ -127,12 +127,11 @@ fn visible(state: &State, id: &str, who: &Who<'_>, asked: &Asked<'_>) -> Result<
     let repo = state.repos().get(id).cloned();
     let hidden = |repo: &Repo| repo.access == Access::Private && !who.belongs_to(repo);
     let Some(repo) = repo.filter(|repo| !hidden(repo)) else {
-        // Existence is hidden: who shows no token could lack one, who shows one has the wrong one or the wrong name.
+        // Existence is hidden: who shows no token could lack one, who shows one has the wrong one or the wrong name. Always
+        // with a code, though production may leave it out under /api/: the official client reads a bare 401 as "no such
+        // repository" only over https.
         return Err(match who {
-            Who::Anonymous if asked.parts.uri.path().starts_with("/api/") => {
-                Box::new(Answer::error(401, None, "Invalid username or password."))
-            }
-            Who::Anonymous => refuse(401, "RepoNotFound", "Repository not found"),
+            Who::Anonymous => refuse(401, "RepoNotFound", "Invalid username or password."),
             Who::User(_) => refuse(404, "RepoNotFound", "Repository not found"),
         });
     };
