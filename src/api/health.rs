@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::state::Api;
-use crate::engine::Status;
+use crate::engine::{ColdStart, Status};
 
 /// 200 as long as the process answers.
 pub(super) async fn livez() -> Json<Value> {
@@ -51,6 +51,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         "task": info.as_ref().map(|i| i.task.tag()),
         "architecture": info.as_ref().map(|i| i.architecture.as_str()),
         "context_length": info.as_ref().map(|i| i.context_length),
+        "cold_start": cold_start(&api.engine.cold_start()),
         "jobs": {
             "completed": counters.completed,
             "failed": counters.failed,
@@ -92,6 +93,20 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
     (code(&status), Json(body)).into_response()
 }
 
+/// What the start took, or has taken so far.
+fn cold_start(record: &ColdStart) -> Value {
+    let stages = record
+        .stages
+        .iter()
+        .map(|(stage, took)| json!({"stage": stage.name(), "ms": took.as_millis() as u64}));
+    json!({
+        "total_ms": record.total.as_millis() as u64,
+        "stages": stages.collect::<Vec<_>>(),
+        "fetched_bytes": record.fetched_bytes,
+        "weights_bytes": record.weights_bytes,
+    })
+}
+
 fn code(status: &Status) -> StatusCode {
     match status {
         Status::Ready => StatusCode::OK,
@@ -108,6 +123,12 @@ fn described(status: &Status) -> Value {
             "stage": loading.stage.to_string(),
             "loaded_bytes": loading.done_bytes,
             "total_bytes": loading.total_bytes,
+            "download": {
+                "files": loading.download.files,
+                "total_bytes": loading.download.total_bytes,
+                "received_bytes": loading.download.received_bytes,
+                "verified_bytes": loading.download.verified_bytes,
+            },
         }),
         Status::Draining => json!({"status": "draining"}),
         Status::Stopped => json!({"status": "stopped"}),

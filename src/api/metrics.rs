@@ -10,7 +10,7 @@ use chandler_core::Tally;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::state::Api;
-use crate::engine::{BUCKETED_HISTOGRAMS, Status};
+use crate::engine::{BUCKETED_HISTOGRAMS, ColdStart, Status};
 
 /// What renders the metrics of this process.
 pub(super) type Exporter = PrometheusHandle;
@@ -125,6 +125,20 @@ fn describe() {
     );
     metrics::describe_gauge!("chandler_device_bytes", "Bytes held on the device");
     metrics::describe_gauge!("chandler_host_bytes", "Bytes held on the host");
+    metrics::describe_gauge!(
+        "chandler_cold_start_seconds",
+        "From the process's start until the model could serve, or until now"
+    );
+    metrics::describe_gauge!("chandler_cold_start_stage_seconds", "Of these, by stage");
+    metrics::describe_gauge!(
+        "chandler_weights_download_bytes",
+        "Bytes of weights that the cold start has to fetch"
+    );
+    metrics::describe_gauge!("chandler_weights_fetched_bytes", "Of these, here");
+    metrics::describe_gauge!(
+        "chandler_weights_loaded_bytes",
+        "Bytes of weights that were read into memory"
+    );
     metrics::describe_gauge!("chandler_ready", "1 when a request would be served");
     metrics::describe_gauge!("chandler_info", "1, with the model and version as labels");
 }
@@ -149,6 +163,7 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
     for (name, count) in counted(counters.tally) {
         metrics::counter!(name).absolute(count);
     }
+    weights(&api.engine.cold_start(), &api.engine.status());
     metrics::gauge!("chandler_ready").set(f64::from(u8::from(ready)));
     let (model, version) = (api.settings.model_id.clone(), api.settings.version.clone());
     metrics::gauge!("chandler_info", "model" => model, "version" => version).set(1.0);
@@ -157,6 +172,22 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
         api.exporter.render(),
     )
         .into_response()
+}
+
+/// The cold start, stage by stage, and what came and comes for it.
+fn weights(start: &ColdStart, status: &Status) {
+    metrics::gauge!("chandler_cold_start_seconds").set(start.total.as_secs_f64());
+    for (stage, took) in &start.stages {
+        metrics::gauge!("chandler_cold_start_stage_seconds", "stage" => stage.name())
+            .set(took.as_secs_f64());
+    }
+    metrics::gauge!("chandler_weights_fetched_bytes").set(start.fetched_bytes as f64);
+    metrics::gauge!("chandler_weights_loaded_bytes").set(start.weights_bytes as f64);
+    let total = match status {
+        Status::Loading(loading) => loading.download.total_bytes,
+        _ => start.fetched_bytes,
+    };
+    metrics::gauge!("chandler_weights_download_bytes").set(total as f64);
 }
 
 /// What the pipeline counts by itself.

@@ -22,6 +22,12 @@ pub struct Everything;
 /// Those of a command that loads a model and answers by itself.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOnly;
+/// Those of a command that fetches or keeps models and runs none.
+#[derive(Debug, Clone, Default)]
+pub struct WeightsOnly;
+/// Those of a command that looks after the cache.
+#[derive(Debug, Clone, Default)]
+pub struct CacheOnly;
 /// Those of a command that only looks at the model cards.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogOnly;
@@ -35,6 +41,19 @@ impl Scope for Everything {
 impl Scope for ModelOnly {
     fn takes(spec: &Spec) -> bool {
         !matches!(spec.group, Group::Server | Group::Outward | Group::RunPod)
+    }
+}
+
+impl Scope for WeightsOnly {
+    fn takes(spec: &Spec) -> bool {
+        let of_the_choice = ["revision", "dtype", "models_file"].contains(&spec.key);
+        of_the_choice || matches!(spec.group, Group::Weights | Group::Logs) && spec.key != "refresh"
+    }
+}
+
+impl Scope for CacheOnly {
+    fn takes(spec: &Spec) -> bool {
+        ["hub_cache", "hub_read_caches", "hub_disable_symlinks"].contains(&spec.key)
     }
 }
 

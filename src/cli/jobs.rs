@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use axum::Router;
@@ -62,14 +63,15 @@ pub fn test(resolution: &Resolution, text: &str) -> anyhow::Result<ExitCode> {
     };
     let job = local::test_job(&text).map_err(|message| Exit::new(FAILED, message))?;
     let bars = telemetry::start_quiet(settings, &resolution.warnings);
-    let worker = worker::start(resolution)?;
+    let worker = worker::start(resolution, Instant::now())?;
     let engine = worker.engine.clone();
+    let screen = worker.screen(&bars);
     let handler = handler(settings, &api_settings(settings, worker), &engine);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
-        progress::until_ready(&engine, &bars).await?;
+        progress::until_ready(&engine, &screen).await?;
         anyhow::Ok(local::run_once(&handler, job).await)
     });
     runtime.shutdown_background();

@@ -3,6 +3,7 @@
 
 mod announce;
 mod ask;
+mod cache;
 mod completions;
 mod config;
 mod ending;
@@ -13,13 +14,16 @@ mod listen;
 mod models;
 mod output;
 mod outward;
+mod places;
 mod progress;
+mod pull;
 mod queue;
 mod run;
 mod selftest;
 mod serve;
 mod signals;
 mod telemetry;
+mod transfers;
 mod version;
 mod worker;
 
@@ -31,6 +35,8 @@ const EXAMPLES: &str = "\
 Examples:
   chandler serve                                  serve the demo model on port 8080
   chandler serve --model ./Llama-3.2-1B-Instruct  serve a model from a directory
+  chandler serve --model Qwen/Qwen2.5-0.5B-Instruct  fetch a model from the Hugging Face hub and serve it
+  chandler pull Qwen/Qwen2.5-0.5B-Instruct --dry-run  see what would be fetched
   chandler run \"What is the capital of France?\"   answer once, without a server
   chandler selftest                               check this machine
   chandler config show                            see every setting and where it came from
@@ -58,8 +64,10 @@ pub struct Cli {
 enum Command {
     Serve(serve::Serve),
     Run(run::Run),
+    Pull(pull::Pull),
     Selftest(selftest::Selftest),
     Models(models::Models),
+    Cache(cache::Cache),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -70,8 +78,10 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(command) => command.execute(),
         Command::Run(command) => command.execute(),
+        Command::Pull(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Cache(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

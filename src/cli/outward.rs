@@ -1,16 +1,16 @@
 //! From settings to what the worker reaches by itself: downloads, the store of outputs, the webhook.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::exit::{Exit, USAGE};
-use super::version;
-use crate::config::{S3Addressing, Settings, Switch};
+use super::{places, version};
+use crate::config::{Settings, Switch};
 use crate::engine::Engine;
 use crate::reach::{self, AllowedHosts, Limits};
 use crate::runpod::OutputStore;
 use crate::runpod::local::{Hook, Notice};
-use crate::storage::{Addressing, Operator, Uploader};
+use crate::storage::{Operator, Uploader};
 use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target, deliver_result};
 
 /// The longest that S3 signs an address for.
@@ -83,11 +83,7 @@ fn operator(settings: &Settings) -> Operator {
         access_key: settings.s3_access_key.value.clone(),
         secret_key: settings.s3_secret_key.value.clone(),
         session_token: settings.s3_session_token.value.clone(),
-        addressing: match *settings.s3_addressing {
-            S3Addressing::Auto => Addressing::Auto,
-            S3Addressing::Path => Addressing::Path,
-            S3Addressing::Virtual => Addressing::Virtual,
-        },
+        addressing: places::addressing(settings),
     }
 }
 
@@ -106,12 +102,7 @@ pub fn deliver_results(settings: &Settings) -> Hook {
 }
 
 /// Starts to tell the operator's webhook what becomes of the model; `None` when there is no webhook.
-pub fn announce(
-    settings: &Settings,
-    engine: &Engine,
-    model: &str,
-    started: Instant,
-) -> Option<Readiness> {
+pub fn announce(settings: &Settings, engine: &Engine, model: &str) -> Option<Readiness> {
     let url = settings.webhook_url.as_ref()?.0.clone();
     let secret = settings.webhook_secret.value.clone();
     if secret.is_none() {
@@ -123,7 +114,7 @@ pub fn announce(
         worker: Place::read(|name| std::env::var(name).ok()),
         version: version::SHORT.to_owned(),
     };
-    Some(Readiness::announce(engine, courier, subject, started))
+    Some(Readiness::announce(engine, courier, subject))
 }
 
 #[cfg(test)]

@@ -1,28 +1,53 @@
 //! How far loading is, for a person: a bar on a terminal, log lines elsewhere.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, FAILED};
-use crate::engine::{Engine, Loading, Status};
+use super::transfers::Transfers;
+use crate::engine::{Engine, Loading, Stage, Status};
+use crate::weights::progress::Progress;
 
 /// Between two log lines of one stage.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at a download's counters.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Where it is shown, and what counts the files that are fetched.
+#[derive(Clone)]
+pub struct Screen {
+    /// The bars that log lines do not garble.
+    pub bars: MultiProgress,
+    /// The counters.
+    pub progress: Arc<Progress>,
+}
 
 /// Waits until the model is ready and shows how far it is.
 ///
 /// # Errors
 /// Why the model did not load.
-pub async fn until_ready(engine: &Engine, bars: &MultiProgress) -> Result<Duration, Exit> {
+pub async fn until_ready(engine: &Engine, screen: &Screen) -> Result<Duration, Exit> {
     let started = Instant::now();
     let mut status = engine.watch();
-    let mut view = View::new(bars);
+    let mut view = None;
+    let mut transfers = None;
+    let mut tick = tokio::time::interval(TICK);
     loop {
         let now = status.borrow_and_update().clone();
         match now {
-            Status::Loading(loading) => view.show(loading),
+            Status::Loading(loading) if comes(loading.stage) => {
+                view = None;
+                let new = || Transfers::new(&screen.bars, screen.progress.clone());
+                transfers.get_or_insert_with(new).tick();
+            }
+            Status::Loading(loading) => {
+                transfers = None;
+                view.get_or_insert_with(|| View::new(&screen.bars))
+                    .show(loading);
+            }
             Status::Ready => break,
             Status::Draining | Status::Stopped => {
                 return Err(Exit::new(FAILED, "stopped before the model was loaded"));
@@ -34,11 +59,22 @@ pub async fn until_ready(engine: &Engine, bars: &MultiProgress) -> Result<Durati
                 ));
             }
         }
-        if status.changed().await.is_err() {
-            return Err(Exit::new(FAILED, "the engine ended while loading"));
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() {
+                return Err(Exit::new(FAILED, "the engine ended while loading"));
+            },
+            _ = tick.tick() => {}
         }
     }
     Ok(started.elapsed())
+}
+
+/// Whether files are on their way, which have bars of their own.
+fn comes(stage: Stage) -> bool {
+    matches!(
+        stage,
+        Stage::Resolving | Stage::Waiting | Stage::Downloading | Stage::Verifying
+    )
 }
 
 enum View {

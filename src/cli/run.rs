@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chandler_core::{Chat, Input, Limits, Message, Prompt, Sampling, TextInput};
@@ -50,12 +50,12 @@ impl Run {
         let resolution = std::mem::take(&mut self.settings).resolve()?;
         let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
         let input = self.input()?;
-        let worker = worker::start(&resolution)?;
+        let worker = worker::start(&resolution, Instant::now())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let load = progress::until_ready(&worker.engine, &bars).await?;
+            let load = progress::until_ready(&worker.engine, &worker.screen(&bars)).await?;
             let stream = !self.json;
             let mut failure = None;
             let answer = ask(&worker.engine, input, |text| {

@@ -130,12 +130,12 @@ impl Selftest {
         }
         let resolution = self.settings.resolve()?;
         let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
-        let worker = worker::start(&resolution)?;
+        let worker = worker::start(&resolution, Instant::now())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let report = runtime.block_on(async {
-            let load = progress::until_ready(&worker.engine, &bars).await?;
+            let load = progress::until_ready(&worker.engine, &worker.screen(&bars)).await?;
             anyhow::Ok(examine(&worker.engine, worker.id, load, &recorded).await)
         })?;
         if self.json {

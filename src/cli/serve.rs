@@ -11,6 +11,7 @@ use super::ending::{Ended, Server, Serving};
 use super::exit::{DEVICE_LOST, Exit};
 use super::flags::{Everything, SettingFlags};
 use super::listen::{self, Listeners};
+use super::progress::Screen;
 use super::queue::Queue;
 use super::signals::Signals;
 use super::worker::{self, Worker};
@@ -59,7 +60,7 @@ impl Serve {
             tracing::info!(platform = %resolution.platform, "platform recognised");
         }
         outward::tell_about_proxies();
-        let worker = worker::start(&resolution)?;
+        let worker = worker::start(&resolution, started)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -82,7 +83,8 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listeners.main)?;
     let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
     let engine = worker.engine.clone();
-    let webhook = outward::announce(settings, &engine, &worker.id, started);
+    let webhook = outward::announce(settings, &engine, &worker.id);
+    let screen = worker.screen(bars);
     let api = api_settings(settings, worker);
     let write_stall = *settings.stall_timeout;
     if let Some(health) = listeners.health {
@@ -109,7 +111,7 @@ async fn serve(
     let ended = tokio::select! {
         biased; // the engine's own failure says more than the job loop's end, which follows from it
         name = signals.next() => Ended::Signal(name),
-        reason = failure(&engine, &announcer, bars, started) => Ended::Failure(reason),
+        reason = failure(&engine, &announcer, &screen, started) => Ended::Failure(reason),
         ended = serving.ended() => ended,
     };
     serving
@@ -121,11 +123,11 @@ async fn serve(
 async fn failure(
     engine: &Engine,
     announcer: &Announcer,
-    bars: &MultiProgress,
+    screen: &Screen,
     started: Instant,
 ) -> Exit {
-    match progress::until_ready(engine, bars).await {
-        Ok(_) => announcer.ready(engine, started.elapsed(), bars),
+    match progress::until_ready(engine, screen).await {
+        Ok(_) => announcer.ready(engine, started.elapsed(), &screen.bars),
         Err(exit) => return exit,
     }
     let mut status = engine.watch();

@@ -1,10 +1,19 @@
 //! From settings to a running engine: the one place where the command line meets a model.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::MultiProgress;
+
 use super::exit::{Exit, USAGE};
-use crate::catalog::{Card, Catalog, Origin};
+use super::places;
+use super::progress::Screen;
+use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
-use crate::engine::load::{self, LoadOptions};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::load::{self, LoadOptions, Model};
+use crate::engine::{Engine, EngineOptions, Fetch};
+use crate::weights::progress::Progress;
+use crate::weights::store::Store;
 use crate::weights::{self, Source};
 
 /// An engine that is loading, and the names that its model answers to.
@@ -15,89 +24,82 @@ pub struct Worker {
     pub id: String,
     /// Its further names.
     pub aliases: Vec<String>,
+    /// How far each file is that has to be fetched.
+    pub progress: Arc<Progress>,
 }
 
-/// Starts loading the model that the settings name. Returns at once; the engine tells how far it is.
+impl Worker {
+    /// Where its loading is shown.
+    pub fn screen(&self, bars: &MultiProgress) -> Screen {
+        Screen {
+            bars: bars.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+}
+
+/// Starts loading the model that the settings name; the process began at `started`. Returns at once; the engine tells how
+/// far it is.
 ///
 /// # Errors
 /// When there is no such model, before anything is loaded.
-pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
+pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker> {
     let settings = &resolution.settings;
     let card = resolution.card.as_ref();
-    let wanted = match card.map(Card::origin) {
-        Some(Origin::Mock) => weights::MOCK,
-        Some(Origin::Embedded) => weights::DEMO,
-        Some(Origin::Hub(id)) => id,
-        None => settings.model.as_str(),
-    };
-    let resolved = weights::resolve(wanted).map_err(|error| {
-        let hint = near(&resolution.catalog, card, &settings.model);
-        Exit::new(USAGE, format!("{error}{hint}"))
-    })?;
-    let hub = matches!(card.map(Card::origin), Some(Origin::Hub(_)));
-    if let (Some(revision), false) = (settings.revision.as_ref(), hub) {
-        tracing::warn!(
-            revision,
-            model = wanted,
-            "this model has no revisions; the setting is ignored"
-        );
-    }
+    let wanted = places::model(resolution)?;
+    let resolved = weights::resolve(&wanted.location)
+        .map_err(|error| Exit::new(USAGE, format!("{error}{}", wanted.hint)))?;
     let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
-    check_adapters(&settings.lora, &id, &aliases, &resolved.source)?;
+    let mock = matches!(resolved.source, Source::Mock);
+    check_adapters(&settings.lora, &id, &aliases, mock)?;
     tracing::debug!(
         model = id,
         description = resolved.description,
         "model found"
     );
-    let engine = load::start(resolved, load_options(settings), engine_options(settings));
+    let progress = Arc::new(Progress::default());
+    let mut load = load_options(settings);
+    load.fetch = Some(Fetch {
+        store: Store::new(places::store_options(settings)),
+        refresh: *settings.refresh == Switch::On,
+        progress: progress.clone(),
+    });
+    for adapter in &settings.lora.0 {
+        load.adapters
+            .push((adapter.name.clone(), places::adapter(adapter)?));
+    }
+    let model = Model {
+        source: resolved.source,
+        wanted,
+    };
+    let engine = load::start(model, load, engine_options(settings, started));
     Ok(Worker {
         engine,
         id,
         aliases,
+        progress,
     })
 }
 
-/// Adapters are called like models, so that none may have the model's own name; and each is a directory, as long as no store
-/// is read.
+/// Adapters are called like models, so that none may have the model's own name.
 fn check_adapters(
     adapters: &Adapters,
     id: &str,
     aliases: &[String],
-    source: &Source,
+    mock: bool,
 ) -> anyhow::Result<()> {
     let refuse = |message: String| Err(Exit::new(USAGE, message).into());
-    for adapter in &adapters.0 {
-        let NamedAdapter { name, path, .. } = adapter;
+    for NamedAdapter { name, .. } in &adapters.0 {
         if name == id || aliases.contains(name) {
             return refuse(format!(
                 "lora: the model itself is called {name}; give the adapter another name"
             ));
         }
-        if matches!(source, Source::Mock) {
+        if mock {
             return refuse(format!("lora: the mock has no layers for adapter {name}"));
-        }
-        if !path.is_dir() {
-            return refuse(format!(
-                "lora: {name}={}: there is no such directory; adapters on the hub or in a bucket are not read yet: download it, \
-                 and give the directory that holds adapter_config.json",
-                path.display()
-            ));
         }
     }
     Ok(())
-}
-
-/// A model that has no card and is not here may be a misspelt card.
-fn near(catalog: &Catalog, card: Option<&Card>, model: &str) -> String {
-    let near = if card.is_none() {
-        catalog.near(model)
-    } else {
-        Vec::new()
-    };
-    if near.is_empty() {
-        return String::new();
-    }
-    format!("; or did you mean {}?", near.join(", "))
 }
 
 /// The name that clients see, and the further ones that they may use.
@@ -129,52 +131,39 @@ fn load_options(settings: &Settings) -> LoadOptions {
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
         threads: settings.threads.map(|threads| threads.get()),
-        adapters: settings
-            .lora
-            .0
-            .iter()
-            .map(|adapter| (adapter.name.clone(), adapter.path.clone()))
-            .collect(),
+        ..LoadOptions::default()
     }
 }
 
-fn engine_options(settings: &Settings) -> EngineOptions {
+fn engine_options(settings: &Settings, started: Instant) -> EngineOptions {
     EngineOptions {
         queue: settings.queue.get(),
         load_wait: *settings.load_wait,
         stall: *settings.stall_timeout,
         drain_grace: *settings.drain_grace,
+        started: Some(started),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(feature = "text")]
+    use crate::catalog::Catalog;
     use crate::config::Value;
 
-    #[cfg(feature = "text")]
     #[test]
-    fn an_adapter_has_a_name_of_its_own_and_a_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let here = dir.path().to_str().unwrap();
-        let source = weights::resolve("demo").unwrap().source;
-        let check = |text: &str, source: &Source| {
-            let adapters = Adapters::parse(text).unwrap();
-            check_adapters(&adapters, "model", &["alias".to_owned()], source)
+    fn an_adapter_has_a_name_of_its_own_and_a_model_to_go_with() {
+        let adapters = |text: &str| Adapters::parse(text).unwrap();
+        let check = |text: &str, mock: bool| {
+            check_adapters(&adapters(text), "model", &["alias".to_owned()], mock)
                 .map_err(|error| error.to_string())
         };
-        assert!(check(&format!("a={here},b={here}"), &source).is_ok());
+        assert!(check("a=x,b=y", false).is_ok());
         for name in ["model", "alias"] {
-            let error = check(&format!("{name}={here}"), &source).unwrap_err();
+            let error = check(&format!("{name}=x"), false).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
-        let error = check("sql=someone/sql-lora", &source).unwrap_err();
-        assert!(
-            error.contains("someone/sql-lora") && error.contains("hub"),
-            "{error}"
-        );
-        assert!(check(&format!("a={here}"), &Source::Mock).is_err());
+        assert!(check("a=x", true).is_err());
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chandler_core::{ErrorKind, Input, LoadError, ModelInfo, Pipeline, RequestError};
 use tokio::sync::watch;
 
+use super::cold_start::{ColdStart, Stopwatch};
 use super::gate::{Door, Place, Subscription};
 use super::stats::{Counters, Stats};
 use super::status::{Loading, Status};
@@ -27,6 +28,8 @@ pub struct EngineOptions {
     pub stall: Duration,
     /// How long a drain lets requests finish.
     pub drain_grace: Duration,
+    /// When the process began; the engine's own start when nobody says.
+    pub started: Option<Instant>,
 }
 
 impl Default for EngineOptions {
@@ -36,6 +39,7 @@ impl Default for EngineOptions {
             load_wait: Duration::from_secs(300),
             stall: Duration::from_secs(60),
             drain_grace: Duration::from_secs(25),
+            started: None,
         }
     }
 }
@@ -51,6 +55,7 @@ pub(super) struct Shared {
     pub(super) options: EngineOptions,
     pub(super) status: watch::Sender<Status>,
     pub(super) stats: Arc<Stats>,
+    pub(super) stopwatch: Arc<Stopwatch>,
     pub(super) door: OnceLock<Arc<dyn Door>>,
 }
 
@@ -69,6 +74,7 @@ impl Engine {
         load: impl FnOnce(&LoadProgress<'_>) -> Result<Loaded, LoadError> + Send + 'static,
     ) -> Engine {
         let shared = Arc::new(Shared {
+            stopwatch: Arc::new(Stopwatch::new(options.started.unwrap_or_else(Instant::now))),
             options,
             status: watch::Sender::new(Status::Loading(Loading::STARTING)),
             stats: Arc::default(),
@@ -86,6 +92,11 @@ impl Engine {
     /// The state, and every change of it.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    /// The cold start: what it took, or what it has taken so far.
+    pub fn cold_start(&self) -> ColdStart {
+        self.shared.stopwatch.record()
     }
 
     /// Facts about the model; `None` while it loads.

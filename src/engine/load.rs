@@ -1,11 +1,23 @@
 //! What a model is loaded with, and how an engine for it is started.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+#[cfg(feature = "text")]
+use std::sync::mpsc::channel;
 
+#[cfg(feature = "text")]
+use chandler_core::LoadError;
 use chandler_core::mock::{MockOptions, MockPipeline};
+#[cfg(feature = "text")]
+use chandler_nn::weights::Snapshot;
 
-use super::{Engine, EngineOptions, Loaded, Stage};
-use crate::weights::{Resolved, Source};
+#[cfg(feature = "text")]
+use super::{Brought, LoadProgress};
+use super::{Engine, EngineOptions, Fetch, Loaded, Stage};
+use crate::weights::store::Fetched;
+#[cfg(feature = "text")]
+use crate::weights::{self, Location};
+use crate::weights::{Source, Wanted};
 
 /// How a model is to be run; every field has been checked as far as that goes without the model.
 #[derive(Debug, Clone)]
@@ -32,8 +44,12 @@ pub struct LoadOptions {
     pub cache_dir: Option<PathBuf>,
     /// CPU threads for arithmetic; one per core when not given.
     pub threads: Option<usize>,
-    /// Adapters (LoRA) by name, and their directories.
-    pub adapters: Vec<(String, PathBuf)>,
+    /// Adapters (LoRA) by name, and where they are.
+    pub adapters: Vec<(String, Wanted)>,
+    /// What brings files that are elsewhere.
+    pub fetch: Option<Fetch>,
+    /// What was fetched besides the model, and must stay as long as it.
+    pub kept: Vec<Arc<Fetched>>,
 }
 
 /// Words that the mock reads when nobody says.
@@ -54,13 +70,24 @@ impl Default for LoadOptions {
             cache_dir: None,
             threads: None,
             adapters: Vec::new(),
+            fetch: None,
+            kept: Vec::new(),
         }
     }
 }
 
+/// A model and where it is.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its files, if they are here.
+    pub source: Source,
+    /// Where they are, if they are not.
+    pub wanted: Wanted,
+}
+
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.
-pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> Engine {
-    Engine::launch(options, move |progress| match resolved.source {
+pub fn start(model: Model, load: LoadOptions, options: EngineOptions) -> Engine {
+    Engine::launch(options, move |progress| match model.source {
         Source::Mock => {
             progress.stage(Stage::BuildingModel);
             Ok(Loaded::new(MockPipeline::new(MockOptions {
@@ -70,8 +97,79 @@ pub fn start(resolved: Resolved, load: LoadOptions, options: EngineOptions) -> E
             })))
         }
         #[cfg(feature = "text")]
-        Source::Snapshot(snapshot) => super::registry::load(&snapshot, &load, progress),
-        #[cfg(feature = "text")]
-        Source::Gguf(path) => super::registry::load_gguf(&path, &load, progress),
+        source => with_files(source, &model.wanted, load, progress),
     })
+}
+
+/// Fetches what is elsewhere, and loads; a model in shards while they come.
+#[cfg(feature = "text")]
+fn with_files(
+    source: Source,
+    wanted: &Wanted,
+    load: LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    if !matches!(source, Source::Remote) {
+        return load.with_adapters(progress)?.open(&source, progress);
+    }
+    match load.store()?.begin(wanted, progress)? {
+        Brought::Whole(fetched) => {
+            let source =
+                weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
+            let loaded = load.with_adapters(progress)?.open(&source, progress)?;
+            Ok(loaded.keeping(fetched))
+        }
+        Brought::Begun(dir, coming) => {
+            let arrivals = Arc::new(super::arriving::Shards(coming.arrivals().clone()));
+            let source = Source::Snapshot(Snapshot::arriving(dir, arrivals));
+            let loaded = std::thread::scope(|scope| {
+                // Dropped at the end of the load, also by a panic: then the other thread ends.
+                let (_loading, over) = channel();
+                let watch = coming.watch();
+                scope.spawn(move || watch.follow(progress, &over));
+                load.with_adapters(progress)?.open(&source, progress)
+            });
+            let fetched = coming.whole(progress);
+            // What went wrong with the fetch says more than what loading made of it.
+            match (fetched, loaded) {
+                (Ok(fetched), Ok(loaded)) => Ok(loaded.keeping(fetched)),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(feature = "text")]
+impl LoadOptions {
+    fn store(&self) -> Result<&Fetch, LoadError> {
+        let none = || LoadError("there is no store to fetch it".to_owned());
+        self.fetch.as_ref().ok_or_else(none)
+    }
+
+    /// Fetches the adapters that are elsewhere.
+    fn with_adapters(mut self, progress: &LoadProgress<'_>) -> Result<Self, LoadError> {
+        let mut adapters = std::mem::take(&mut self.adapters);
+        for (name, adapter) in &mut adapters {
+            if adapter.location.is_remote() {
+                let fetched = self.store()?.bring(adapter, progress);
+                let fetched = fetched
+                    .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+                adapter.location = Location::Directory(fetched.dir.clone());
+                self.kept.push(Arc::new(fetched));
+            }
+        }
+        self.adapters = adapters;
+        Ok(self)
+    }
+
+    fn open(self, source: &Source, progress: &LoadProgress<'_>) -> Result<Loaded, LoadError> {
+        let loaded = match source {
+            Source::Snapshot(snapshot) => super::registry::load(snapshot, &self, progress)?,
+            Source::Gguf(path) => super::registry::load_gguf(path, &self, progress)?,
+            Source::Mock | Source::Remote => {
+                return Err(LoadError("nothing was fetched".to_owned()));
+            }
+        };
+        Ok(loaded.keeping(self.kept))
+    }
 }

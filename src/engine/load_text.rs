@@ -11,6 +11,7 @@ use chandler_text::{BatchLimits, LoadStep, TextOptions, TextPipeline};
 
 use super::load::LoadOptions;
 use super::{LoadProgress, Loaded, Stage};
+use crate::weights::Location;
 
 /// Loads a language model.
 pub(super) fn load(
@@ -71,9 +72,12 @@ fn quantize(options: &LoadOptions) -> Result<Option<Quantize>, LoadError> {
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
-    let adapters = options.adapters.iter().map(|(name, path)| {
-        let snapshot = Snapshot::dir(path)
-            .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
+    let adapters = options.adapters.iter().map(|(name, wanted)| {
+        let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
+        let Location::Directory(path) = &wanted.location else {
+            return Err(refuse(format!("{} is no directory", wanted.location)));
+        };
+        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
         Ok((name.clone(), snapshot))
     });
     adapters.collect()

@@ -1,6 +1,10 @@
 //! The only caller of the pipelines: one plain thread per loaded model, one bounded queue in front of it.
 //! Front doors see [`Engine`] and [`Subscription`]; no tensor and no model type passes this point upwards.
 
+#[cfg(feature = "text")]
+mod arriving;
+mod cold_start;
+mod fetch;
 mod gate;
 mod handle;
 pub mod load;
@@ -18,8 +22,10 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use cold_start::ColdStart;
+pub use fetch::{Brought, Coming, Fetch};
 pub use gate::Subscription;
 pub use handle::{Engine, EngineOptions};
 pub use stats::{BUCKETED_HISTOGRAMS, Counters};
-pub use status::{Loading, Stage, Status};
+pub use status::{Download, Loading, Stage, Status};
 pub use thread::{LoadProgress, Loaded};

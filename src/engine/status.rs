@@ -26,6 +26,21 @@ pub struct Loading {
     pub done_bytes: u64,
     /// Bytes of weights in all; 0 while unknown.
     pub total_bytes: u64,
+    /// What comes over the network, where something does.
+    pub download: Download,
+}
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Download {
+    /// Files.
+    pub files: usize,
+    /// Their bytes.
+    pub total_bytes: u64,
+    /// Of these, here.
+    pub received_bytes: u64,
+    /// Of these, checked.
+    pub verified_bytes: u64,
 }
 
 /// The stages of a cold start, in order.
@@ -33,6 +48,14 @@ pub struct Loading {
 pub enum Stage {
     /// The thread has started.
     Starting,
+    /// Which files there are, and which of them are wanted and not here.
+    Resolving,
+    /// Another worker fetches them.
+    Waiting,
+    /// They come over the network.
+    Downloading,
+    /// The last of them are checked and put in their places.
+    Verifying,
     /// Weights are coming into memory.
     ReadingWeights,
     /// Matrices are being quantised.
@@ -47,11 +70,45 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Starting => "starting",
+            Self::Resolving => "resolving the model",
+            Self::Waiting => "waiting for another worker's download",
+            Self::Downloading => "downloading",
+            Self::Verifying => "verifying",
             Self::ReadingWeights => "reading weights",
             Self::Quantizing => "quantising weights",
             Self::BuildingModel => "building the model",
             Self::WarmingUp => "warming up",
         })
+    }
+}
+
+impl Stage {
+    /// All, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Starting,
+        Self::Resolving,
+        Self::Waiting,
+        Self::Downloading,
+        Self::Verifying,
+        Self::ReadingWeights,
+        Self::Quantizing,
+        Self::BuildingModel,
+        Self::WarmingUp,
+    ];
+
+    /// Its name for programs; what people read is its `Display`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Resolving => "resolving",
+            Self::Waiting => "waiting",
+            Self::Downloading => "downloading",
+            Self::Verifying => "verifying",
+            Self::ReadingWeights => "reading_weights",
+            Self::Quantizing => "quantizing",
+            Self::BuildingModel => "building_model",
+            Self::WarmingUp => "warming_up",
+        }
     }
 }
 
@@ -61,6 +118,12 @@ impl Loading {
         stage: Stage::Starting,
         done_bytes: 0,
         total_bytes: 0,
+        download: Download {
+            files: 0,
+            total_bytes: 0,
+            received_bytes: 0,
+            verified_bytes: 0,
+        },
     };
 }
 

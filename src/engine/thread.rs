@@ -1,43 +1,76 @@
 //! The model's thread from its first instant to its last: load, warm up, open the door, serve, and say how it ended.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use chandler_core::{Activity, Admission, Event, Events, LoadError, Pipeline, Ticket};
 use tokio::sync::watch;
 
+use super::cold_start::Stopwatch;
 use super::gate::Gate;
 use super::handle::Shared;
-use super::status::{Stage, Status};
+use super::status::{Download, Loading, Stage, Status};
 use super::worker::{Surroundings, Worker, panic_message};
 
 /// Reports how far loading is.
-pub struct LoadProgress<'a>(&'a watch::Sender<Status>);
+pub struct LoadProgress<'a> {
+    status: &'a watch::Sender<Status>,
+    stopwatch: &'a Stopwatch,
+}
 
 impl LoadProgress<'_> {
     /// A new stage has begun.
     pub fn stage(&self, stage: Stage) {
-        self.0.send_modify(|status| {
-            if let Status::Loading(loading) = status {
-                loading.stage = stage;
-            }
-        });
+        self.stopwatch.enter(stage);
+        self.tell(|loading| loading.stage = stage);
     }
 
     /// Bytes of weights in memory, of all.
     pub fn bytes(&self, done: u64, total: u64) {
-        self.0.send_modify(|status| {
-            if let Status::Loading(loading) = status {
-                (loading.done_bytes, loading.total_bytes) = (done, total);
-            }
+        self.stopwatch.read(done);
+        self.tell(|loading| (loading.done_bytes, loading.total_bytes) = (done, total));
+    }
+
+    /// How far the download is.
+    pub fn download(&self, download: Download) {
+        self.stopwatch.fetched(download.received_bytes);
+        self.tell(|loading| loading.download = download);
+    }
+
+    /// The stage that runs.
+    pub(super) fn now(&self) -> Option<Stage> {
+        match &*self.status.borrow() {
+            Status::Loading(loading) => Some(loading.stage),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody has asked for the end meanwhile.
+    pub fn stopped(&self) -> bool {
+        !matches!(*self.status.borrow(), Status::Loading(_))
+    }
+
+    /// Whoever watches is woken only by news.
+    fn tell(&self, change: impl FnOnce(&mut Loading)) {
+        self.status.send_if_modified(|status| {
+            let Status::Loading(loading) = status else {
+                return false;
+            };
+            let before = *loading;
+            change(loading);
+            *loading != before
         });
     }
 }
 
 /// A model of any kind, ready to be driven.
-pub struct Loaded(Serve);
+pub struct Loaded {
+    serve: Serve,
+    /// What must last as long as the model.
+    kept: Vec<Box<dyn Any + Send>>,
+}
 
 /// Serves until the end; an error is one that ends the engine.
 type Serve = Box<dyn FnOnce(&Host) -> Result<(), String>>;
@@ -45,7 +78,16 @@ type Serve = Box<dyn FnOnce(&Host) -> Result<(), String>>;
 impl Loaded {
     /// Hides what kind of pipeline it is.
     pub fn new<P: Pipeline + 'static>(pipeline: P) -> Self {
-        Self(Box::new(move |host| host.serve(pipeline)))
+        Self {
+            serve: Box::new(move |host| host.serve(pipeline)),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Keeps something until the model is gone: its files, which nobody may remove meanwhile.
+    pub fn keeping(mut self, what: impl Any + Send) -> Self {
+        self.kept.push(Box::new(what));
+        self
     }
 }
 
@@ -53,7 +95,7 @@ impl Loaded {
 struct Host {
     shared: Weak<Shared>,
     status: watch::Sender<Status>,
-    started: Instant,
+    stopwatch: Arc<Stopwatch>,
 }
 
 /// Starts the thread.
@@ -64,21 +106,30 @@ pub(super) fn spawn(
     let host = Host {
         shared: Arc::downgrade(shared),
         status: shared.status.clone(),
-        started: Instant::now(),
+        stopwatch: shared.stopwatch.clone(),
     };
     let main = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let loaded = load(&LoadProgress(&host.status)).map_err(|error| error.to_string())?;
-            (loaded.0)(&host)
+            let loaded = load(&host.progress()).map_err(|error| error.to_string())?;
+            let Loaded { serve, kept } = loaded;
+            let served = serve(&host);
+            drop(kept);
+            served
         }));
         let last = match ended {
             Ok(Ok(())) => Status::Stopped,
+            // Somebody has asked for the end while the model was loading, and that is what it came to.
+            Ok(Err(message)) if *host.status.borrow() == Status::Draining => {
+                tracing::info!(reason = %message, "loading was given up");
+                Status::Stopped
+            }
             Ok(Err(message)) => Status::Failed(message),
             Err(panic) => Status::Failed(panic_message(panic.as_ref())),
         };
         if let Status::Failed(message) = &last {
             tracing::error!(error = %message, "the engine has ended");
         }
+        host.stopwatch.stop();
         host.status.send_replace(last);
     };
     let spawned = std::thread::Builder::new()
@@ -91,9 +142,16 @@ pub(super) fn spawn(
 }
 
 impl Host {
+    fn progress(&self) -> LoadProgress<'_> {
+        LoadProgress {
+            status: &self.status,
+            stopwatch: &self.stopwatch,
+        }
+    }
+
     /// Warms up, opens the door, and serves until the end. An error is one that ends the engine.
     fn serve<P: Pipeline + 'static>(&self, mut pipeline: P) -> Result<(), String> {
-        LoadProgress(&self.status).stage(Stage::WarmingUp);
+        self.progress().stage(Stage::WarmingUp);
         warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
         let (sender, commands) = channel();
         let preparer = pipeline.preparer();
@@ -111,6 +169,7 @@ impl Host {
                 stats: shared.stats.clone(),
             }
         };
+        self.stopwatch.stop(); // before anybody can ask what the start took
         let opened = self.status.send_if_modified(|status| {
             let loading = matches!(status, Status::Loading(_));
             if loading {
@@ -122,8 +181,12 @@ impl Host {
             return Ok(()); // A drain was asked for while the model was loading.
         }
         let cache = preparer.info().cache.unwrap_or_default();
+        let cold_start = self.stopwatch.record();
         tracing::info!(
-            elapsed_ms = self.started.elapsed().as_millis() as u64,
+            elapsed_ms = cold_start.total.as_millis() as u64,
+            stages = %cold_start,
+            fetched_bytes = cold_start.fetched_bytes,
+            weights_bytes = cold_start.weights_bytes,
             cache_bytes = cache.bytes,
             cache_blocks = cache.blocks,
             cache_tokens = cache.tokens,

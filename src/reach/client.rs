@@ -89,6 +89,26 @@ impl Client {
         Self::build(allowed, Limits::default(), system(), true)
     }
 
+    /// The HTTP client for large downloads from the operator's own stores. HTTP/1.1 only, so that many ranges at once are as
+    /// many connections: over one of HTTP/2 they would share its window and its packet losses.
+    ///
+    /// # Errors
+    /// [`ReachError::Failed`], when no TLS can be set up.
+    pub fn downloads() -> Result<reqwest::Client, ReachError> {
+        reqwest::Client::builder()
+            .redirect(Policy::none())
+            .referer(false)
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("chandler/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ReachError::Failed {
+                url: "(any)".to_owned(),
+                reason: error.to_string(),
+            })
+    }
+
     #[cfg(test)]
     pub(super) fn with_lookup(allowed: AllowedHosts, limits: Limits, lookup: Lookup) -> Self {
         Self::build(allowed, limits, lookup, false)

@@ -43,5 +43,4 @@ pub use output_store::OutputStore;
 pub use outputs::{OutputError, Outputs};
 pub use run::{End, Setup, run};
 pub use shared::Options;
-pub use supervise::ColdStart;
 pub use work::{Outcome, Piece, Work};

@@ -21,10 +21,10 @@ use super::outputs::Outputs;
 use super::phase::{Phase, Phases};
 use super::report::Reporter;
 use super::shared::{Options, Shared};
-use super::supervise::{ColdStart, NoModel, ready};
+use super::supervise::{NoModel, ready};
 use super::take::Taker;
 use super::{EnvironmentError, Work, stop};
-use crate::engine::{Engine, Status};
+use crate::engine::{ColdStart, Engine, Status};
 
 /// Everything that the loop works with.
 pub struct Setup {
@@ -175,7 +175,6 @@ async fn serve(
 
 fn tell_of(cold_start: &ColdStart) {
     let total_ms = cold_start.total.as_millis() as u64;
-    metrics::gauge!("chandler_cold_start_seconds").set(cold_start.total.as_secs_f64());
     tracing::info!(total_ms, stages = %cold_start, "cold start done; taking jobs");
 }
 
@@ -369,9 +368,5 @@ fn describe_metrics() {
     metrics::describe_counter!(
         "chandler_heartbeats_failed_total",
         "Heartbeats that did not arrive"
-    );
-    metrics::describe_gauge!(
-        "chandler_cold_start_seconds",
-        "From the process's start until the model could serve"
     );
 }

@@ -3,11 +3,20 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::SecretString;
 
 use super::StorageError;
 use super::endpoint::{Endpoint, is_aws};
+
+/// What a key may keep as it is in an address.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// How a bucket is addressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,7 +41,31 @@ pub struct Credentials {
     pub session_token: Option<SecretString>,
 }
 
-/// Where objects go.
+/// How a store is reached that the operator named: everything but bucket and prefix.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// Its address; `None` is Amazon's in the region.
+    pub endpoint: Option<Url>,
+    /// The region to sign for; `None` is what the address says, or `us-east-1`.
+    pub region: Option<String>,
+    /// How buckets are addressed.
+    pub addressing: Addressing,
+    /// `None` asks without a signature, as public buckets allow.
+    pub credentials: Option<Credentials>,
+}
+
+// Why by hand: nothing of the keys, and no address that might hold one.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("region", &self.region)
+            .field("addressing", &self.addressing)
+            .field("anonymous", &self.credentials.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where objects go, or come from.
 #[derive(Clone)]
 pub struct Destination {
     /// The store's address without the bucket; `None` is Amazon's in the region.
@@ -42,7 +75,8 @@ pub struct Destination {
     /// What all keys begin with; no slash at either end.
     pub(super) prefix: String,
     pub(super) addressing: Addressing,
-    pub(super) credentials: Credentials,
+    /// `None` asks without a signature.
+    pub(super) credentials: Option<Credentials>,
     /// Whether a job named it, so that its address has to be one on the public internet.
     pub(super) from_job: bool,
 }
@@ -64,11 +98,56 @@ pub(super) struct Parts {
     pub bucket: Option<String>,
     pub prefix: String,
     pub addressing: Addressing,
-    pub credentials: Credentials,
+    pub credentials: Option<Credentials>,
     pub from_job: bool,
 }
 
 impl Destination {
+    /// A bucket that the operator named, and a prefix in it.
+    ///
+    /// # Errors
+    /// [`StorageError::Config`].
+    pub fn own(access: &Access, bucket: &str, prefix: &str) -> Result<Self, StorageError> {
+        let parts = Parts {
+            endpoint: access.endpoint.clone(),
+            region: access.region.clone(),
+            bucket: Some(bucket.to_owned()),
+            prefix: prefix.to_owned(),
+            addressing: access.addressing,
+            credentials: access.credentials.clone(),
+            from_job: false,
+        };
+        Self::assemble(parts, || {
+            StorageError::config("bucket", "give s3://bucket/prefix")
+        })
+    }
+
+    /// The same place, signed for in another region. Amazon's regions have addresses of their own.
+    pub(super) fn moved_to(&self, region: String) -> Self {
+        let endpoint = self.endpoint.clone().filter(|url| !is_aws(url));
+        Self {
+            endpoint,
+            region,
+            ..self.clone()
+        }
+    }
+
+    /// An object's address without a signature.
+    pub(super) fn object_url(&self, key: &str) -> Option<Url> {
+        let mut url = Url::parse(&self.endpoint_url()).ok()?;
+        let mut path = String::from("/");
+        if self.path_style() {
+            path.push_str(&self.bucket);
+            path.push('/');
+        } else {
+            let host = format!("{}.{}", self.bucket, url.host_str()?);
+            url.set_host(Some(&host)).ok()?;
+        }
+        path.extend(utf8_percent_encode(key, IN_PATH));
+        url.set_path(&path);
+        Some(url)
+    }
+
     /// `missing` says what to do when nobody names a bucket.
     pub(super) fn assemble(
         parts: Parts,
@@ -225,7 +304,7 @@ impl Operator {
             bucket,
             prefix,
             addressing: self.addressing,
-            credentials,
+            credentials: Some(credentials),
             from_job: false,
         };
         let missing = || StorageError::config("output_s3", "give s3://bucket/prefix");

@@ -5,10 +5,13 @@
 //! Nothing is set up before the first upload: a worker that never uploads pays for none of this.
 
 mod artifact;
+mod bucket;
+mod client;
 mod destination;
 mod endpoint;
 mod failure;
 mod key;
+mod parts;
 mod spelling;
 mod transport;
 mod uploader;
@@ -17,10 +20,15 @@ mod uploader;
 mod tests;
 
 pub use artifact::Artifact;
-pub use destination::{Addressing, Credentials, Destination, Operator};
+pub use bucket::{Bucket, Condition, Sending, Stored};
+pub use destination::{Access, Addressing, Credentials, Destination, Operator};
+pub use failure::Refusal;
 pub use key::{object_key, sanitised};
 pub use spelling::from_job;
 pub use uploader::{Object, Uploader};
+
+use std::io;
+use std::path::PathBuf;
 
 use crate::reach::ReachError;
 
@@ -50,7 +58,30 @@ pub enum StorageError {
         bucket: String,
         /// S3's error code and the store's own words, with what to do about it; or why there are none.
         reason: String,
+        /// The kind of it.
+        refusal: Refusal,
     },
+    /// More objects than anybody would have meant.
+    #[error("bucket {bucket} has more than {most} objects under `{prefix}`")]
+    TooMany {
+        /// The bucket.
+        bucket: String,
+        /// Where was looked.
+        prefix: String,
+        /// How many would have been taken.
+        most: usize,
+    },
+    /// What is to be sent cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Somebody asked for the end.
+    #[error("stopped before everything was stored")]
+    Cancelled,
 }
 
 impl StorageError {

@@ -100,11 +100,11 @@ fn read(name: &str, config: &Map<String, Value>) -> Result<Destination, StorageE
         bucket: text(BUCKET)?.map(str::to_owned),
         prefix: text(PREFIX)?.unwrap_or_default().to_owned(),
         addressing: Addressing::Auto,
-        credentials: Credentials {
+        credentials: Some(Credentials {
             access_key: SecretString::from(needed(ACCESS_KEY)?),
             secret_key: SecretString::from(needed(SECRET_KEY)?),
             session_token: text(TOKEN)?.map(SecretString::from),
-        },
+        }),
         from_job: true,
     };
     Destination::assemble(parts, || {

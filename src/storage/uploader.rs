@@ -4,39 +4,23 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Builder, Credentials, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
-};
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use secrecy::ExposeSecret;
 
+use super::client::client;
 use super::destination::Destination;
-use super::failure::{Attempt, Throttled};
+use super::failure::Attempt;
+use super::parts::{Body, Upload};
 use super::transport::through;
 use super::{Artifact, StorageError};
 use crate::reach;
 
-/// Larger objects go in parts of this size. R2 wants all but the last to be equal, S3 wants 5 MiB at least.
-const PART: usize = 16 << 20;
-/// S3 takes no more.
-const PARTS: usize = 10_000;
 /// Parts under way at the same time.
 const AT_ONCE: usize = 4;
 /// The longest that S3 signs an address for.
 const LONGEST: Duration = Duration::from_secs(604_800);
-
-/// One request, with its body; a part at 140 kB/s passes.
-const ATTEMPT: Duration = Duration::from_secs(120);
-const ALL_TRIES: Duration = Duration::from_secs(300);
 const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is to be stored.
 #[derive(Debug, Clone)]
@@ -84,15 +68,16 @@ impl Uploader {
             what: format!("{} bytes", object.body.len()),
         };
         let bytes = object.body.len() as u64;
-        if object.body.len() > PART {
-            multipart(&attempt, &object).await?;
-        } else {
-            let put = client.put_object().bucket(&to.bucket).key(&object.key);
-            let put = put
-                .content_type(&object.content_type)
-                .body(object.body.clone().into());
-            put.send().await.map_err(|error| attempt.failed(&error))?;
-        }
+        let upload = Upload {
+            attempt: &attempt,
+            key: &object.key,
+            content_type: &object.content_type,
+            body: Body::Memory(object.body),
+            at_once: AT_ONCE,
+            sent: &|_| (),
+            cancelled: &|| false,
+        };
+        upload.send().await?;
         let url = self.signed(&attempt, &object.key).await?;
         Ok(Artifact {
             bucket_name: to.bucket.clone(),
@@ -125,92 +110,6 @@ impl Uploader {
             self.own_http
                 .get_or_init(|| through(reach::Client::unguarded()))
         };
-        let keys = &to.credentials;
-        let credentials = Credentials::new(
-            keys.access_key.expose_secret(),
-            keys.secret_key.expose_secret(),
-            keys.session_token
-                .as_ref()
-                .map(|token| token.expose_secret().to_owned()),
-            None,
-            "chandler",
-        );
-        let timeouts = TimeoutConfig::builder()
-            .read_timeout(ATTEMPT)
-            .operation_attempt_timeout(ATTEMPT)
-            .operation_timeout(ALL_TRIES);
-        let retries = RetryConfig::standard()
-            .with_max_attempts(TRIES)
-            .with_initial_backoff(FIRST_PAUSE)
-            .with_max_backoff(LONGEST_PAUSE);
-        let mut config = Builder::new()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(http.clone())
-            .region(Region::new(to.region.clone()))
-            .credentials_provider(credentials)
-            .force_path_style(to.path_style())
-            .retry_config(retries)
-            .retry_classifier(Throttled)
-            .timeout_config(timeouts.build())
-            // The time of an attempt is bounded already; this would only add a second clock.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            // R2, MinIO and RunPod's volumes do not take what AWS sends by default since 2025.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        config.set_endpoint_url(to.endpoint.as_ref().map(|_| to.endpoint_url()));
-        Client::from_conf(config.build())
+        client(to, http.clone(), TRIES)
     }
-}
-
-/// Sends a large object in parts; what was sent of one that fails is taken back, since stores charge for it.
-async fn multipart(attempt: &Attempt<'_>, object: &Object) -> Result<(), StorageError> {
-    let (client, bucket) = (attempt.client, &attempt.to.bucket);
-    let begin = client
-        .create_multipart_upload()
-        .bucket(bucket)
-        .key(&object.key);
-    let begun = begin.content_type(&object.content_type).send().await;
-    let begun = begun.map_err(|error| attempt.failed(&error))?;
-    let Some(id) = begun.upload_id() else {
-        return Err(attempt.failed_with("it gave no upload id"));
-    };
-    let sent = send_parts(attempt, object, id).await;
-    if sent.is_err() {
-        let abort = client.abort_multipart_upload().bucket(bucket);
-        if let Err(error) = abort.key(&object.key).upload_id(id).send().await {
-            let error = attempt.failed(&error);
-            tracing::warn!(%error, "the parts of an upload that failed are still in the bucket");
-        }
-    }
-    sent
-}
-
-async fn send_parts(attempt: &Attempt<'_>, object: &Object, id: &str) -> Result<(), StorageError> {
-    let (client, bucket) = (attempt.client, &attempt.to.bucket);
-    let length = object.body.len();
-    let size = length.div_ceil(PARTS).max(PART);
-    let parts = (0..length.div_ceil(size)).map(|index| async move {
-        let start = index * size;
-        let body = object.body.slice(start..length.min(start + size));
-        let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
-        let part = client.upload_part().bucket(bucket).key(&object.key);
-        let part = part.upload_id(id).part_number(number).body(body.into());
-        let sent = part.send().await.map_err(|error| attempt.failed(&error))?;
-        Ok::<_, StorageError>(
-            CompletedPart::builder()
-                .part_number(number)
-                .set_e_tag(sent.e_tag().map(str::to_owned))
-                .build(),
-        )
-    });
-    let parts: Vec<CompletedPart> = stream::iter(parts).buffered(AT_ONCE).try_collect().await?;
-    let all = CompletedMultipartUpload::builder()
-        .set_parts(Some(parts))
-        .build();
-    let done = client
-        .complete_multipart_upload()
-        .bucket(bucket)
-        .key(&object.key);
-    let done = done.upload_id(id).multipart_upload(all).send().await;
-    done.map(drop).map_err(|error| attempt.failed(&error))
 }

@@ -46,8 +46,10 @@ pub struct StageTime {
 pub struct ColdStart {
     /// Milliseconds since the process started.
     pub total_ms: u64,
-    /// In order; a stage that was over before anybody looked is not there.
+    /// In the order in which they began.
     pub stages: Vec<StageTime>,
+    /// Bytes that came over the network.
+    pub fetched_bytes: u64,
     /// Bytes of weights that were read.
     pub weights_bytes: u64,
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::courier::Courier;
 use super::notice::{ColdStart, Event, Notice, StageTime, Subject};
-use crate::engine::{Engine, Loading, Stage, Status};
+use crate::engine::{Engine, Status};
 
 /// The task that watches.
 pub struct Readiness {
@@ -16,13 +16,12 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Starts to watch; `started` is when the process did.
-    pub fn announce(engine: &Engine, courier: Courier, subject: Subject, started: Instant) -> Self {
+    /// Starts to watch.
+    pub fn announce(engine: &Engine, courier: Courier, subject: Subject) -> Self {
         let teller = Teller {
             engine: engine.clone(),
             courier,
             subject,
-            stopwatch: Stopwatch::new(started),
         };
         Self {
             task: tokio::spawn(teller.tell()),
@@ -52,22 +51,20 @@ struct Teller {
     engine: Engine,
     courier: Courier,
     subject: Subject,
-    stopwatch: Stopwatch,
 }
 
 impl Teller {
     /// Until the engine serves nobody any more.
-    async fn tell(mut self) -> Courier {
+    async fn tell(self) -> Courier {
         let mut status = self.engine.watch();
         self.send(Event::Loading, None);
         let mut ready = false;
         loop {
             let now = status.borrow_and_update().clone();
             match now {
-                Status::Loading(loading) => self.stopwatch.at(loading),
+                Status::Loading(_) => {}
                 Status::Ready if !ready => {
                     ready = true;
-                    self.stopwatch.stop();
                     self.send(Event::Ready, None);
                 }
                 Status::Ready => {}
@@ -97,7 +94,7 @@ impl Teller {
             subject: self.subject.clone(),
             device: info.as_ref().map(|info| info.device.clone()),
             dtype: info.map(|info| info.dtype),
-            cold_start: self.stopwatch.read(),
+            cold_start: cold_start(&self.engine),
             error: None,
         };
         self.courier.send(&match error {
@@ -107,73 +104,21 @@ impl Teller {
     }
 }
 
-/// How long each stage took.
-struct Stopwatch {
-    started: Instant,
-    /// The stage that runs, and since when.
-    running: Option<(Stage, Instant)>,
-    stages: Vec<StageTime>,
-    weights_bytes: u64,
-    /// From start to ready.
-    total: Option<Duration>,
-}
-
-impl Stopwatch {
-    fn new(started: Instant) -> Self {
-        Self {
-            started,
-            running: Some((Stage::Starting, started)),
-            stages: Vec::new(),
-            weights_bytes: 0,
-            total: None,
-        }
-    }
-
-    fn at(&mut self, loading: Loading) {
-        self.weights_bytes = self.weights_bytes.max(loading.done_bytes);
-        if self.running.is_none_or(|(stage, _)| stage != loading.stage) {
-            self.lap();
-            self.running = Some((loading.stage, Instant::now()));
-        }
-    }
-
-    fn lap(&mut self) {
-        if let Some((stage, since)) = self.running.take() {
-            let ms = since.elapsed().as_millis() as u64;
-            let stage = name(stage);
-            self.stages.push(StageTime { stage, ms });
-        }
-    }
-
-    fn stop(&mut self) {
-        self.lap();
-        self.total = Some(self.started.elapsed());
-    }
-
-    /// With the stage that runs, as far as it is.
-    fn read(&self) -> ColdStart {
-        let mut stages = self.stages.clone();
-        if let Some((stage, since)) = self.running {
-            let ms = since.elapsed().as_millis() as u64;
-            let stage = name(stage);
-            stages.push(StageTime { stage, ms });
-        }
-        let total = self.total.unwrap_or_else(|| self.started.elapsed());
-        ColdStart {
-            total_ms: total.as_millis() as u64,
-            stages,
-            weights_bytes: self.weights_bytes,
-        }
-    }
-}
-
-/// A stage's name for programs; what people read is the stage's own `Display`.
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Starting => "starting",
-        Stage::ReadingWeights => "reading_weights",
-        Stage::Quantizing => "quantizing",
-        Stage::BuildingModel => "building_model",
-        Stage::WarmingUp => "warming_up",
+/// The engine's record, as messages have it.
+fn cold_start(engine: &Engine) -> ColdStart {
+    let record = engine.cold_start();
+    let ms = |time: Duration| time.as_millis() as u64;
+    ColdStart {
+        total_ms: ms(record.total),
+        stages: record
+            .stages
+            .iter()
+            .map(|(stage, took)| StageTime {
+                stage: stage.name(),
+                ms: ms(*took),
+            })
+            .collect(),
+        fetched_bytes: record.fetched_bytes,
+        weights_bytes: record.weights_bytes,
     }
 }

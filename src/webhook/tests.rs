@@ -243,7 +243,7 @@ async fn a_worker_tells_that_it_loads_is_ready_and_stops_with_the_times_of_its_s
         std::thread::sleep(Duration::from_millis(60));
         Ok(MockPipeline::new(MockOptions::default()))
     });
-    let readiness = Readiness::announce(&engine, courier(&url, QUICK), subject(), started);
+    let readiness = Readiness::announce(&engine, courier(&url, QUICK), subject());
     while got.lock().unwrap().len() < 2 {
         assert!(started.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -283,7 +283,7 @@ async fn a_worker_that_does_not_load_says_why() {
     let engine = Engine::start(EngineOptions::default(), |_| {
         Err::<MockPipeline, _>(LoadError(format!("no such file{}", "!".repeat(5000))))
     });
-    let readiness = Readiness::announce(&engine, courier(&url, QUICK), subject(), Instant::now());
+    let readiness = Readiness::announce(&engine, courier(&url, QUICK), subject());
     engine.stopped().await;
     assert!(readiness.finish(Duration::from_secs(5)).await);
     let got = read(&got);

@@ -82,8 +82,9 @@ fn a_jobs_store_is_read_in_every_spelling() {
                 );
                 assert_eq!(to.endpoint_url(), "https://s3.eu-west-3.amazonaws.com");
                 assert_eq!(to.region, "eu-west-3");
-                assert_eq!(to.credentials.access_key.expose_secret(), "AKIA1");
-                assert_eq!(to.credentials.secret_key.expose_secret(), SECRET);
+                let keys = to.credentials.as_ref().unwrap();
+                assert_eq!(keys.access_key.expose_secret(), "AKIA1");
+                assert_eq!(keys.secret_key.expose_secret(), SECRET);
                 assert!(to.from_job && !format!("{to:?}").contains(SECRET));
             }
         }
@@ -329,7 +330,7 @@ fn an_operators_store_follows_runpods_own_workers() {
         (to.region.as_str(), to.endpoint_url().as_str()),
         ("eu-north-1", "https://s3.eu-north-1.amazonaws.com")
     );
-    assert!(to.credentials.session_token.is_some());
+    assert!(to.credentials.unwrap().session_token.is_some());
     let mixed = Operator {
         bucket_endpoint: url("https://minio.example"),
         ..aws.clone()
@@ -339,9 +340,10 @@ fn an_operators_store_follows_runpods_own_workers() {
         bucket_secret_key: Some(SECRET.into()),
         ..mixed
     });
-    assert_eq!(mixed.credentials.access_key.expose_secret(), "AKIA1");
-    assert!(mixed.credentials.session_token.is_none());
     assert_eq!(mixed.region, "us-east-1");
+    let mixed = mixed.credentials.unwrap();
+    assert_eq!(mixed.access_key.expose_secret(), "AKIA1");
+    assert!(mixed.session_token.is_none());
 
     let error = |operator: Operator| operator.destination(november).unwrap_err().to_string();
     let none = error(Operator {

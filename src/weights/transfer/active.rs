@@ -17,8 +17,6 @@ use super::journal::{Journal, Record, Subject, journal_path};
 use super::{Job, journal};
 use crate::weights::WeightsError;
 
-/// A file up to this size has no journal: to fetch it anew costs less than to keep one.
-const WITHOUT_JOURNAL: u64 = 1 << 20;
 /// How far the file's front has to come before the digest is woken: a wakeup costs nothing beside digesting so much.
 const STRIDE: u64 = 2 << 20;
 
@@ -74,7 +72,7 @@ impl Active {
         let file = disk::open(&job.partial, size).map_err(failed())?;
         let mut have = Extents::default();
         let mut journal = None;
-        if size > WITHOUT_JOURNAL {
+        if size > disk::SMALL {
             let subject = Subject {
                 blob: &job.file.blob,
                 size,

@@ -16,6 +16,8 @@ use crate::weights::WeightsError;
 
 /// Bytes that are read at once, to be checked or digested: they stay in a core's own cache.
 pub(super) const READ: usize = 256 << 10;
+/// A file up to this size has no blocks laid aside and no journal: to write it costs less than that.
+pub(super) const SMALL: u64 = 1 << 20;
 /// Buffers of one write.
 const BUFFERS: usize = 64;
 
@@ -47,7 +49,7 @@ pub(super) fn room(jobs: &[Job]) -> Result<(), WeightsError> {
     Ok(())
 }
 
-/// Opens or makes the partial file, with all its blocks where the file system can do that.
+/// Opens or makes the partial file, with all its blocks where the file system can do that; a small one grows as it is written.
 pub(super) fn open(path: &Path, size: u64) -> io::Result<File> {
     let file = File::options()
         .read(true)
@@ -59,7 +61,7 @@ pub(super) fn open(path: &Path, size: u64) -> io::Result<File> {
     if before > size {
         file.set_len(size)?;
     }
-    if size > 0
+    if size > SMALL
         && let Err(error) = allocate(&file, size)
     {
         // Whatever it has taken of a disk that has not enough is given back.
@@ -148,12 +150,15 @@ mod tests {
     fn a_file_gets_its_size_at_once_and_keeps_what_is_in_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("partial");
-        for (size, content) in [(10, &b"abc\0\0\0\0\0\0\0"[..]), (2, b"ab"), (0, b"")] {
-            if size == 10 {
-                fs::write(&path, "abc").unwrap();
-            }
-            let file = open(&path, size).unwrap();
-            assert_eq!(file.metadata().unwrap().len(), size);
+        fs::write(&path, "abc").unwrap();
+        let large = SMALL + 1;
+        let file = open(&path, large).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), large);
+        assert!(file.metadata().unwrap().blocks() * 512 >= large);
+        assert!(fs::read(&path).unwrap().starts_with(b"abc\0"));
+        // One that is longer than it may be is cut, and a small one is not made longer.
+        for (size, content) in [(2, &b"ab"[..]), (10, b"ab"), (0, b"")] {
+            open(&path, size).unwrap();
             assert_eq!(fs::read(&path).unwrap(), content);
         }
         // More than any disk has: said at once, and nothing is taken.

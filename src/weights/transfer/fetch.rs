@@ -19,6 +19,9 @@ use crate::reach;
 use crate::weights::WeightsError;
 use crate::weights::remote::{Link, Source};
 
+/// How long the end of a body may take, when all its bytes are here.
+const END: Duration = Duration::from_millis(500);
+
 /// What all ranges of a transfer have in common.
 pub(super) struct Shared {
     pub source: Arc<dyn Source>,
@@ -108,29 +111,38 @@ impl Fetch {
         let mut piece = Piece::new(&self.active, &self.range);
         // Attempts in a row that brought nothing.
         let mut failures = 0;
-        // The number of the link that was refused last, and with what; cleared by every byte.
-        let mut refused: Option<(u64, reqwest::StatusCode)> = None;
+        // The number of the link that was refused last; cleared by every byte.
+        let mut refused: Option<u64> = None;
         loop {
             self.shared.quiet().await;
             let before = piece.rest().start;
-            let stale = refused.map(|(number, _)| number);
-            let (number, broken) = match self.link(stale).await {
+            let (number, broken) = match self.link(refused).await {
                 Err(broken) => (0, broken),
                 Ok((number, link)) => match self.attempt(&link, &mut piece).await {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        self.links.praise(number);
+                        return Ok(());
+                    }
                     Err(broken) => (number, broken),
                 },
             };
             piece.settle()?;
             if piece.rest().start > before {
+                self.links.praise(number);
                 (failures, refused) = (0, None);
             }
             match broken {
                 Broken::Failed(failure) => return Err(failure),
-                Broken::Refused(status) if refused.is_some() => {
-                    return Err(Failure::Told(self.denied(status)));
+                Broken::Refused(status) => {
+                    // A second link in a row that never was any good is a door that stays shut. One that was has expired
+                    // before it was our turn.
+                    let shut = refused.is_some() && !self.links.was_good(number);
+                    failures += u32::from(refused.is_some());
+                    if shut || failures >= self.shared.options.tries {
+                        return Err(Failure::Told(self.denied(status)));
+                    }
+                    refused = Some(number);
                 }
-                Broken::Refused(status) => refused = Some((number, status)),
                 Broken::Later(trouble) => {
                     failures += 1;
                     self.pause(trouble, failures).await?;
@@ -231,6 +243,9 @@ impl Fetch {
                 .received
                 .fetch_add(taken as u64, Ordering::Relaxed);
         }
+        // The body's end is to be seen too: only then does the connection serve the next range. An answer that goes on is not
+        // worth waiting for.
+        let _ = timeout(END, response.chunk()).await;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crc32fast::Hasher;
 const MAGIC: &[u8; 8] = b"CHNDJRNL";
 const VERSION: u32 = 1;
 const RECORD: usize = 24;
-/// No journal that we wrote gets this long: a record stands for 64 KiB at least, but for a file's last pieces.
+/// No journal that we wrote gets this long: a record stands for a megabyte, or a tenth of a second of one connection.
 const LONGEST: u64 = 256 << 20;
 
 /// Where the journal of a partial file is.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Gaps of files, in the order in which they are to be filled. A file is a number here.
+/// Gaps of files, in the order in which they are to be filled: that of the files' numbers.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     gaps: VecDeque<(usize, Range<u64>)>,
@@ -24,9 +24,13 @@ pub(super) struct Cut {
 const ALIGN: u64 = 64 << 10;
 
 impl Queue {
-    /// Gaps of a file, behind all others.
-    pub fn push(&mut self, file: usize, gaps: Vec<Range<u64>>) {
-        self.gaps.extend(gaps.into_iter().map(|gap| (file, gap)));
+    /// Gaps of a file, behind those of files with lower numbers, whichever was opened first.
+    pub fn push(&mut self, file: usize, gaps: impl IntoIterator<Item = Range<u64>>) {
+        let mut at = self.gaps.partition_point(|(other, _)| *other <= file);
+        for gap in gaps {
+            self.gaps.insert(at, (file, gap));
+            at += 1;
+        }
     }
 
     /// Forgets a file's gaps.
@@ -73,6 +77,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::once;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -80,8 +86,9 @@ mod tests {
     #[test]
     fn ranges_come_in_order_and_taper_off() {
         let mut queue = Queue::default();
-        queue.push(0, vec![5..10]);
-        queue.push(1, vec![0..512 << 20]);
+        queue.push(2, once(0..7));
+        queue.push(0, once(5..10));
+        queue.push(1, once(0..512 << 20));
         let cut = Cut {
             most: 16 << 20,
             requests: 8,
@@ -90,7 +97,10 @@ mod tests {
         assert_eq!(queue.next(cut, &|_| false), Some((0, 5..10)));
         let mut lengths = Vec::new();
         while let Some((file, range)) = queue.next(cut, &|_| false) {
-            assert_eq!(file, 1);
+            if file == 2 {
+                assert_eq!(range, 0..7);
+                break;
+            }
             lengths.push(range.end - range.start);
         }
         assert_eq!(lengths[0], 16 << 20);
@@ -99,10 +109,10 @@ mod tests {
             lengths.is_sorted_by(|a, b| b <= &(a + (1 << 20))),
             "{lengths:?}"
         );
-        queue.push(1, vec![0..100 << 20]);
+        queue.push(1, once(0..100 << 20));
         assert_eq!(queue.ranges(16 << 20), 7);
         assert_eq!(queue.next(cut, &|file| file == 1), Some((1, 0..100 << 20)));
-        queue.push(3, vec![0..1]);
+        queue.push(3, once(0..1));
         queue.remove(3);
         assert_eq!(queue.next(cut, &|_| false), None);
     }
@@ -114,7 +124,7 @@ mod tests {
         ) {
             let cut = Cut { most: most.max(size / 500), requests, later };
             let mut queue = Queue::default();
-            queue.push(7, vec![start..start + size]);
+            queue.push(7, once(start..start + size));
             let mut at = start;
             while let Some((file, range)) = queue.next(cut, &|_| false) {
                 prop_assert_eq!((file, range.start), (7, at));

@@ -59,6 +59,7 @@ impl Drop for Flight {
 pub(super) struct Run {
     shared: Arc<Shared>,
     whole: Whole,
+    /// In the order in which they are fetched.
     files: Vec<File>,
     unopened: VecDeque<usize>,
     /// Bytes of files that are not opened.
@@ -75,31 +76,28 @@ pub(super) struct Run {
 
 impl Run {
     pub fn new(source: Arc<dyn Source>, jobs: Vec<Job>, options: &Options, whole: Whole) -> Self {
-        let files: Vec<File> = jobs
-            .into_iter()
-            .map(|job| File {
-                job: Arc::new(job),
-                links: Arc::default(),
-                active: None,
-                tasks: Vec::new(),
-                manner: Manner::default(),
-                time: 0,
-                damaged: 0,
-                changed: false,
-                ending: false,
-            })
-            .collect();
-        let is_small = |index: &usize| files[*index].job.file.size <= options.range_bytes;
         // Why small ones first: configuration and tokenizer are wanted before the weights.
-        let (small, large): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(is_small);
-        let order = small.into_iter().chain(large).collect();
+        let is_small = |job: &Job| job.file.size <= options.range_bytes;
+        let (small, large): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(is_small);
+        let files = small.into_iter().chain(large).map(|job| File {
+            job: Arc::new(job),
+            links: Arc::default(),
+            active: None,
+            tasks: Vec::new(),
+            manner: Manner::default(),
+            time: 0,
+            damaged: 0,
+            changed: false,
+            ending: false,
+        });
+        let files: Vec<File> = files.collect();
         Self {
             shared: Arc::new(Shared::new(source, options.clone())),
             whole,
             later: files.iter().map(|file| file.job.file.size).sum(),
             left: files.len(),
+            unopened: (0..files.len()).collect(),
             files,
-            unopened: order,
             open: 0,
             queue: Queue::default(),
             tasks: JoinSet::new(),

@@ -1,6 +1,7 @@
 //! Weight reading: where a model's tensors come from and what they are on the host, before any device is chosen.
 //! Apart from the layers, which take a [`HostTensor`] and decide themselves in which form they keep it.
 
+mod arriving;
 mod convert;
 pub(crate) mod dequantize;
 mod directory;
@@ -17,6 +18,7 @@ mod snapshot;
 mod source;
 pub(crate) mod text;
 
+pub use arriving::Arrivals;
 pub use directory::SnapshotDir;
 pub use embedded::StaticSource;
 pub use host_tensor::HostTensor;

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::arriving::{self, Arrivals, ArrivingDir};
 use super::directory::{INDEX_FILE, SINGLE_FILE};
 use super::{SnapshotDir, StaticSource, TensorSource};
 use crate::error::{NnError, Result};
@@ -22,6 +23,10 @@ pub struct Snapshot(Place);
 #[derive(Clone)]
 enum Place {
     Dir(PathBuf),
+    Arriving {
+        dir: PathBuf,
+        arrivals: Arc<dyn Arrivals>,
+    },
     Embedded {
         name: String,
         files: &'static [(&'static str, &'static [u8])],
@@ -54,6 +59,12 @@ impl Snapshot {
             }
             Err(source) => Err(NnError::Io { file: path, source }),
         }
+    }
+
+    /// A snapshot in a directory that weights are still arriving in. All small files are there already.
+    pub fn arriving(dir: impl Into<PathBuf>, arrivals: Arc<dyn Arrivals>) -> Self {
+        let dir = dir.into();
+        Self(Place::Arriving { dir, arrivals })
     }
 
     /// A snapshot compiled into the binary: names as in the directory, and contents.
@@ -99,7 +110,7 @@ impl Snapshot {
             ));
         }
         match &self.0 {
-            Place::Dir(dir) => read_small_file(&dir.join(relative)),
+            Place::Dir(dir) | Place::Arriving { dir, .. } => read_small_file(&dir.join(relative)),
             Place::Embedded { name, files } => match find(files, file) {
                 Some(bytes) if bytes.len() as u64 > MAX_FILE_BYTES => {
                     Err(too_large(&Path::new(name).join(file), bytes.len() as u64))
@@ -117,6 +128,10 @@ impl Snapshot {
     pub fn weights_named(&self, file: &str) -> Result<Arc<dyn TensorSource>> {
         match &self.0 {
             Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open_file(dir, file)?)),
+            Place::Arriving { dir, arrivals } => {
+                arriving::wait(arrivals.as_ref(), dir, file)?;
+                Ok(Arc::new(SnapshotDir::open_file(dir, file)?))
+            }
             Place::Embedded { name, files } => match find(files, file) {
                 Some(bytes) => Ok(Arc::new(StaticSource::new(
                     format!("{name}/{file}"),
@@ -141,6 +156,16 @@ impl Snapshot {
     pub fn weights(&self) -> Result<Arc<dyn TensorSource>> {
         match &self.0 {
             Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open(dir)?)),
+            Place::Arriving { dir, arrivals } => {
+                let comes = |file| arrivals.size(file).is_some();
+                if !comes(SINGLE_FILE) && comes(INDEX_FILE) {
+                    return Ok(Arc::new(ArrivingDir::open(dir, arrivals.clone())?));
+                }
+                if comes(SINGLE_FILE) {
+                    arriving::wait(arrivals.as_ref(), dir, SINGLE_FILE)?;
+                }
+                Ok(Arc::new(SnapshotDir::open(dir)?))
+            }
             Place::Embedded { name, files } => match find(files, SINGLE_FILE) {
                 Some(bytes) => Ok(Arc::new(StaticSource::new(
                     format!("{name}/{SINGLE_FILE}"),
@@ -163,7 +188,7 @@ impl Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Dir(dir) => dir.display().fmt(f),
+            Place::Dir(dir) | Place::Arriving { dir, .. } => dir.display().fmt(f),
             Place::Embedded { name, .. } => f.write_str(name),
             Place::Composed(composed) => f.write_str(&composed.name),
         }
@@ -175,6 +200,7 @@ impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
+            Self::Arriving { dir, .. } => f.debug_tuple("Arriving").field(dir).finish(),
             Self::Embedded { name, files } => {
                 let files: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
                 f.debug_tuple("Embedded").field(name).field(&files).finish()

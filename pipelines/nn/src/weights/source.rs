@@ -29,7 +29,8 @@ pub trait TensorSource: Send + Sync {
     }
 
     /// Brings all tensors' bytes into memory, and calls `progress(done, total)` in bytes as it goes: first with 0 done, last with
-    /// all, never fewer than before, and from any thread.
+    /// all, never fewer than before, and from any thread. Where files are still on their way ([`super::Arrivals`]) it says how many
+    /// bytes there will be and brings none: loading itself goes on as they come.
     ///
     /// # Errors
     /// [`NnError::Io`](crate::error::NnError::Io) when reading fails.

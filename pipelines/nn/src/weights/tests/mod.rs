@@ -1,5 +1,6 @@
 //! Tests of weight reading, and the files that they are made on: written by hand, so that they can lie.
 
+mod arriving;
 mod directory;
 mod gguf;
 mod gguf_properties;

@@ -1,0 +1,159 @@
+//! A credentials file of Google's: a service account's key, which signs a claim that is exchanged for a token, or a user's
+//! refresh token. Signed with aws-lc-rs, which is in the program as rustls' provider: another RSA would be a second one.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::secret;
+use crate::weights::WeightsError;
+
+/// What is asked for: nothing is ever written.
+const READ_ONLY: &str = "https://www.googleapis.com/auth/devstorage.read_only";
+const EXCHANGE: &str = "https://oauth2.googleapis.com/token";
+/// How long a claim holds; Google takes no more.
+const HOLDS: u64 = 3600;
+
+/// The file, as it is written.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Written {
+    ServiceAccount {
+        client_email: String,
+        #[serde(deserialize_with = "secret")]
+        private_key: SecretString,
+        #[serde(default)]
+        private_key_id: Option<String>,
+        #[serde(default)]
+        token_uri: Option<String>,
+    },
+    AuthorizedUser {
+        client_id: String,
+        #[serde(deserialize_with = "secret")]
+        client_secret: SecretString,
+        #[serde(deserialize_with = "secret")]
+        refresh_token: SecretString,
+        #[serde(default)]
+        token_uri: Option<String>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// A login that can be exchanged for a token.
+pub(super) struct Key {
+    written: Written,
+    exchange: Url,
+}
+
+/// What is sent for a token: where to, and a form.
+pub(super) struct Exchange {
+    pub url: Url,
+    pub form: SecretString,
+}
+
+impl Key {
+    pub(super) fn read(path: &Path) -> Result<Self, WeightsError> {
+        let bad = |what: String| {
+            WeightsError::Denied {
+            place: path.display().to_string(),
+            what,
+            wanted: "give the JSON file of a service account's key, or the one that `gcloud auth application-default login` makes"
+                .to_owned(),
+        }
+        };
+        let bytes = fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        // Why no more of the error: it may quote what is in the file.
+        let written: Written = serde_json::from_slice(&bytes)
+            .map_err(|error| bad(format!("is no credentials file (line {})", error.line())))?;
+        let exchange = match &written {
+            Written::ServiceAccount { token_uri, .. }
+            | Written::AuthorizedUser { token_uri, .. } => token_uri.as_deref().unwrap_or(EXCHANGE),
+            Written::Other => return Err(bad("is of a kind that is not read".to_owned())),
+        };
+        let exchange =
+            Url::parse(exchange).map_err(|_| bad("its token_uri is no address".to_owned()))?;
+        let key = Self { written, exchange };
+        // A key that cannot sign is told of now, by the file's name.
+        key.exchange(SystemTime::now()).map_err(bad)?;
+        Ok(key)
+    }
+
+    /// The request for a token.
+    pub(super) fn exchange(&self, now: SystemTime) -> Result<Exchange, String> {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let form = match &self.written {
+            Written::AuthorizedUser {
+                client_id,
+                client_secret,
+                refresh_token,
+                ..
+            } => format!(
+                "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
+                encoded(client_id),
+                encoded(client_secret.expose_secret()),
+                encoded(refresh_token.expose_secret())
+            ),
+            Written::ServiceAccount {
+                client_email,
+                private_key,
+                private_key_id,
+                ..
+            } => {
+                let header = json!({"alg": "RS256", "typ": "JWT", "kid": private_key_id});
+                let from = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let claims = json!({
+                    "iss": client_email, "scope": READ_ONLY, "aud": self.exchange.as_str(),
+                    "iat": from, "exp": from + HOLDS,
+                });
+                let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+                let claim = format!("{}.{}", part(&header), part(&claims));
+                let signature = URL_SAFE_NO_PAD.encode(sign(private_key, claim.as_bytes())?);
+                format!(
+                    "grant_type={}&assertion={claim}.{signature}",
+                    encoded("urn:ietf:params:oauth:grant-type:jwt-bearer")
+                )
+            }
+            Written::Other => return Err("is of a kind that is not read".to_owned()),
+        };
+        Ok(Exchange {
+            url: self.exchange.clone(),
+            form: form.into(),
+        })
+    }
+}
+
+fn sign(pem: &SecretString, message: &[u8]) -> Result<Vec<u8>, String> {
+    let bad = || "its private_key is no RSA key in PEM (BEGIN PRIVATE KEY)".to_owned();
+    let body = pem.expose_secret();
+    let body = body
+        .split_once("-----BEGIN PRIVATE KEY-----")
+        .ok_or_else(bad)?
+        .1;
+    let body = body
+        .split_once("-----END PRIVATE KEY-----")
+        .ok_or_else(bad)?
+        .0;
+    let body: String = body.chars().filter(|c| !c.is_whitespace()).collect();
+    let der = STANDARD.decode(body).map_err(|_| bad())?;
+    let key = RsaKeyPair::from_pkcs8(&der).map_err(|_| bad())?;
+    let mut signature = vec![0; key.public_modulus_len()];
+    let signed = key.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        message,
+        &mut signature,
+    );
+    signed.map_err(|_| bad())?;
+    Ok(signature)
+}
