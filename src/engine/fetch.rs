@@ -34,6 +34,9 @@ pub struct Coming {
     name: String,
 }
 
+/// Looks at a fetch while something else is done with what is there.
+pub struct Watch(Ask);
+
 /// How a model comes.
 pub enum Brought {
     /// It is all there.
@@ -116,34 +119,15 @@ impl Coming {
         }
     }
 
-    /// Tells how far it is while something else is done with what is there, until `over` has no sender any more.
-    pub fn follow(&self, progress: &LoadProgress<'_>, over: &Receiver<()>) {
-        let mut interrupted = None;
-        while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            self.count(progress);
-            let awaited = self.ask.arrivals.is_awaited();
-            match (awaited, interrupted) {
-                (true, None) => {
-                    interrupted = progress.now();
-                    progress.stage(Stage::Downloading);
-                }
-                (false, Some(stage)) => {
-                    interrupted = None;
-                    progress.stage(stage);
-                }
-                _ => {}
-            }
-            if progress.stopped() {
-                self.ask.stop.set();
-            }
-        }
+    /// What tells how far it is from another thread.
+    pub fn watch(&self) -> Watch {
+        Watch(self.ask.clone())
     }
 
     /// Looks once, for a moment.
     fn tick(&self, progress: &LoadProgress<'_>) -> Result<Option<Fetched>, LoadError> {
         let fetched = self.done.recv_timeout(TICK);
-        let phase = self.count(progress);
-        match phase {
+        match self.watch().count(progress) {
             Phase::Resolving => progress.stage(Stage::Resolving),
             Phase::Waiting => progress.stage(Stage::Waiting),
             Phase::Transferring => progress.stage(Stage::Downloading),
@@ -180,9 +164,34 @@ impl Coming {
         }
         fetched
     }
+}
+
+impl Watch {
+    /// Tells how far it is while something else is done with what is there, until `over` has no sender any more.
+    pub fn follow(&self, progress: &LoadProgress<'_>, over: &Receiver<()>) {
+        let mut interrupted = None;
+        while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            self.count(progress);
+            let awaited = self.0.arrivals.is_awaited();
+            match (awaited, interrupted) {
+                (true, None) => {
+                    interrupted = progress.now();
+                    progress.stage(Stage::Downloading);
+                }
+                (false, Some(stage)) => {
+                    interrupted = None;
+                    progress.stage(stage);
+                }
+                _ => {}
+            }
+            if progress.stopped() {
+                self.0.stop.set();
+            }
+        }
+    }
 
     fn count(&self, progress: &LoadProgress<'_>) -> Phase {
-        let totals = self.ask.progress.totals();
+        let totals = self.0.progress.totals();
         progress.download(Download {
             files: totals.files,
             total_bytes: totals.size,

@@ -125,8 +125,8 @@ fn with_files(
             let loaded = std::thread::scope(|scope| {
                 // Dropped at the end of the load, also by a panic: then the other thread ends.
                 let (_loading, over) = channel();
-                let coming = &coming;
-                scope.spawn(move || coming.follow(progress, &over));
+                let watch = coming.watch();
+                scope.spawn(move || watch.follow(progress, &over));
                 load.with_adapters(progress)?.open(&source, progress)
             });
             let fetched = coming.whole(progress);
