@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(later.join().unwrap(), Err("stopped".to_owned()));
         assert!(!arrivals.is_awaited());
         assert_eq!(
-            arrivals.wait("config.json"),
+            arrivals.wait("model-1.safetensors"),
             Ok(()),
             "what is there stays there"
         );
