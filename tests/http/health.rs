@@ -18,7 +18,8 @@ async fn the_port_answers_while_the_model_loads_and_turns_green_after() {
     assert_eq!(response.status(), 503);
     assert_eq!(
         response.json::<Value>().await.unwrap(),
-        json!({"status": "loading", "stage": "starting", "loaded_bytes": 0, "total_bytes": 0})
+        json!({"status": "loading", "stage": "starting", "loaded_bytes": 0, "total_bytes": 0,
+               "download": {"files": 0, "total_bytes": 0, "received_bytes": 0, "verified_bytes": 0}})
     );
     assert_eq!(worker.get("/livez").await.status(), 200);
     let health = worker.get("/health").await;
@@ -78,12 +79,21 @@ async fn health_is_one_object_for_every_reader() {
     assert_eq!(response.status(), 200);
     let mut body: Value = response.json().await.unwrap();
     assert!(body["uptime"].is_number() && body["version"].is_string());
+    let stages = body["cold_start"]["stages"].as_array().unwrap();
+    assert!(
+        stages
+            .iter()
+            .all(|stage| stage["stage"].is_string() && stage["ms"].is_number()),
+        "{body}"
+    );
     (body["uptime"], body["version"], body["engine"]) = (json!(0), json!(""), json!({}));
+    body["cold_start"] = json!({});
     assert_eq!(
         body,
         json!({
             "status": "healthy", "model": "chandler/mock", "model_loaded": true, "version": "", "uptime": 0,
             "device": "cpu", "dtype": "f32", "task": "text-generation", "architecture": "Mock", "context_length": 4096,
+            "cold_start": {},
             "jobs": {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0},
             "workers": {"idle": 1, "initializing": 0, "ready": 1, "running": 0, "throttled": 0, "unhealthy": 0},
             "engine": {},

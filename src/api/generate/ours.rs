@@ -56,7 +56,7 @@ pub(super) async fn answer(
 
 /// A seed that survives a client who keeps numbers as doubles: 53 bits.
 fn fresh_seed() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().1 >> 2 & ((1 << 53) - 1)
+    uuid::Uuid::new_v4().as_u64_pair().1 >> 2 & ((1 << 49) - 1)
 }
 
 fn word(finish: Option<FinishReason>) -> &'static str {

@@ -118,17 +118,13 @@ impl Fetch {
             let before = piece.rest().start;
             let (number, broken) = match self.link(refused).await {
                 Err(broken) => (0, broken),
-                Ok((number, link)) => match self.attempt(&link, &mut piece).await {
-                    Ok(()) => {
-                        self.links.praise(number);
-                        return Ok(());
-                    }
-                    Err(broken) => (number, broken),
+                Ok(link) => match self.attempt(&link, &mut piece).await {
+                    Ok(()) => return Ok(()),
+                    Err(broken) => (link.0, broken),
                 },
             };
             piece.settle()?;
             if piece.rest().start > before {
-                self.links.praise(number);
                 (failures, refused) = (0, None);
             }
             match broken {
@@ -167,7 +163,8 @@ impl Fetch {
         })
     }
 
-    async fn attempt(&self, link: &Link, piece: &mut Piece<'_>) -> Result<(), Broken> {
+    async fn attempt(&self, link: &(u64, Arc<Link>), piece: &mut Piece<'_>) -> Result<(), Broken> {
+        let (number, link) = (link.0, link.1.as_ref());
         let file = &self.active.job.file;
         let unmarked = self.active.manner.unmarked;
         let asked = Asked {
@@ -184,7 +181,11 @@ impl Fetch {
             Ok(Ok(response)) => response,
         };
         match judge(response.status(), response.headers(), &asked) {
-            Answer::Bytes { skip } => self.body(link, response, skip, piece).await,
+            Answer::Bytes { skip } => {
+                // Said now, not when the body is there: others may be refused meanwhile, and are to know that it has expired.
+                self.links.praise(number);
+                self.body(link, response, skip, piece).await
+            }
             Answer::Later(trouble) => Err(Broken::Later(trouble)),
             Answer::Refused(status) => Err(Broken::Refused(status)),
             Answer::Changed(how) => Err(Broken::Failed(Failure::Changed(how))),

@@ -13,7 +13,7 @@ use crate::weights::remote::{Link, RemoteFile, Source};
 pub(super) struct Links {
     /// The link in use, and its number: how many there were, with it.
     held: Mutex<(u64, Option<Arc<Link>>)>,
-    /// The last link that brought bytes.
+    /// The last link that was answered with bytes.
     good: AtomicU64,
 }
 
@@ -39,12 +39,12 @@ impl Links {
         Ok((*number, fresh))
     }
 
-    /// This link brought bytes.
+    /// This link was answered with bytes.
     pub fn praise(&self, number: u64) {
         self.good.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Whether this link, or a later one, has ever brought bytes: if so, a refusal means that it has expired.
+    /// Whether this link, or a later one, was ever answered with bytes: if so, a refusal means that it has expired.
     pub fn was_good(&self, number: u64) -> bool {
         self.good.load(Ordering::Relaxed) >= number
     }
