@@ -13,6 +13,7 @@ mod listen;
 mod models;
 mod output;
 mod outward;
+mod places;
 mod progress;
 mod queue;
 mod run;

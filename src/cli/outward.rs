@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exit::{Exit, USAGE};
-use super::version;
-use crate::config::{S3Addressing, Settings, Switch};
+use super::{places, version};
+use crate::config::{Settings, Switch};
 use crate::engine::Engine;
 use crate::reach::{self, AllowedHosts, Limits};
 use crate::runpod::OutputStore;
 use crate::runpod::local::{Hook, Notice};
-use crate::storage::{Addressing, Operator, Uploader};
+use crate::storage::{Operator, Uploader};
 use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target, deliver_result};
 
 /// The longest that S3 signs an address for.
@@ -83,11 +83,7 @@ fn operator(settings: &Settings) -> Operator {
         access_key: settings.s3_access_key.value.clone(),
         secret_key: settings.s3_secret_key.value.clone(),
         session_token: settings.s3_session_token.value.clone(),
-        addressing: match *settings.s3_addressing {
-            S3Addressing::Auto => Addressing::Auto,
-            S3Addressing::Path => Addressing::Path,
-            S3Addressing::Virtual => Addressing::Virtual,
-        },
+        addressing: places::addressing(settings),
     }
 }
 

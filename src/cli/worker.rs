@@ -1,7 +1,8 @@
 //! From settings to a running engine: the one place where the command line meets a model.
 
 use super::exit::{Exit, USAGE};
-use crate::catalog::{Card, Catalog, Origin};
+use super::places;
+use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
 use crate::engine::load::{self, LoadOptions};
 use crate::engine::{Engine, EngineOptions};
@@ -24,26 +25,12 @@ pub struct Worker {
 pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
     let settings = &resolution.settings;
     let card = resolution.card.as_ref();
-    let wanted = match card.map(Card::origin) {
-        Some(Origin::Mock) => weights::MOCK,
-        Some(Origin::Embedded) => weights::DEMO,
-        Some(Origin::Hub(id)) => id,
-        None => settings.model.as_str(),
-    };
-    let resolved = weights::resolve(wanted).map_err(|error| {
-        let hint = near(&resolution.catalog, card, &settings.model);
-        Exit::new(USAGE, format!("{error}{hint}"))
-    })?;
-    let hub = matches!(card.map(Card::origin), Some(Origin::Hub(_)));
-    if let (Some(revision), false) = (settings.revision.as_ref(), hub) {
-        tracing::warn!(
-            revision,
-            model = wanted,
-            "this model has no revisions; the setting is ignored"
-        );
-    }
+    let wanted = places::model(resolution)?;
+    let resolved =
+        weights::resolve(&wanted.location).map_err(|error| Exit::new(USAGE, error.to_string()))?;
     let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
-    check_adapters(&settings.lora, &id, &aliases, &resolved.source)?;
+    let mock = matches!(resolved.source, Source::Mock);
+    check_adapters(&settings.lora, &id, &aliases, mock)?;
     tracing::debug!(
         model = id,
         description = resolved.description,
@@ -57,47 +44,25 @@ pub fn start(resolution: &Resolution) -> anyhow::Result<Worker> {
     })
 }
 
-/// Adapters are called like models, so that none may have the model's own name; and each is a directory, as long as no store
-/// is read.
+/// Adapters are called like models, so that none may have the model's own name.
 fn check_adapters(
     adapters: &Adapters,
     id: &str,
     aliases: &[String],
-    source: &Source,
+    mock: bool,
 ) -> anyhow::Result<()> {
     let refuse = |message: String| Err(Exit::new(USAGE, message).into());
-    for adapter in &adapters.0 {
-        let NamedAdapter { name, path, .. } = adapter;
+    for NamedAdapter { name, .. } in &adapters.0 {
         if name == id || aliases.contains(name) {
             return refuse(format!(
                 "lora: the model itself is called {name}; give the adapter another name"
             ));
         }
-        if matches!(source, Source::Mock) {
+        if mock {
             return refuse(format!("lora: the mock has no layers for adapter {name}"));
-        }
-        if !path.is_dir() {
-            return refuse(format!(
-                "lora: {name}={}: there is no such directory; adapters on the hub or in a bucket are not read yet: download it, \
-                 and give the directory that holds adapter_config.json",
-                path.display()
-            ));
         }
     }
     Ok(())
-}
-
-/// A model that has no card and is not here may be a misspelt card.
-fn near(catalog: &Catalog, card: Option<&Card>, model: &str) -> String {
-    let near = if card.is_none() {
-        catalog.near(model)
-    } else {
-        Vec::new()
-    };
-    if near.is_empty() {
-        return String::new();
-    }
-    format!("; or did you mean {}?", near.join(", "))
 }
 
 /// The name that clients see, and the further ones that they may use.
@@ -133,7 +98,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
             .lora
             .0
             .iter()
-            .map(|adapter| (adapter.name.clone(), adapter.path.clone()))
+            .map(|adapter| (adapter.name.clone(), adapter.path.clone().into()))
             .collect(),
     }
 }
@@ -150,31 +115,22 @@ fn engine_options(settings: &Settings) -> EngineOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(feature = "text")]
+    use crate::catalog::Catalog;
     use crate::config::Value;
 
-    #[cfg(feature = "text")]
     #[test]
-    fn an_adapter_has_a_name_of_its_own_and_a_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let here = dir.path().to_str().unwrap();
-        let source = weights::resolve("demo").unwrap().source;
-        let check = |text: &str, source: &Source| {
-            let adapters = Adapters::parse(text).unwrap();
-            check_adapters(&adapters, "model", &["alias".to_owned()], source)
+    fn an_adapter_has_a_name_of_its_own_and_a_model_to_go_with() {
+        let adapters = |text: &str| Adapters::parse(text).unwrap();
+        let check = |text: &str, mock: bool| {
+            check_adapters(&adapters(text), "model", &["alias".to_owned()], mock)
                 .map_err(|error| error.to_string())
         };
-        assert!(check(&format!("a={here},b={here}"), &source).is_ok());
+        assert!(check("a=x,b=y", false).is_ok());
         for name in ["model", "alias"] {
-            let error = check(&format!("{name}={here}"), &source).unwrap_err();
+            let error = check(&format!("{name}=x"), false).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
-        let error = check("sql=someone/sql-lora", &source).unwrap_err();
-        assert!(
-            error.contains("someone/sql-lora") && error.contains("hub"),
-            "{error}"
-        );
-        assert!(check(&format!("a={here}"), &Source::Mock).is_err());
+        assert!(check("a=x", true).is_err());
     }
 
     #[test]

@@ -1,15 +1,13 @@
-//! Adapters as settings write them: `name=path`, several with commas between them, or the JSON that vLLM's workers take.
+//! Adapters as settings write them: `name=place`, several with commas between them, or the JSON that vLLM's workers take.
 //! Apart from `value` because it is the one setting with two spellings.
-
-use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::value::Value;
 
 /// What would do.
-const WANTED: &str =
-    "give name=directory, several with commas between them, or a JSON list of {\"name\", \"path\"}";
+const WANTED: &str = "give name=directory, name=org/repository or name=s3://bucket/prefix, several with commas between them, or a JSON list of \
+     {\"name\", \"path\"}";
 
 /// An adapter (LoRA), and what requests call it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,8 +15,8 @@ const WANTED: &str =
 pub struct NamedAdapter {
     /// Its name.
     pub name: String,
-    /// Its directory.
-    pub path: PathBuf,
+    /// Where it is, as a model is named: a directory, a repository on the hub, a bucket.
+    pub path: String,
     /// vLLM's worker writes it; which model is loaded is said elsewhere.
     #[serde(default, rename = "base_model_name")]
     _base: Option<String>,
@@ -64,7 +62,7 @@ impl Value for Adapters {
         let shown = self
             .0
             .iter()
-            .map(|adapter| format!("{}={}", adapter.name, adapter.path.display()));
+            .map(|adapter| format!("{}={}", adapter.name, adapter.path));
         shown.collect::<Vec<_>>().join(",")
     }
 }

@@ -4,9 +4,11 @@
 mod adapters;
 mod address;
 mod foreign;
+mod home;
 mod platform;
 mod quantity;
 mod resolve;
+mod setting;
 mod settings;
 mod value;
 
@@ -20,10 +22,11 @@ pub use address::{HttpUrl, S3Place};
 pub use platform::Platform;
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
-pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
+pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
+pub use settings::{SPECS, Settings};
 pub use value::{
-    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Quantize, Route, S3Addressing,
-    Speculate, Switch, Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, MirrorScope, Origin, Quantize, Route,
+    S3Addressing, Speculate, Switch, Value, Variant,
 };
 
 /// Why the settings do not make sense.

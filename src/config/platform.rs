@@ -53,6 +53,10 @@ impl Platform {
             (Self::CloudRun, "drain_grace") => Some("8s"),
             // Where RunPod's load balancer looks when the endpoint names no PORT.
             (Self::RunPodLoadBalancer, "port") => Some("80"),
+            // Where RunPod puts the models that an endpoint names as cached.
+            (Self::RunPodQueue | Self::RunPodLoadBalancer, "hub_read_caches") => {
+                Some("/runpod-volume/huggingface-cache/hub")
+            }
             (Self::CloudRun | Self::Vertex, "log_format") => Some("google"),
             (Self::RunPodQueue | Self::RunPodLoadBalancer, "log_format") => Some("runpod"),
             _ => None,

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::ConfigError;
 use super::platform::Platform;
-use super::settings::{Found, SPECS, Settings, Source, Spec};
+use super::setting::{Found, Source, Spec};
+use super::settings::{SPECS, Settings};
 use super::value::Value;
+use super::{ConfigError, home};
 use crate::catalog::{Card, Catalog};
 use crate::nearest::did_you_mean;
 
@@ -86,7 +87,10 @@ pub fn resolve(given: &Given) -> Result<Resolution, ConfigError> {
                 source: Source::Default,
             }))
     })?;
-    find_cache(&mut settings, given);
+    let around = home::Surroundings::new(&given.environment);
+    home::find_cache(&mut settings, &around);
+    home::find_hub_cache(&mut settings, &around);
+    warnings.extend(home::find_hub_token(&mut settings, &around));
     read_keys(&mut settings)?;
     Ok(Resolution {
         settings,
@@ -247,30 +251,6 @@ fn unknown_variables(environment: &BTreeMap<String, String>) -> Vec<String> {
             format!("{name} is not a setting and was ignored{hint}")
         })
         .collect()
-}
-
-/// The cache directory, when nobody names one: on RunPod below the volume that its workers' images know as BASE_PATH, else
-/// the user's, as the XDG base directory specification has it.
-fn find_cache(settings: &mut Settings, given: &Given) {
-    if settings.cache_dir.value.is_some() || settings.cache_dir.source != Source::Default {
-        return;
-    }
-    // Elsewhere BASE_PATH may be anything, a web server's prefix for one.
-    let on_runpod = given
-        .environment
-        .keys()
-        .any(|name| name.starts_with("RUNPOD_"));
-    let volume = on_runpod.then_some(("BASE_PATH", "chandler"));
-    let user = [("XDG_CACHE_HOME", "chandler"), ("HOME", ".cache/chandler")];
-    let found = volume.into_iter().chain(user).find_map(|(name, below)| {
-        let base = PathBuf::from(variable(given, name)?);
-        // The specification has relative ones ignored.
-        base.is_absolute().then(|| (name, base.join(below)))
-    });
-    if let Some((name, directory)) = found {
-        settings.cache_dir.value = Some(directory);
-        settings.cache_dir.source = Source::Environment(name);
-    }
 }
 
 /// Adds the keys of the key file, and refuses a place for keys that holds none.

@@ -1,10 +1,8 @@
 //! Every setting there is: one row each, holding its type, default, flag, variables and help. The flags, `Settings`,
 //! `config show` and the errors are all made from these rows, so that a setting is added in one place.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,179 +11,13 @@ use secrecy::SecretString;
 use super::ConfigError;
 use super::adapters::Adapters;
 use super::address::{HttpUrl, S3Place};
-use super::platform::Platform;
 use super::quantity::ByteSize;
+use super::setting::{Found, Group, Setting, Shown, Spec, read, var, var_with};
 use super::value::{
-    Device, Dtype, Factor, Host, LogFilter, LogFormat, Origin, Quantize, Route, S3Addressing,
-    Speculate, Switch, Value,
+    Device, Dtype, Factor, Host, LogFilter, LogFormat, MirrorScope, Origin, Quantize, Route,
+    S3Addressing, Speculate, Switch, Value, Variant,
 };
 use crate::reach::Allowed;
-
-/// A setting's value and where it came from.
-#[derive(Debug, Clone)]
-pub struct Setting<T> {
-    /// The value.
-    pub value: T,
-    /// Where it came from.
-    pub source: Source,
-}
-
-impl<T> Deref for Setting<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-/// Where a value came from, highest precedence first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A flag, as it is typed.
-    Flag(&'static str),
-    /// An environment variable.
-    Environment(&'static str),
-    /// A key of the settings file.
-    File(String),
-    /// The model card of this id.
-    Catalog(String),
-    /// Nobody said anything, and this platform needs another value than the rest.
-    Platform(Platform),
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => write!(f, "flag --{flag}"),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::File(path) => write!(f, "file {path}"),
-            Self::Catalog(card) => write!(f, "catalog card {card}"),
-            Self::Platform(platform) => write!(f, "platform {platform}"),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// A variable that gives a setting, perhaps only while another one is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: &'static str,
-    /// The variable that must be set too.
-    pub only_with: Option<&'static str>,
-}
-
-const fn var(name: &'static str) -> Variable {
-    Variable {
-        name,
-        only_with: None,
-    }
-}
-
-const fn var_with(name: &'static str, other: &'static str) -> Variable {
-    Variable {
-        name,
-        only_with: Some(other),
-    }
-}
-
-/// Which commands take a setting, and the heading it stands under in their help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// What is loaded, and onto what.
-    Model,
-    /// How much runs at once.
-    Batch,
-    /// The HTTP front door.
-    Server,
-    /// Jobs of RunPod's kind.
-    RunPod,
-    /// What the worker reaches and sends by itself.
-    Outward,
-    /// Log lines.
-    Logs,
-}
-
-impl Group {
-    /// The heading in the help.
-    pub fn heading(self) -> &'static str {
-        match self {
-            Self::Model => "Model",
-            Self::Batch => "Batching and memory",
-            Self::Server => "HTTP server",
-            Self::RunPod => "RunPod jobs",
-            Self::Outward => "Downloads, object stores and webhooks",
-            Self::Logs => "Logs",
-        }
-    }
-}
-
-/// What there is to know about a setting besides its value.
-#[derive(Debug, Clone, Copy)]
-pub struct Spec {
-    /// The key in the settings file.
-    pub key: &'static str,
-    /// The flag without its dashes; a secret has none, because command lines are seen by every process.
-    pub flag: Option<&'static str>,
-    /// What stands for the value in the help.
-    pub value_name: &'static str,
-    /// Variables, the one that wins first.
-    pub variables: &'static [Variable],
-    /// The default's text; empty where there is none.
-    pub default: &'static str,
-    /// What happens when nothing is given, where `default` is empty.
-    pub otherwise: &'static str,
-    /// Whether the flag may be given several times.
-    pub repeated: bool,
-    /// Help, one line each.
-    pub help: &'static [&'static str],
-    /// Where it belongs.
-    pub group: Group,
-}
-
-/// One line of `config show`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// The key in the settings file.
-    pub key: &'static str,
-    /// The value; secrets masked.
-    pub value: String,
-    /// Where it came from.
-    pub source: Source,
-    /// What an empty value means.
-    pub otherwise: &'static str,
-}
-
-/// A value's text on its way to its type.
-pub(super) struct Found {
-    pub text: String,
-    pub source: Source,
-}
-
-pub(super) fn read<T: Value>(spec: &'static Spec, found: Found) -> Result<Setting<T>, ConfigError> {
-    match T::parse(&found.text) {
-        Ok(value) => Ok(Setting {
-            value,
-            source: found.source,
-        }),
-        Err(wanted) => Err(ConfigError::Invalid {
-            place: match &found.source {
-                Source::Flag(flag) => format!("--{flag}"),
-                Source::Environment(name) => (*name).to_owned(),
-                Source::File(path) => format!("{} in {path}", spec.key),
-                Source::Catalog(card) => format!("{} in the model card {card}", spec.key),
-                Source::Platform(_) | Source::Default => format!("the default of {}", spec.key),
-            },
-            value: match T::PRIVATE {
-                true => super::value::MASK.to_owned(),
-                false => found.text,
-            },
-            wanted,
-        }),
-    }
-}
 
 macro_rules! settings {
     ($(
@@ -238,9 +70,11 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The model to load: a name from `chandler models`, a directory in the Hugging Face layout, a .gguf file,
-    /// `demo` (a small chat model inside this program) or `mock` (no model at all: it says the
-    /// prompt's words back, for load tests). On Vertex AI the model's artifacts (AIP_STORAGE_URI) when nothing else names one.
+    /// The model to load: a name from `chandler models`, a repository on the Hugging Face hub (org/name, org/name@revision,
+    /// and of a GGUF repository org/name:Q4_K_M or org/name:file.gguf), a directory in the Hugging Face layout, a .gguf file,
+    /// s3://bucket/prefix, gs://bucket/prefix, `demo` (a small chat model inside this program) or `mock` (no model at all: it
+    /// says the prompt's words back, for load tests). On Vertex AI the model's artifacts (AIP_STORAGE_URI) when nothing else
+    /// names one.
     model: String = "demo", Model, Some("model"), "MODEL",
         [var("CHANDLER_MODEL"), var("HF_MODEL_ID"), var("MODEL_NAME"), var("MODEL_ID")];
     /// Which revision of the model: a branch, a tag or a commit. A directory has none.
@@ -249,9 +83,10 @@ settings! {
     /// The name that clients call the model by, instead of its own.
     served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
         [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
-    /// An adapter (LoRA, as peft saves it) that requests may name as their model: name=directory. Several are given one flag
-    /// each, or with commas between them; all are loaded with the model and share its batch.
-    lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=DIRECTORY", [var("CHANDLER_LORA"), var("LORA_MODULES")];
+    /// An adapter (LoRA, as peft saves it) that requests may name as their model: name=directory, name=org/repository or
+    /// name=s3://bucket/prefix. Several are given one flag each, or with commas between them; all are loaded with the model
+    /// and share its batch.
+    lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=PLACE", [var("CHANDLER_LORA"), var("LORA_MODULES")];
     /// Where the model runs: auto takes a GPU when there is one, else the CPU. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
     /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.
@@ -270,9 +105,77 @@ settings! {
     /// A TOML file of model cards that are added to the built-in ones; a card with a built-in id replaces it.
     models_file: Option<PathBuf> = "" ("the built-in cards only"), Model, Some("models-file"), "FILE",
         [var("CHANDLER_MODELS")];
-    /// Token for gated and private models on the Hugging Face hub. From a variable or the file only.
-    hf_token: Option<SecretString> = "" ("public models only"), Model, None, "TOKEN",
+    /// Where the Hugging Face hub is: a mirror of it, or a double in tests.
+    hub_endpoint: HttpUrl = "https://huggingface.co", Weights, Some("hub-endpoint"), "URL",
+        [var("CHANDLER_HUB_ENDPOINT"), var("HF_ENDPOINT")];
+    /// Token for gated and private models on the Hugging Face hub. From a variable or the file only; or from the file that
+    /// `hf auth login` writes (HF_TOKEN_PATH, else $HF_HOME/token), unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set.
+    hf_token: Option<SecretString> = "" ("public models only"), Weights, None, "TOKEN",
         [var("CHANDLER_HF_TOKEN"), var("HF_TOKEN"), var("HUGGING_FACE_HUB_TOKEN")];
+    /// Where fetched models are kept, in the layout that huggingface_hub and transformers share.
+    hub_cache: Option<PathBuf> = "" ("nowhere: no home directory is known"), Weights, Some("hub-cache"), "DIRECTORY",
+        [var("CHANDLER_HUB_CACHE"), var("HF_HUB_CACHE"), var("HUGGINGFACE_HUB_CACHE")];
+    /// Further caches of that layout, with commas between them, which are only read, and before the other one: models that
+    /// the platform or the image brings along.
+    hub_read_caches: Vec<PathBuf> = "" ("none"), Weights, Some("hub-read-caches"), "DIRECTORIES",
+        [var("CHANDLER_HUB_READ_CACHES")];
+    /// What the cache may hold, such as 200GiB: after a fetch the models that were not used for longest go, and never one
+    /// that is in use.
+    hub_cache_budget: Option<ByteSize> = "" ("no limit"), Weights, Some("hub-cache-budget"), "SIZE",
+        [var("CHANDLER_HUB_CACHE_BUDGET")];
+    /// Whether the network stays alone, and a model is in the cache or nowhere: on or off.
+    hub_offline: Switch = "off", Weights, Some("hub-offline"), "SWITCH",
+        [var("CHANDLER_HUB_OFFLINE"), var("HF_HUB_OFFLINE"), var("TRANSFORMERS_OFFLINE")];
+    /// Whether the cache is written without symbolic links, as a file system that has none needs it: on or off. That it has
+    /// none is found out by trying, too.
+    hub_disable_symlinks: Switch = "off", Weights, Some("hub-disable-symlinks"), "SWITCH",
+        [var("CHANDLER_HUB_DISABLE_SYMLINKS"), var("HF_HUB_DISABLE_SYMLINKS")];
+    /// How long the hub may take to say what there is.
+    hub_etag_timeout: Duration = "10s", Weights, Some("hub-etag-timeout"), "TIME",
+        [var("CHANDLER_HUB_ETAG_TIMEOUT"), var("HF_HUB_ETAG_TIMEOUT")];
+    /// How long a transfer of weights may stand still before it is asked for again.
+    hub_download_timeout: Duration = "10s", Weights, Some("hub-download-timeout"), "TIME",
+        [var("CHANDLER_HUB_DOWNLOAD_TIMEOUT"), var("HF_HUB_DOWNLOAD_TIMEOUT")];
+    /// Connections that weights come over at the same time, at most.
+    download_connections: Option<NonZeroUsize> = "" ("as many as make it faster"), Weights, Some("download-connections"), "N",
+        [var("CHANDLER_DOWNLOAD_CONNECTIONS")];
+    /// Which of several precisions of the same weights is fetched, as file names call it: default (no mark in the name), fp16,
+    /// bf16 and so on. auto takes the one that --dtype names where there is one, and else the one without a mark.
+    variant: Variant = "auto", Weights, Some("variant"), "NAME", [var("CHANDLER_VARIANT")];
+    /// An object store that is asked for a hub model before the hub: s3://bucket/prefix.
+    mirror: Option<S3Place> = "" ("none"), Weights, Some("mirror"), "S3_URL", [var("CHANDLER_MIRROR")];
+    /// What may be done with the mirror: off (nothing), shared (read) or private (read, and filled in the background with what
+    /// came from the hub).
+    mirror_scope: MirrorScope = "private", Weights, Some("mirror-scope"), "SCOPE", [var("CHANDLER_MIRROR_SCOPE")];
+    /// Address of an object store that speaks S3, such as https://ACCOUNT.r2.cloudflarestorage.com.
+    s3_endpoint: Option<HttpUrl> = "" ("Amazon's, in the region"), Weights, Some("s3-endpoint"), "URL",
+        [var("CHANDLER_S3_ENDPOINT"), var("AWS_ENDPOINT_URL_S3"), var("AWS_ENDPOINT_URL")];
+    /// Region of the object store.
+    s3_region: Option<String> = "" ("what the address says, else us-east-1"), Weights, Some("s3-region"), "REGION",
+        [var("CHANDLER_S3_REGION"), var("AWS_REGION"), var("AWS_DEFAULT_REGION")];
+    /// How buckets are addressed: auto (in front of the host at Amazon, in the path elsewhere), path or virtual.
+    s3_addressing: S3Addressing = "auto", Weights, Some("s3-addressing"), "HOW", [var("CHANDLER_S3_ADDRESSING")];
+    /// Access key id for the object store. From a variable or the file only.
+    s3_access_key: Option<SecretString> = "" ("none"), Weights, None, "KEY",
+        [var("CHANDLER_S3_ACCESS_KEY"), var("AWS_ACCESS_KEY_ID")];
+    /// Secret access key for the object store. From a variable or the file only.
+    s3_secret_key: Option<SecretString> = "" ("none"), Weights, None, "KEY",
+        [var("CHANDLER_S3_SECRET_KEY"), var("AWS_SECRET_ACCESS_KEY")];
+    /// Session token, for keys that were lent for a while. From a variable or the file only.
+    s3_session_token: Option<SecretString> = "" ("none"), Weights, None, "TOKEN",
+        [var("CHANDLER_S3_SESSION_TOKEN"), var("AWS_SESSION_TOKEN")];
+    /// Address of Google Cloud Storage, or of an emulator of it.
+    gs_endpoint: Option<HttpUrl> = "" ("Google's"), Weights, Some("gs-endpoint"), "URL",
+        [var("CHANDLER_GS_ENDPOINT"), var("STORAGE_EMULATOR_HOST")];
+    /// A file with the credentials for Google Cloud Storage: a service account's key, or what `gcloud auth
+    /// application-default login` writes.
+    gs_credentials: Option<PathBuf> = "" ("the metadata server's, else none"), Weights, Some("gs-credentials"), "FILE",
+        [var("CHANDLER_GS_CREDENTIALS"), var("GOOGLE_APPLICATION_CREDENTIALS")];
+    /// An access token for Google Cloud Storage, which holds for an hour or so. From a variable or the file only.
+    gs_token: Option<SecretString> = "" ("none"), Weights, None, "TOKEN", [var("CHANDLER_GS_TOKEN")];
+    /// Host of Google's metadata server.
+    gs_metadata_host: Option<String> = "" ("metadata.google.internal"), Weights, Some("gs-metadata-host"), "HOST",
+        [var("CHANDLER_GS_METADATA_HOST"), var("GCE_METADATA_HOST")];
     /// Answers that are worked on at the same time; one request takes as many rows as it wants answers (`n`).
     max_rows: NonZeroUsize = "32", Batch, Some("max-rows"), "ROWS",
         [var("CHANDLER_MAX_ROWS"), var("MAX_CONCURRENCY"), var("MAX_NUM_SEQS")];
@@ -383,23 +286,6 @@ settings! {
     /// Secret access key for the store of outputs. From a variable or the file only.
     bucket_secret_access_key: Option<SecretString> = "" ("that of s3_secret_key"), Outward, None, "KEY",
         [var("CHANDLER_BUCKET_SECRET_ACCESS_KEY"), var("BUCKET_SECRET_ACCESS_KEY")];
-    /// Address of an object store that speaks S3, such as https://ACCOUNT.r2.cloudflarestorage.com.
-    s3_endpoint: Option<HttpUrl> = "" ("Amazon's, in the region"), Outward, Some("s3-endpoint"), "URL",
-        [var("CHANDLER_S3_ENDPOINT"), var("AWS_ENDPOINT_URL_S3"), var("AWS_ENDPOINT_URL")];
-    /// Region of the object store.
-    s3_region: Option<String> = "" ("what the address says, else us-east-1"), Outward, Some("s3-region"), "REGION",
-        [var("CHANDLER_S3_REGION"), var("AWS_REGION"), var("AWS_DEFAULT_REGION")];
-    /// How buckets are addressed: auto (in front of the host at Amazon, in the path elsewhere), path or virtual.
-    s3_addressing: S3Addressing = "auto", Outward, Some("s3-addressing"), "HOW", [var("CHANDLER_S3_ADDRESSING")];
-    /// Access key id for the object store. From a variable or the file only.
-    s3_access_key: Option<SecretString> = "" ("none"), Outward, None, "KEY",
-        [var("CHANDLER_S3_ACCESS_KEY"), var("AWS_ACCESS_KEY_ID")];
-    /// Secret access key for the object store. From a variable or the file only.
-    s3_secret_key: Option<SecretString> = "" ("none"), Outward, None, "KEY",
-        [var("CHANDLER_S3_SECRET_KEY"), var("AWS_SECRET_ACCESS_KEY")];
-    /// Session token, for keys that were lent for a while. From a variable or the file only.
-    s3_session_token: Option<SecretString> = "" ("none"), Outward, None, "TOKEN",
-        [var("CHANDLER_S3_SESSION_TOKEN"), var("AWS_SESSION_TOKEN")];
     /// Where the worker tells that it is loading, ready, failed or stopping: each is a POST of JSON with the times of the
     /// cold start, tried five times.
     webhook_url: Option<HttpUrl> = "" ("nowhere"), Outward, Some("webhook-url"), "URL", [var("CHANDLER_WEBHOOK_URL")];
@@ -426,6 +312,7 @@ impl Settings {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::setting::Source;
     use super::*;
 
     #[test]

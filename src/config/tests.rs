@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
+use secrecy::ExposeSecret;
+
 use super::resolve::*;
-use super::{ConfigError, LogFormat, Platform, Source, Value};
+use super::{ConfigError, LogFormat, Platform, Source, Switch, Value};
 
 fn given(
     flags: &[(&'static str, &str)],
@@ -496,4 +498,99 @@ fn the_stores_of_runpod_and_of_amazon_are_told_apart() {
     assert_eq!(of("s3_region"), from("eu-west-1", "AWS_DEFAULT_REGION"));
     assert_eq!(of("output_s3"), from("s3://outputs/a", "OUTPUT_S3_URL"));
     assert!(!format!("{:?}", resolution.settings).contains("hush"));
+}
+
+#[test]
+fn the_hubs_cache_is_where_its_own_tools_have_it() {
+    let cache = |environment: &[(&str, &str)]| {
+        let cache = resolved(&[], environment, None).unwrap().settings.hub_cache;
+        (cache.show(), cache.source)
+    };
+    let home = ("HOME", "/home/user");
+    let from = |path: &str, name| (path.to_owned(), Source::Environment(name));
+    assert_eq!(
+        cache(&[home]),
+        from("/home/user/.cache/huggingface/hub", "HOME")
+    );
+    let xdg = ("XDG_CACHE_HOME", "/xdg");
+    assert_eq!(
+        cache(&[home, xdg]),
+        from("/xdg/huggingface/hub", "XDG_CACHE_HOME")
+    );
+    let hf_home = ("HF_HOME", "~/hf");
+    assert_eq!(
+        cache(&[home, xdg, hf_home]),
+        from("/home/user/hf/hub", "HF_HOME")
+    );
+    let legacy = ("HUGGINGFACE_HUB_CACHE", "/legacy");
+    assert_eq!(
+        cache(&[home, hf_home, legacy]),
+        from("/legacy", "HUGGINGFACE_HUB_CACHE")
+    );
+    let own = ("CHANDLER_HUB_CACHE", "/own");
+    assert_eq!(cache(&[legacy, own, ("HF_HUB_CACHE", "/hf")]).0, "/own");
+    let volume = [
+        home,
+        ("BASE_PATH", "/runpod-volume"),
+        ("RUNPOD_POD_ID", "a"),
+    ];
+    assert_eq!(
+        cache(&volume),
+        from("/runpod-volume/huggingface-cache/hub", "BASE_PATH")
+    );
+    assert_eq!(cache(&[]), (String::new(), Source::Default));
+    let read = |environment: &[(&str, &str)]| {
+        let read = resolved(&[], environment, None)
+            .unwrap()
+            .settings
+            .hub_read_caches;
+        read.show()
+    };
+    assert_eq!(read(&[]), "");
+    let runpods = "/runpod-volume/huggingface-cache/hub";
+    assert_eq!(read(&[("RUNPOD_WEBHOOK_GET_JOB", "https://x")]), runpods);
+}
+
+#[test]
+fn the_token_that_was_written_down_is_used_unless_one_is_given_or_it_is_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), " hf_written\n").unwrap();
+    let home = ("HF_HOME", dir.path().to_str().unwrap());
+    let token = |environment: &[(&str, &str)]| {
+        let resolution = resolved(&[], environment, None).unwrap();
+        let token = resolution.settings.hf_token.value;
+        (
+            token.map(|token| token.expose_secret().to_owned()),
+            resolution.warnings,
+        )
+    };
+    assert_eq!(token(&[home]), (Some("hf_written".to_owned()), Vec::new()));
+    assert_eq!(
+        token(&[home, ("HF_TOKEN", "hf_given")]).0.unwrap(),
+        "hf_given"
+    );
+    for yes in ["1", "TRUE", "on"] {
+        assert_eq!(
+            token(&[home, ("HF_HUB_DISABLE_IMPLICIT_TOKEN", yes)]).0,
+            None
+        );
+    }
+    assert_eq!(token(&[("HF_HOME", "/nowhere")]), (None, Vec::new()));
+    let (none, warnings) = token(&[home, ("HF_TOKEN_PATH", "/nowhere/token")]);
+    assert_eq!(none, None);
+    assert!(warnings[0].contains("/nowhere/token"), "{warnings:?}");
+}
+
+#[test]
+fn a_switch_that_keeps_the_network_out_has_the_hubs_names() {
+    for name in [
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+        "CHANDLER_HUB_OFFLINE",
+    ] {
+        for (text, switch) in [("1", Switch::On), ("ON", Switch::On), ("0", Switch::Off)] {
+            let settings = resolved(&[], &[(name, text)], None).unwrap().settings;
+            assert_eq!(*settings.hub_offline, switch, "{name}={text}");
+        }
+    }
 }

@@ -233,6 +233,50 @@ words! {
     Virtual = "virtual",
 }
 
+words! {
+    /// What may be done with the mirror of the hub.
+    MirrorScope:
+    /// Nothing.
+    Off = "off",
+    /// It is read.
+    Shared = "shared",
+    /// It is read, and what came from the hub is put there.
+    Private = "private",
+}
+
+/// Which of several precisions of the same weights, as file names have it: `model.fp16.safetensors`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variant {
+    /// What the numeric type suggests.
+    Auto,
+    /// The one without a mark.
+    Default,
+    /// The one with this mark.
+    Named(String),
+}
+
+impl Value for Variant {
+    fn parse(text: &str) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        match text {
+            "auto" => Ok(Self::Auto),
+            "default" => Ok(Self::Default),
+            name if !name.is_empty() && name.chars().all(plain) => Ok(Self::Named(name.to_owned())),
+            _ => {
+                Err("give auto, default, or the mark in the files' names, such as fp16".to_owned())
+            }
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Default => "default".to_owned(),
+            Self::Named(name) => name.clone(),
+        }
+    }
+}
+
 /// How many times larger.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Factor(pub f64);

@@ -10,22 +10,22 @@ use std::time::Duration;
 pub enum WeightsError {
     /// Nothing by that name is here.
     #[error(
-        "model `{0}` is neither `demo`, `mock`, a directory nor a file; give the directory of a model in the Hugging Face layout \
-         (config.json, tokenizer.json, *.safetensors), or a .gguf file"
+        "model `{0}`: there is no such directory; give a directory in the Hugging Face layout (config.json, tokenizer.json, \
+         *.safetensors), a .gguf file, a repository on the hub (org/name, or hf://org/name where a directory org is in the way), \
+         s3://bucket/prefix, gs://bucket/prefix, `demo` or `mock`"
     )]
     NotHere(String),
     /// A GGUF file by a name that is no path here.
     #[error(
-        "model `{0}` is no file here, and a file in a repository of the Hugging Face hub cannot be fetched yet: download it, and \
-         give its path"
+        "model `{0}`: there is no such file; a GGUF file in a repository of the Hugging Face hub is org/name:file.gguf, or \
+         org/name:Q4_K_M for the one of that quantisation"
     )]
     NoSuchGguf(String),
-    /// A place that is not read yet.
+    /// Nobody has said where fetched files may be kept.
     #[error(
-        "model `{0}` is in Google Cloud Storage, which this worker does not read yet: put the model's files into the image or onto \
-         a mounted volume, and name their directory with CHANDLER_MODEL (which then wins over AIP_STORAGE_URI)"
+        "model `{0}` is to be fetched, and no home directory is known to keep it in: name a place with --hub-cache or HF_HOME"
     )]
-    GoogleStorage(String),
+    NoCache(String),
     /// This build has no pipelines.
     #[error("model `{0}` needs a build with the feature `text`; this one has only `mock`")]
     NoPipelines(String),

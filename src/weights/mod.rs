@@ -4,10 +4,16 @@
 #[cfg(feature = "text")]
 mod embedded;
 mod error;
+mod location;
 pub mod names;
+mod options;
 pub mod progress;
 pub mod remote;
 mod resolve;
+mod wanted;
 
 pub use error::WeightsError;
-pub use resolve::{DEMO, MOCK, Resolved, Source, resolve};
+pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
+pub use options::{HubAccess, MirrorPlace, S3Access, StoreOptions};
+pub use resolve::{Resolved, Source, resolve};
+pub use wanted::{Kind, Wanted};

@@ -1,17 +1,14 @@
-//! From what the user wrote after `--model` to a snapshot, in one place.
+//! From a location to files that a loader opens: at once where they are here, after a fetch where they are not. Apart from the
+//! store, which fetches and opens nothing.
 
-use std::path::Path;
 #[cfg(feature = "text")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::WeightsError;
+#[cfg(feature = "text")]
+use super::location;
+use super::{Location, WeightsError};
 
-/// The name of the embedded demo model.
-pub const DEMO: &str = "demo";
-/// The name of the pipeline without a model, for load tests.
-pub const MOCK: &str = "mock";
-
-/// A model whose files are at hand.
+/// A model whose files are at hand, or known to be elsewhere.
 #[derive(Debug, Clone)]
 pub struct Resolved {
     /// What the model is called in answers when nothing else was asked for.
@@ -35,106 +32,51 @@ pub enum Source {
     Gguf(PathBuf),
 }
 
-/// Finds a model's files.
+/// Finds a model's files, as far as that goes without the network.
 ///
 /// # Errors
 /// [`WeightsError`], with what would do.
-pub fn resolve(model: &str) -> Result<Resolved, WeightsError> {
-    if model == MOCK {
-        return Ok(Resolved {
-            id: MOCK.to_owned(),
-            source: Source::Mock,
-            description: "the mock pipeline, which has no model".to_owned(),
-        });
-    }
-    if model.starts_with("gs://") {
-        return Err(WeightsError::GoogleStorage(model.to_owned()));
-    }
-    let path = Path::new(model);
-    if model != DEMO && !path.is_dir() && !path.is_file() {
-        return Err(if is_gguf(path) {
-            WeightsError::NoSuchGguf(model.to_owned())
-        } else {
-            WeightsError::NotHere(model.to_owned())
-        });
-    }
-    files(model)
-}
-
-fn is_gguf(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
-}
-
-#[cfg(not(feature = "text"))]
-fn files(model: &str) -> Result<Resolved, WeightsError> {
-    Err(WeightsError::NoPipelines(model.to_owned()))
-}
-
-#[cfg(feature = "text")]
-fn files(model: &str) -> Result<Resolved, WeightsError> {
-    use chandler_nn::weights::Snapshot;
-
-    if model == DEMO {
-        return Ok(Resolved {
-            id: "chandler-demo".to_owned(),
-            source: Source::Snapshot(super::embedded::demo()),
-            description: "the embedded demo model".to_owned(),
-        });
-    }
-    let path = Path::new(model);
-    if path.is_file() {
-        return match is_gguf(path) {
-            true => Ok(gguf(path)),
-            false => Err(unusable(
-                model,
-                "it is a file whose name does not end in .gguf; of a model in safetensors, give the directory".to_owned(),
-            )),
-        };
-    }
-    if let Some(file) = only_gguf(path).map_err(|reason| unusable(model, reason))? {
-        return Ok(gguf(&file));
-    }
-    let snapshot = Snapshot::dir(model).map_err(|error| unusable(model, error.to_string()))?;
+pub fn resolve(location: &Location) -> Result<Resolved, WeightsError> {
     Ok(Resolved {
-        id: name_of(Path::new(model)),
-        source: Source::Snapshot(snapshot),
-        description: format!("directory {model}"),
+        id: location.id(),
+        source: source(location)?,
+        description: location.to_string(),
     })
 }
 
+#[cfg(not(feature = "text"))]
+fn source(location: &Location) -> Result<Source, WeightsError> {
+    match location {
+        Location::Mock => Ok(Source::Mock),
+        other => Err(WeightsError::NoPipelines(other.to_string())),
+    }
+}
+
 #[cfg(feature = "text")]
-fn unusable(model: &str, reason: String) -> WeightsError {
-    WeightsError::Unusable {
-        model: model.to_owned(),
+fn source(location: &Location) -> Result<Source, WeightsError> {
+    match location {
+        Location::Mock => Ok(Source::Mock),
+        Location::Demo => Ok(Source::Snapshot(super::embedded::demo())),
+        Location::Directory(path) => directory(path),
+        Location::GgufFile(path) => Ok(Source::Gguf(path.clone())),
+        Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => {
+            Err(WeightsError::NotHere(location.to_string()))
+        }
+    }
+}
+
+#[cfg(feature = "text")]
+fn directory(path: &Path) -> Result<Source, WeightsError> {
+    let unusable = |reason: String| WeightsError::Unusable {
+        model: path.display().to_string(),
         reason,
+    };
+    if let Some(file) = only_gguf(path).map_err(unusable)? {
+        return Ok(Source::Gguf(file));
     }
-}
-
-/// A model in a GGUF file, called by the file's name.
-#[cfg(feature = "text")]
-fn gguf(path: &Path) -> Resolved {
-    let stem = path
-        .file_stem()
-        .map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
-    Resolved {
-        id: without_part(&stem).to_owned(),
-        source: Source::Gguf(path.to_owned()),
-        description: format!("GGUF file {}", path.display()),
-    }
-}
-
-/// A name without `-00001-of-00003`.
-#[cfg(feature = "text")]
-fn without_part(stem: &str) -> &str {
-    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    match stem.rsplit_once("-of-") {
-        Some((rest, count)) if digits(count) => match rest.rsplit_once('-') {
-            Some((base, number)) if digits(number) => base,
-            _ => stem,
-        },
-        _ => stem,
-    }
+    let snapshot =
+        chandler_nn::weights::Snapshot::dir(path).map_err(|error| unusable(error.to_string()))?;
+    Ok(Source::Snapshot(snapshot))
 }
 
 /// The one GGUF model of a directory without safetensors, if that is what it is: a file, or the first of a split one.
@@ -149,8 +91,8 @@ fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
             return Ok(None);
         }
         let stem = name.strip_suffix(".gguf").unwrap_or(&name);
-        let later = without_part(stem) != stem && !stem.contains("-00001-of-");
-        if is_gguf(&path) && !later {
+        let later = location::without_part(stem) != stem && !stem.contains("-00001-of-");
+        if location::is_gguf(&name) && !later {
             found.push(path);
         }
     }
@@ -166,36 +108,21 @@ fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// A directory's own name, or `model` where it has none (`.`, `/`).
-#[cfg(feature = "text")]
-fn name_of(path: &Path) -> String {
-    let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    full.file_name().map_or_else(
-        || "model".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(not(feature = "text"))]
     #[test]
-    fn what_is_not_here_is_named_with_what_would_do() {
-        let error = resolve("no/such-model").unwrap_err().to_string();
-        assert!(
-            error.contains("no/such-model") && error.contains("directory"),
-            "{error}"
-        );
+    fn a_build_without_pipelines_has_only_the_mock() {
+        assert!(resolve(&Location::Mock).is_ok());
+        let error = resolve(&Location::read("org/name").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("`text`"), "{error}");
     }
 
-    #[test]
-    fn a_bucket_is_refused_by_name_with_what_would_do() {
-        let error = resolve("gs://bucket/model").unwrap_err().to_string();
-        assert!(
-            error.contains("gs://bucket/model") && error.contains("CHANDLER_MODEL"),
-            "{error}"
-        );
+    #[cfg(feature = "text")]
+    fn resolved(text: &str) -> Result<Resolved, WeightsError> {
+        resolve(&Location::read(text)?)
     }
 
     #[cfg(feature = "text")]
@@ -210,33 +137,25 @@ mod tests {
         let folder = dir.path().to_str().unwrap();
         let first = put("tiny-q8-00001-of-00002.gguf");
         put("tiny-q8-00002-of-00002.gguf");
+        assert_eq!(resolved(&first).unwrap().id, "tiny-q8");
         for name in [first.as_str(), folder] {
-            let found = resolve(name).unwrap();
-            assert_eq!(found.id, "tiny-q8");
+            let found = resolved(name).unwrap();
             assert!(matches!(found.source, Source::Gguf(path) if path == Path::new(&first)));
         }
         let other = put("other.gguf");
-        let error = resolve(folder).unwrap_err().to_string();
+        let error = resolved(folder).unwrap_err().to_string();
         assert!(
             error.contains("2 GGUF files") && error.contains(&other),
             "{error}"
         );
-        assert_eq!(resolve(&other).unwrap().id, "other");
+        assert_eq!(resolved(&other).unwrap().id, "other");
         put("model.safetensors");
         assert!(matches!(
-            resolve(folder).unwrap().source,
+            resolved(folder).unwrap().source,
             Source::Snapshot(_)
         ));
-        let error = resolve(&put("weights.bin")).unwrap_err().to_string();
+        let error = resolved(&put("weights.bin")).unwrap_err().to_string();
         assert!(error.contains(".gguf"), "{error}");
-    }
-
-    #[test]
-    fn a_gguf_that_is_not_here_is_told_from_a_directory() {
-        for name in ["owner/repo:file.gguf", "owner/repo/file.gguf", "no.GGUF"] {
-            let error = resolve(name).unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains("hub"), "{error}");
-        }
     }
 
     #[cfg(feature = "text")]
@@ -245,6 +164,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let model = dir.path().join("tiny");
         std::fs::create_dir(&model).unwrap();
-        assert_eq!(resolve(model.to_str().unwrap()).unwrap().id, "tiny");
+        assert_eq!(resolved(model.to_str().unwrap()).unwrap().id, "tiny");
     }
 }

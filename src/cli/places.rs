@@ -1,0 +1,302 @@
+//! From settings to the weight store's words: which place a model or an adapter is at, and what the store may do. The one place
+//! where models.toml, `--model` and `--lora` meet the store.
+
+use std::num::NonZeroUsize;
+
+use super::exit::{Exit, USAGE};
+use crate::catalog::{Card, Catalog, Origin};
+use crate::config::{
+    Dtype, MirrorScope, NamedAdapter, Resolution, S3Addressing, Settings, Switch, Variant,
+};
+use crate::storage::Addressing;
+use crate::weights::{
+    DEMO, HubAccess, Kind, Location, MOCK, MirrorPlace, S3Access, StoreOptions, Wanted,
+};
+
+/// The model that the settings name.
+///
+/// # Errors
+/// A name that leads nowhere, with the names that are near.
+pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
+    let settings = &resolution.settings;
+    let card = resolution.card.as_ref();
+    let text = match card.map(Card::origin) {
+        Some(Origin::Mock) => MOCK,
+        Some(Origin::Embedded) => DEMO,
+        Some(Origin::Hub(id)) => id,
+        None => settings.model.as_str(),
+    };
+    let hint = near(&resolution.catalog, card, &settings.model);
+    let refuse = |reason: String| Exit::new(USAGE, format!("{reason}{hint}"));
+    let location = Location::read(text).map_err(|error| refuse(error.to_string()))?;
+    let bare = matches!(&location, Location::Hub { repo, .. } if !repo.contains('/'));
+    if bare && !hint.is_empty() && !text.starts_with("hf://") {
+        // Only the hub's oldest repositories have no owner, and a misspelt card is likelier than one of those.
+        return Err(refuse(format!(
+            "model `{text}` has no card and is no directory (a repository of that name on the hub would be hf://{text})"
+        )));
+    }
+    Ok(Wanted {
+        location: with_revision(location, settings),
+        kind: Kind::Model,
+        hint,
+    })
+}
+
+/// Where an adapter is.
+///
+/// # Errors
+/// A place that is none.
+pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
+    let NamedAdapter { name, path, .. } = adapter;
+    let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
+    let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
+    let gguf = match &location {
+        Location::Mock | Location::Demo => {
+            return Err(refuse("this is a model, and no adapter".to_owned()));
+        }
+        Location::GgufFile(_) => true,
+        Location::Hub { file, .. } => file.is_some(),
+        Location::S3(place) | Location::Gs(place) => place.file.is_some(),
+        Location::Directory(_) => false,
+    };
+    if gguf {
+        return Err(refuse(
+            "an adapter is read as peft saves it, not as GGUF: give the directory or repository that holds \
+             adapter_config.json"
+                .to_owned(),
+        ));
+    }
+    Ok(Wanted {
+        location,
+        kind: Kind::Adapter,
+        hint: String::new(),
+    })
+}
+
+/// Adds the revision of the settings where the place itself names none.
+fn with_revision(location: Location, settings: &Settings) -> Location {
+    let Some(set) = settings.revision.as_ref() else {
+        return location;
+    };
+    match location {
+        Location::Hub {
+            repo,
+            revision: None,
+            file,
+        } => Location::Hub {
+            repo,
+            revision: Some(set.clone()),
+            file,
+        },
+        Location::Hub {
+            revision: Some(ref own),
+            ..
+        } => {
+            if own != set {
+                tracing::warn!(
+                    revision = set,
+                    "the model's own @{own} wins over the setting"
+                );
+            }
+            location
+        }
+        _ => {
+            tracing::warn!(revision = set, model = %location, "this model has no revisions; the setting is ignored");
+            location
+        }
+    }
+}
+
+/// A model that has no card and is not here may be a misspelt card.
+fn near(catalog: &Catalog, card: Option<&Card>, model: &str) -> String {
+    let near = if card.is_none() {
+        catalog.near(model)
+    } else {
+        Vec::new()
+    };
+    if near.is_empty() {
+        return String::new();
+    }
+    format!("; or did you mean {}?", near.join(", "))
+}
+
+/// What the store is told.
+pub fn store_options(settings: &Settings) -> StoreOptions {
+    let url = |url: &crate::config::HttpUrl| url.0.clone();
+    StoreOptions {
+        hub: HubAccess {
+            endpoint: url(&settings.hub_endpoint),
+            token: settings.hf_token.value.clone(),
+            timeout: *settings.hub_etag_timeout,
+        },
+        s3: S3Access {
+            endpoint: settings.s3_endpoint.as_ref().map(url),
+            region: settings.s3_region.value.clone(),
+            addressing: addressing(settings),
+            access_key: settings.s3_access_key.value.clone(),
+            secret_key: settings.s3_secret_key.value.clone(),
+            session_token: settings.s3_session_token.value.clone(),
+        },
+        mirror: mirror(settings),
+        cache: settings.hub_cache.value.clone(),
+        read_caches: settings
+            .hub_read_caches
+            .iter()
+            .filter(|path| path.as_os_str() != "none")
+            .cloned()
+            .collect(),
+        budget: settings.hub_cache_budget.as_ref().map(|size| size.0),
+        offline: *settings.hub_offline == Switch::On,
+        connections: settings.download_connections.map(NonZeroUsize::get),
+        stall: *settings.hub_download_timeout,
+        variants: variants(settings),
+    }
+}
+
+/// How buckets are addressed.
+pub fn addressing(settings: &Settings) -> Addressing {
+    match *settings.s3_addressing {
+        S3Addressing::Auto => Addressing::Auto,
+        S3Addressing::Path => Addressing::Path,
+        S3Addressing::Virtual => Addressing::Virtual,
+    }
+}
+
+fn mirror(settings: &Settings) -> Option<MirrorPlace> {
+    let place = settings.mirror.as_ref()?;
+    let fill = match *settings.mirror_scope {
+        MirrorScope::Off => return None,
+        MirrorScope::Shared => false,
+        MirrorScope::Private => true,
+    };
+    Some(MirrorPlace {
+        bucket: place.bucket.clone(),
+        prefix: place.prefix.clone(),
+        fill,
+    })
+}
+
+/// Marks of precision in the order of preference; the empty one is no mark.
+fn variants(settings: &Settings) -> Vec<String> {
+    let plain = String::new;
+    match &*settings.variant {
+        Variant::Default => vec![plain()],
+        Variant::Named(name) => vec![name.clone(), plain()],
+        Variant::Auto => match *settings.dtype {
+            Dtype::F16 => vec!["fp16".to_owned(), plain()],
+            Dtype::Bf16 => vec!["bf16".to_owned(), plain()],
+            Dtype::Auto | Dtype::F32 => vec![plain()],
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, Value, resolve};
+
+    fn resolution(environment: &[(&str, &str)]) -> Resolution {
+        let pairs = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        resolve(&Given {
+            environment: pairs.collect(),
+            ..Given::default()
+        })
+        .unwrap()
+    }
+
+    fn place(environment: &[(&str, &str)]) -> Result<String, Exit> {
+        model(&resolution(environment)).map(|wanted| wanted.location.to_string())
+    }
+
+    #[test]
+    fn a_card_leads_to_the_hub_and_a_revision_goes_along() {
+        let hub = "TinyLlama/TinyLlama-1.1B-Chat-v1.0";
+        assert_eq!(place(&[("CHANDLER_MODEL", "tinyllama")]).unwrap(), hub);
+        let set = [("CHANDLER_MODEL", "org/name"), ("CHANDLER_REVISION", "dev")];
+        assert_eq!(place(&set).unwrap(), "org/name@dev");
+        let own = [
+            ("CHANDLER_MODEL", "org/name@v1"),
+            ("CHANDLER_REVISION", "dev"),
+        ];
+        assert_eq!(place(&own).unwrap(), "org/name@v1");
+        let vertex = [
+            ("AIP_MODE", "PREDICTION"),
+            ("AIP_STORAGE_URI", "gs://bucket/model"),
+        ];
+        assert_eq!(place(&vertex).unwrap(), "gs://bucket/model");
+    }
+
+    #[test]
+    fn a_misspelt_card_is_named_before_the_hub_is_asked() {
+        let error = place(&[("CHANDLER_MODEL", "tinylama")]).unwrap_err();
+        assert_eq!(error.code, USAGE);
+        assert!(
+            error.message.contains("tinyllama") && error.message.contains("hf://tinylama"),
+            "{error}"
+        );
+        assert_eq!(
+            place(&[("CHANDLER_MODEL", "hf://tinylama")]).unwrap(),
+            "tinylama"
+        );
+        let wanted = model(&resolution(&[(
+            "CHANDLER_MODEL",
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.O",
+        )]));
+        assert!(wanted.unwrap().hint.contains("did you mean"));
+        let error = place(&[("CHANDLER_MODEL", "./nowhere")]).unwrap_err();
+        assert!(error.message.contains("./nowhere"), "{error}");
+    }
+
+    #[test]
+    fn an_adapter_is_a_directory_a_repository_or_a_folder_in_a_bucket() {
+        let read = |text: &str| {
+            let adapters = crate::config::Adapters::parse(text).unwrap();
+            adapter(&adapters.0[0]).map(|wanted| wanted.location.to_string())
+        };
+        assert_eq!(
+            read("sql=someone/sql-lora@v2").unwrap(),
+            "someone/sql-lora@v2"
+        );
+        assert_eq!(read("sql=s3://adapters/sql").unwrap(), "s3://adapters/sql");
+        for bad in [
+            "sql=/nowhere/sql",
+            "sql=demo",
+            "sql=o/n:Q4_0",
+            "sql=s3://a/b.gguf",
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(error.message.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_precision_follows_the_dtype_unless_it_is_named() {
+        let of = |environment: &[(&str, &str)]| variants(&resolution(environment).settings);
+        assert_eq!(of(&[]), [""]);
+        assert_eq!(of(&[("CHANDLER_DTYPE", "f16")]), ["fp16", ""]);
+        let named = [("CHANDLER_DTYPE", "f16"), ("CHANDLER_VARIANT", "non_ema")];
+        assert_eq!(of(&named), ["non_ema", ""]);
+        assert_eq!(
+            of(&[("CHANDLER_DTYPE", "f16"), ("CHANDLER_VARIANT", "default")]),
+            [""]
+        );
+    }
+
+    #[test]
+    fn a_mirror_is_used_as_its_scope_says() {
+        let of = |scope: &str| {
+            let set = [
+                ("CHANDLER_MIRROR", "s3://models/hub"),
+                ("CHANDLER_MIRROR_SCOPE", scope),
+            ];
+            mirror(&resolution(&set).settings).map(|place| place.fill)
+        };
+        assert_eq!(
+            (of("off"), of("shared"), of("private")),
+            (None, Some(false), Some(true))
+        );
+    }
+}

@@ -1,0 +1,438 @@
+//! What `--model`, models.toml and `--lora` may say: a text becomes a place, and nothing is looked for yet but paths. Apart
+//! from the store, which goes there.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{WeightsError, names};
+
+/// The name of the embedded demo model.
+pub const DEMO: &str = "demo";
+/// The name of the pipeline without a model, for load tests.
+pub const MOCK: &str = "mock";
+
+/// A place that a model or an adapter is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Nowhere: the mock says its prompt's words back.
+    Mock,
+    /// In this program.
+    Demo,
+    /// A directory here.
+    Directory(PathBuf),
+    /// A GGUF file here, or the first of several.
+    GgufFile(PathBuf),
+    /// A repository on the Hugging Face hub.
+    Hub {
+        /// `org/name`, or `name` of the oldest ones.
+        repo: String,
+        /// What stood behind the `@`.
+        revision: Option<String>,
+        /// Which GGUF of it, where one is meant.
+        file: Option<GgufChoice>,
+    },
+    /// A bucket that speaks S3.
+    S3(Bucket),
+    /// A bucket of Google Cloud Storage.
+    Gs(Bucket),
+}
+
+/// A folder in a bucket, or a GGUF file in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub bucket: String,
+    /// The folder: without a slash at either end; may be empty.
+    pub prefix: String,
+    /// The GGUF file in that folder, where one was named.
+    pub file: Option<String>,
+}
+
+/// Which GGUF of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GgufChoice {
+    /// This file, or the split one whose first part it is.
+    File(String),
+    /// The one of this quantisation: `Q4_K_M`.
+    Quant(String),
+}
+
+impl Location {
+    /// Reads what somebody wrote. A path that exists wins over a repository of the same name.
+    ///
+    /// # Errors
+    /// [`WeightsError`] with what would do.
+    pub fn read(text: &str) -> Result<Self, WeightsError> {
+        match text {
+            MOCK => return Ok(Self::Mock),
+            DEMO => return Ok(Self::Demo),
+            _ => {}
+        }
+        if let Some(rest) = text.strip_prefix("s3://") {
+            return Bucket::read(text, rest).map(Self::S3);
+        }
+        if let Some(rest) = text.strip_prefix("gs://") {
+            return Bucket::read(text, rest).map(Self::Gs);
+        }
+        if let Some(rest) = text.strip_prefix("hf://") {
+            return hub(rest);
+        }
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Self::Directory(path.to_owned()));
+        }
+        if path.is_file() {
+            return gguf_file(path);
+        }
+        match meant_as_path(text) {
+            false => hub(text),
+            true if is_gguf(text) => Err(WeightsError::NoSuchGguf(text.to_owned())),
+            true => Err(WeightsError::NotHere(text.to_owned())),
+        }
+    }
+
+    /// Whether it is fetched from somewhere else.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Hub { .. } | Self::S3(_) | Self::Gs(_))
+    }
+
+    /// What the model is called when nobody says otherwise.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Mock => MOCK.to_owned(),
+            Self::Demo => "chandler-demo".to_owned(),
+            Self::Directory(path) => directory_name(path),
+            Self::GgufFile(path) => gguf_name(&path.to_string_lossy()),
+            Self::Hub {
+                file: Some(GgufChoice::File(file)),
+                ..
+            } => gguf_name(file),
+            Self::Hub { repo, .. } => repo.clone(),
+            Self::S3(place) | Self::Gs(place) => place.id(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mock => f.write_str("the mock pipeline, which has no model"),
+            Self::Demo => f.write_str("the embedded demo model"),
+            Self::Directory(path) => write!(f, "directory {}", path.display()),
+            Self::GgufFile(path) => write!(f, "GGUF file {}", path.display()),
+            Self::Hub {
+                repo,
+                revision,
+                file,
+            } => {
+                f.write_str(repo)?;
+                if let Some(revision) = revision {
+                    write!(f, "@{revision}")?;
+                }
+                match file {
+                    Some(GgufChoice::File(name) | GgufChoice::Quant(name)) => write!(f, ":{name}"),
+                    None => Ok(()),
+                }
+            }
+            Self::S3(place) => write!(f, "s3://{place}"),
+            Self::Gs(place) => write!(f, "gs://{place}"),
+        }
+    }
+}
+
+impl Bucket {
+    fn read(text: &str, rest: &str) -> Result<Self, WeightsError> {
+        let bad = || WeightsError::BadName {
+            what: "bucket",
+            value: text.escape_debug().take(200).collect(),
+            wanted: "give s3://bucket/prefix or gs://bucket/prefix; buckets are called by letters, digits, `-`, `_` and `.`",
+        };
+        let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let named = !bucket.is_empty() && bucket.chars().all(plain) && !bucket.starts_with('.');
+        if !named {
+            return Err(bad());
+        }
+        let path = path.trim_matches('/');
+        if !path.is_empty() {
+            names::file_path(path)?;
+        }
+        let (prefix, file) = match path.rsplit_once('/') {
+            _ if !is_gguf(path) => (path, None),
+            Some((prefix, file)) => (prefix, Some(file.to_owned())),
+            None => ("", Some(path.to_owned())),
+        };
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+            file,
+        })
+    }
+
+    fn id(&self) -> String {
+        let last = self
+            .prefix
+            .rsplit('/')
+            .next()
+            .filter(|last| !last.is_empty());
+        match (&self.file, last) {
+            (Some(file), _) => gguf_name(file),
+            (None, Some(last)) => last.to_owned(),
+            (None, None) => self.bucket.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.bucket)?;
+        for part in [Some(&self.prefix), self.file.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if !part.is_empty() {
+                write!(f, "/{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file by its name alone is a model only as GGUF.
+fn gguf_file(path: &Path) -> Result<Location, WeightsError> {
+    if is_gguf(&path.to_string_lossy()) {
+        return Ok(Location::GgufFile(path.to_owned()));
+    }
+    Err(WeightsError::Unusable {
+        model: path.display().to_string(),
+        reason: "it is a file whose name does not end in .gguf; of a model in safetensors, give the directory"
+            .to_owned(),
+    })
+}
+
+pub(super) fn is_gguf(path: &str) -> bool {
+    Path::new(path)
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether a text that names nothing here was meant as a path all the same.
+fn meant_as_path(text: &str) -> bool {
+    let like_a_path = text.is_empty()
+        || text.starts_with(['/', '.', '~'])
+        || text.ends_with('/')
+        || text.contains('\\')
+        || text.contains("://");
+    let (name, choice) = split_choice(text);
+    let repo = name.split('@').next().unwrap_or(name);
+    let whole = match (repo.matches('/').count(), is_gguf(repo)) {
+        // No repository is called `file.gguf`, and none has three parts.
+        (0 | 1, true) | (2.., false) => false,
+        // `models/llama` beside a directory `models`: somebody meant what is in it.
+        _ => !repo
+            .split_once('/')
+            .is_some_and(|(first, _)| Path::new(first).is_dir()),
+    };
+    like_a_path || (!whole && choice.is_none())
+}
+
+/// `org/name@revision:choice` without its choice, and the choice.
+fn split_choice(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, choice)) => (name, Some(choice)),
+        None => (text, None),
+    }
+}
+
+/// `org/name`, `org/name@revision`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name/file.gguf`.
+fn hub(text: &str) -> Result<Location, WeightsError> {
+    let (name, choice) = split_choice(text);
+    let (name, revision) = match name.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (name, None),
+    };
+    let (repo, file) = match choice {
+        Some(choice) => (name, Some(gguf_choice(choice)?)),
+        None if is_gguf(name) && name.matches('/').count() >= 2 => {
+            let second = name
+                .match_indices('/')
+                .nth(1)
+                .map_or(name.len(), |(at, _)| at);
+            let (repo, file) = name.split_at(second);
+            let file = file.trim_start_matches('/');
+            (repo, Some(gguf_choice(file)?))
+        }
+        None => (name, None),
+    };
+    names::repository(repo)?;
+    if let Some(revision) = revision {
+        names::revision(revision)?;
+    }
+    Ok(Location::Hub {
+        repo: repo.to_owned(),
+        revision: revision.map(str::to_owned),
+        file,
+    })
+}
+
+fn gguf_choice(text: &str) -> Result<GgufChoice, WeightsError> {
+    if is_gguf(text) {
+        names::file_path(text)?;
+        return Ok(GgufChoice::File(text.to_owned()));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !text.is_empty() && text.chars().all(plain) {
+        return Ok(GgufChoice::Quant(text.to_owned()));
+    }
+    Err(WeightsError::BadName {
+        what: "GGUF file",
+        value: text.escape_debug().take(200).collect(),
+        wanted: "behind the colon goes the name of a .gguf file of the repository, or a quantisation such as Q4_K_M",
+    })
+}
+
+/// A GGUF model's name: the file's, without its folder, its ending and `-00001-of-00003`.
+fn gguf_name(path: &str) -> String {
+    let stem = Path::new(path)
+        .file_stem()
+        .map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
+    without_part(&stem).to_owned()
+}
+
+/// A name without `-00001-of-00003`.
+pub(super) fn without_part(stem: &str) -> &str {
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match stem.rsplit_once("-of-") {
+        Some((rest, count)) if digits(count) => match rest.rsplit_once('-') {
+            Some((base, number)) if digits(number) => base,
+            _ => stem,
+        },
+        _ => stem,
+    }
+}
+
+/// A directory's own name, or `model` where it has none (`.`, `/`).
+fn directory_name(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    full.file_name().map_or_else(
+        || "model".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub_of(text: &str) -> (String, Option<String>, Option<GgufChoice>) {
+        match Location::read(text).unwrap() {
+            Location::Hub {
+                repo,
+                revision,
+                file,
+            } => (repo, revision, file),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_repository_may_have_a_revision_and_a_gguf() {
+        let file = |name: &str| Some(GgufChoice::File(name.to_owned()));
+        let quant = |name: &str| Some(GgufChoice::Quant(name.to_owned()));
+        let text = |text: &str| Some(text.to_owned());
+        for (written, repo, revision, choice) in [
+            ("gpt2", "gpt2", None, None),
+            ("org/name", "org/name", None, None),
+            ("hf://org/name", "org/name", None, None),
+            ("org/name@v1.0", "org/name", text("v1.0"), None),
+            ("org/name@refs/pr/1", "org/name", text("refs/pr/1"), None),
+            ("o/n-GGUF:Q4_K_M", "o/n-GGUF", None, quant("Q4_K_M")),
+            ("o/n:m-q8.gguf", "o/n", None, file("m-q8.gguf")),
+            ("o/n@dev:sub/m.gguf", "o/n", text("dev"), file("sub/m.gguf")),
+            ("o/n/m.gguf", "o/n", None, file("m.gguf")),
+            ("o/n/sub/m.gguf", "o/n", None, file("sub/m.gguf")),
+        ] {
+            let wanted = (repo.to_owned(), revision, choice);
+            assert_eq!(hub_of(written), wanted, "{written}");
+        }
+        let place = Location::read("o/n@dev:Q8_0").unwrap();
+        assert_eq!(place.to_string(), "o/n@dev:Q8_0");
+        assert_eq!(place.id(), "o/n");
+        assert_eq!(
+            Location::read("o/n:a/m-00001-of-00002.gguf").unwrap().id(),
+            "m"
+        );
+        for bad in [
+            "o/n@",
+            "o/n@../x",
+            "o/n:",
+            "o/n:../m.gguf",
+            "o--p/n",
+            "o/n:a b",
+            "-o/n",
+        ] {
+            assert!(Location::read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_may_have_a_prefix_and_a_gguf() {
+        let bucket = |text: &str| match Location::read(text).unwrap() {
+            Location::S3(place) | Location::Gs(place) => place,
+            other => panic!("{other:?}"),
+        };
+        let place = bucket("s3://models/llama/3.2/");
+        assert_eq!(
+            (place.bucket.as_str(), place.prefix.as_str()),
+            ("models", "llama/3.2")
+        );
+        assert_eq!(place.id(), "3.2");
+        assert_eq!(Location::read("s3://models").unwrap().id(), "models");
+        let place = bucket("gs://models/a/tiny-q8-00001-of-00002.gguf");
+        assert_eq!(place.file.as_deref(), Some("tiny-q8-00001-of-00002.gguf"));
+        assert_eq!(
+            (place.prefix.as_str(), place.id().as_str()),
+            ("a", "tiny-q8")
+        );
+        assert_eq!(place.to_string(), "models/a/tiny-q8-00001-of-00002.gguf");
+        for bad in [
+            "s3://",
+            "s3:///a",
+            "s3://a b/c",
+            "s3://a/../b",
+            "gs://a/b//c",
+            "s3://../a",
+        ] {
+            assert!(Location::read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_path_is_no_repository() {
+        for text in [
+            "/models/llama",
+            "./llama",
+            "../llama",
+            "~/llama",
+            "a/b/c",
+            "no.gguf",
+            "a/no.gguf",
+            "src/llama",
+            "llama/",
+        ] {
+            let error = Location::read(text).unwrap_err().to_string();
+            assert!(
+                error.contains(text) && error.contains("no such"),
+                "{text}: {error}"
+            );
+        }
+        // Said to be the hub's, it is.
+        assert_eq!(hub_of("hf://src/llama").0, "src/llama");
+        assert_eq!(
+            Location::read("src").unwrap(),
+            Location::Directory("src".into())
+        );
+        let error = Location::read("Cargo.toml").unwrap_err().to_string();
+        assert!(error.contains(".gguf"), "{error}");
+    }
+}

@@ -1,0 +1,34 @@
+//! What somebody asks the store for.
+
+use super::Location;
+
+/// A model or an adapter, and where it is.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Where it is.
+    pub location: Location,
+    /// Which of its files are needed follows from this.
+    pub kind: Kind,
+    /// What to add to an error that says there is no such thing: names that are near.
+    pub hint: String,
+}
+
+/// What the files are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A model, with everything that its pipeline reads.
+    Model,
+    /// An adapter (LoRA), as peft saves it.
+    Adapter,
+}
+
+impl Wanted {
+    /// A model.
+    pub fn model(location: Location) -> Self {
+        Self {
+            location,
+            kind: Kind::Model,
+            hint: String::new(),
+        }
+    }
+}
