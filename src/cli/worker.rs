@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, USAGE};
 use super::places;
+use super::threads;
 use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
 use crate::engine::load::{self, LoadOptions};
@@ -93,7 +94,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
-        threads: settings.threads.map(|threads| threads.get()),
+        threads: Some(threads::wanted(settings)),
         adapters: settings
             .lora
             .0

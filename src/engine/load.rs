@@ -30,7 +30,7 @@ pub struct LoadOptions {
     pub quantize: Option<String>,
     /// Where results of work that need not be done twice are kept.
     pub cache_dir: Option<PathBuf>,
-    /// CPU threads for arithmetic; one per core when not given.
+    /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
     /// Adapters (LoRA) by name, and their directories.
     pub adapters: Vec<(String, PathBuf)>,
@@ -56,6 +56,15 @@ impl Default for LoadOptions {
             adapters: Vec::new(),
         }
     }
+}
+
+/// Threads that the numeric library below would start by itself, where this build has one.
+pub fn library_threads() -> Option<usize> {
+    #[cfg(feature = "text")]
+    let threads = Some(chandler_nn::device::library_threads());
+    #[cfg(not(feature = "text"))]
+    let threads = None;
+    threads
 }
 
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.
