@@ -5,9 +5,11 @@ mod announce;
 mod ask;
 mod completions;
 mod config;
+mod doctor;
 mod ending;
 mod exit;
 mod flags;
+mod health;
 mod jobs;
 mod listen;
 mod models;
@@ -21,6 +23,7 @@ mod selftest;
 mod serve;
 mod signals;
 mod telemetry;
+mod threads;
 mod version;
 mod worker;
 
@@ -33,7 +36,8 @@ Examples:
   chandler serve                                  serve the demo model on port 8080
   chandler serve --model ./Llama-3.2-1B-Instruct  serve a model from a directory
   chandler run \"What is the capital of France?\"   answer once, without a server
-  chandler selftest                               check this machine
+  chandler selftest                               run the embedded model here and compare
+  chandler doctor                                 what this machine has, and what is wrong with it
   chandler config show                            see every setting and where it came from
 
 Every setting can be a flag, a variable (CHANDLER_...) or a key of a TOML file (--config FILE). A flag wins over a \
@@ -60,6 +64,8 @@ enum Command {
     Serve(serve::Serve),
     Run(run::Run),
     Selftest(selftest::Selftest),
+    Doctor(doctor::Doctor),
+    Health(health::Health),
     Models(models::Models),
     Config(config::Config),
     Completions(completions::Completions),
@@ -72,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+        Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),

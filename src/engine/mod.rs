@@ -1,6 +1,7 @@
 //! The only caller of the pipelines: one plain thread per loaded model, one bounded queue in front of it.
 //! Front doors see [`Engine`] and [`Subscription`]; no tensor and no model type passes this point upwards.
 
+pub mod devices;
 mod gate;
 mod handle;
 pub mod load;
