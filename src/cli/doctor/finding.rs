@@ -84,6 +84,16 @@ impl Finding {
         self
     }
 
+    /// Makes a problem a warning, and says why it is no more than that.
+    #[must_use]
+    pub fn at_worst_a_warning(mut self, why: &str) -> Self {
+        if self.level == Level::Problem {
+            self.level = Level::Warning;
+            self.found = format!("{} ({why})", self.found);
+        }
+        self
+    }
+
     /// A value for programs; what is not known is left out.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Serialize) -> Self {
@@ -155,7 +165,17 @@ impl Report {
         }
         text.push_str(&match (self.problems, self.warnings) {
             (0, 0) => "all is well\n".to_owned(),
-            (problems, warnings) => format!("{problems} problems, {warnings} warnings\n"),
+            (problems, warnings) => {
+                let counted = |count: usize, name: &str| match count {
+                    1 => format!("1 {name}"),
+                    many => format!("{many} {name}s"),
+                };
+                format!(
+                    "{}, {}\n",
+                    counted(problems, "problem"),
+                    counted(warnings, "warning")
+                )
+            }
         });
         text
     }
@@ -190,10 +210,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_needed_is_no_problem() {
+        let finding =
+            Finding::problem("network", "hub", "no answer").at_worst_a_warning("not needed");
+        assert_eq!(
+            (finding.level, finding.found.as_str()),
+            (Level::Warning, "no answer (not needed)")
+        );
+        let finding = Finding::ok("network", "hub", "answers").at_worst_a_warning("not needed");
+        assert_eq!(
+            (finding.level, finding.found.as_str()),
+            (Level::Ok, "answers")
+        );
+    }
+
+    #[test]
     fn a_person_reads_groups_lines_and_remedies() {
         let expected = "disk\n  ok       hub cache  12 GiB are free\n\
                         network\n  problem  hub        no answer\n                      -> set HTTPS_PROXY\n  \
-                        warning  bucket     slow\n1 problems, 1 warnings\n";
+                        warning  bucket     slow\n1 problem, 1 warning\n";
         assert_eq!(report().as_text(), expected);
     }
 

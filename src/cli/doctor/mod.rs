@@ -16,10 +16,11 @@ use std::process::ExitCode;
 
 use super::exit::FAILED;
 use super::flags::{Everything, SettingFlags};
-use super::{output, version};
+use super::{output, places, version};
 use crate::config::Resolution;
 use crate::engine::devices;
 use crate::machine::Machine;
+use crate::weights::Location;
 use finding::{Finding, Report};
 
 /// Say what this machine has, what is wrong with it for these settings, and how to mend it.
@@ -70,9 +71,15 @@ async fn examine(resolution: &Resolution) -> Vec<Finding> {
     ));
     findings.extend(limits::check(settings, &machine));
     findings.extend(disk::check(settings));
-    findings.extend(network::check(settings).await);
+    let model = places::model(resolution);
+    let hub = matches!(&model, Ok(wanted) if matches!(wanted.location, Location::Hub { .. }));
+    findings.extend(network::check(settings, hub).await);
     findings.extend(credentials::check(settings));
     findings.extend(platform::check(resolution));
     findings.extend(port::check(settings).await);
+    findings.extend(model.err().map(|error| {
+        Finding::problem("platform", "model", error.to_string())
+            .mended_by("`chandler models` lists the names that are known")
+    }));
     findings
 }

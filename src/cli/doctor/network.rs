@@ -23,7 +23,8 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-pub async fn check(settings: &Settings) -> Vec<Finding> {
+/// `needed`: whether the model comes from the hub.
+pub async fn check(settings: &Settings, needed: bool) -> Vec<Finding> {
     let mut findings = vec![certificates(
         std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
     )];
@@ -31,7 +32,13 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
     let hub = async {
         match offline {
             true => Finding::ok(GROUP, "hub", "not asked: --hub-offline is on"),
-            false => hub(settings, &reach::Client::unguarded()).await,
+            false => {
+                let found = hub(settings, &reach::Client::unguarded()).await;
+                match needed {
+                    true => found,
+                    false => found.at_worst_a_warning("this model does not come from there"),
+                }
+            }
         }
     };
     let buckets = buckets(settings);
@@ -299,7 +306,7 @@ mod tests {
             ("CHANDLER_MIRROR", "s3://models/hub"),
             ("HF_ENDPOINT", "http://127.0.0.1:1"),
         ]);
-        let findings = check(&of).await;
+        let findings = check(&of, true).await;
         for finding in findings
             .iter()
             .filter(|finding| finding.check != "certificates")
