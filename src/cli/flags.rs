@@ -31,6 +31,15 @@ pub struct CacheOnly;
 /// Those of a command that only looks at the model cards.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogOnly;
+/// Those of a command that asks a worker on the same machine.
+#[derive(Debug, Clone, Default)]
+pub struct Listening;
+
+impl Scope for Listening {
+    fn takes(spec: &Spec) -> bool {
+        matches!(spec.key, "host" | "port")
+    }
+}
 
 impl Scope for Everything {
     fn takes(_: &Spec) -> bool {

@@ -8,6 +8,7 @@ use indicatif::MultiProgress;
 use super::exit::{Exit, USAGE};
 use super::places;
 use super::progress::Screen;
+use super::threads;
 use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
 use crate::engine::load::{self, LoadOptions, Model};
@@ -130,7 +131,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
-        threads: settings.threads.map(|threads| threads.get()),
+        threads: Some(threads::wanted(settings)),
         ..LoadOptions::default()
     }
 }

@@ -101,7 +101,7 @@ settings! {
     max_model_len: Option<NonZeroUsize> = "" ("the model's context window"), Model, Some("max-model-len"), "TOKENS",
         [var("CHANDLER_MAX_MODEL_LEN"), var("MAX_MODEL_LEN")];
     /// CPU threads for the model's arithmetic.
-    threads: Option<NonZeroUsize> = "" ("one per core"), Model, Some("threads"), "N", [var("CHANDLER_THREADS")];
+    threads: Option<NonZeroUsize> = "" ("one per processor that the container's quota allows"), Model, Some("threads"), "N", [var("CHANDLER_THREADS")];
     /// A TOML file of model cards that are added to the built-in ones; a card with a built-in id replaces it.
     models_file: Option<PathBuf> = "" ("the built-in cards only"), Model, Some("models-file"), "FILE",
         [var("CHANDLER_MODELS")];

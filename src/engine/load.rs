@@ -42,7 +42,7 @@ pub struct LoadOptions {
     pub quantize: Option<String>,
     /// Where results of work that need not be done twice are kept.
     pub cache_dir: Option<PathBuf>,
-    /// CPU threads for arithmetic; one per core when not given.
+    /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
     /// Adapters (LoRA) by name, and where they are.
     pub adapters: Vec<(String, Wanted)>,
@@ -83,6 +83,15 @@ pub struct Model {
     pub source: Source,
     /// Where they are, if they are not.
     pub wanted: Wanted,
+}
+
+/// Threads that the numeric library below would start by itself, where this build has one.
+pub fn library_threads() -> Option<usize> {
+    #[cfg(feature = "text")]
+    let threads = Some(chandler_nn::device::library_threads());
+    #[cfg(not(feature = "text"))]
+    let threads = None;
+    threads
 }
 
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.

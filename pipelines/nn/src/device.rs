@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, DeviceLocation};
 use serde::Serialize;
@@ -333,10 +334,22 @@ pub fn set_threads(threads: usize) -> Result<()> {
             "{threads} threads: their number is settled for this process"
         )));
     }
+    static RAYON: OnceLock<()> = OnceLock::new();
+    if RAYON.get().is_some() {
+        return Ok(()); // the same number again: another model in the same process
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
-        .map_err(|error| NnError::Device(format!("{threads} threads: {error}")))
+        .map_err(|error| NnError::Device(format!("{threads} threads: {error}")))?;
+    let _ = RAYON.set(());
+    Ok(())
+}
+
+/// Threads that candle's own pools will have, which follow nothing but its environment variables and the physical cores of the
+/// host, whatever a container is allowed.
+pub fn library_threads() -> usize {
+    candle_core::utils::get_num_threads()
 }
 
 #[cfg(test)]
