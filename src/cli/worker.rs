@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, USAGE};
 use crate::catalog::{Card, Catalog, Origin};
-use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
+use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch, Value};
 use crate::engine::load::{self, LoadOptions};
 use crate::engine::{Engine, EngineOptions};
 use crate::weights::{self, Source};
@@ -119,6 +119,8 @@ fn names(served: Option<&str>, card: Option<&Card>, own: &str) -> (String, Vec<S
 fn load_options(settings: &Settings) -> LoadOptions {
     LoadOptions {
         device: settings.device.0.clone(),
+        allow_cpu: settings.allow_cpu.0,
+        cuda_tuning: settings.cuda_tuning.show(),
         dtype: settings.dtype.as_str().to_owned(),
         max_model_len: settings.max_model_len.map(|tokens| tokens.get()),
         max_rows: settings.max_rows.get(),
@@ -150,8 +152,6 @@ fn engine_options(settings: &Settings) -> EngineOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(feature = "text")]
-    use crate::config::Value;
 
     #[cfg(feature = "text")]
     #[test]

@@ -16,8 +16,8 @@ use super::address::{HttpUrl, S3Place};
 use super::platform::Platform;
 use super::quantity::ByteSize;
 use super::value::{
-    Device, Dtype, Factor, Host, LogFilter, LogFormat, Origin, Quantize, Route, S3Addressing,
-    Speculate, Switch, Value,
+    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, Origin, Permission, Quantize,
+    Route, S3Addressing, Speculate, Switch, Value,
 };
 use crate::reach::Allowed;
 
@@ -139,6 +139,8 @@ pub struct Spec {
     pub otherwise: &'static str,
     /// Whether the flag may be given several times.
     pub repeated: bool,
+    /// What the flag means without a value, where it may stand so.
+    pub bare: Option<&'static str>,
     /// Help, one line each.
     pub help: &'static [&'static str],
     /// Where it belongs.
@@ -208,6 +210,7 @@ macro_rules! settings {
             default: $default,
             otherwise: concat!($($otherwise)?),
             repeated: <$type as Value>::REPEATED,
+            bare: <$type as Value>::BARE,
             help: &[$($help),+],
             group: Group::$group,
         }),+];
@@ -252,9 +255,16 @@ settings! {
     /// An adapter (LoRA, as peft saves it) that requests may name as their model: name=directory. Several are given one flag
     /// each, or with commas between them; all are loaded with the model and share its batch.
     lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=DIRECTORY", [var("CHANDLER_LORA"), var("LORA_MODULES")];
-    /// Where the model runs: auto takes a GPU when there is one, else the CPU. cuda:1 is the second GPU.
+    /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
-    /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.
+    /// Let a build with CUDA compute on the CPU when it finds no usable GPU. Without it the worker then stops and says why.
+    allow_cpu: Permission = "off", Model, Some("allow-cpu"), "SWITCH", [var("CHANDLER_ALLOW_CPU")];
+    /// What is set up on a GPU, with commas between: keep-memory, no-events, preload, warm-up; tf32 and short-sums compute faster
+    /// and less exactly; none is nothing.
+    cuda_tuning: Vec<CudaSwitch> = "keep-memory,no-events,preload,warm-up", Model, Some("cuda-tuning"), "SWITCHES",
+        [var("CHANDLER_CUDA_TUNING")];
+    /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU; on a GPU bf16, or f16 where the checkpoint is
+    /// in f16 or the GPU has no bf16.
     dtype: Dtype = "auto", Model, Some("dtype"), "DTYPE", [var("CHANDLER_DTYPE"), var("DTYPE")];
     /// Quantise a safetensors checkpoint's matrices while loading: q4k (a quarter of bf16's memory, as llama.cpp's Q4_K_M)
     /// or q8_0 (half, next to lossless). Done once and kept under the cache directory for the next start.
