@@ -22,8 +22,8 @@ pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use settings::{Group, SPECS, Setting, Settings, Shown, Source, Spec, Variable};
 pub use value::{
-    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Permission, Quantize,
-    Route, S3Addressing, Speculate, Switch, Value,
+    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, Origin, Permission,
+    Quantize, Route, S3Addressing, Speculate, Switch, Value,
 };
 
 /// Why the settings do not make sense.

@@ -188,7 +188,9 @@ impl DTypeChoice {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::Bf16 => DType::BF16,
-            Self::Auto if device.is_cuda() => auto_on_cuda(stored, cuda::compute_capability(device)),
+            Self::Auto if device.is_cuda() => {
+                auto_on_cuda(stored, cuda::compute_capability(device))
+            }
             // Weights stay as they are stored and are widened on the fly, so that f32 costs no memory; and the same tokens alone
             // or in any company are only promised in f32.
             Self::Auto => DType::F32,

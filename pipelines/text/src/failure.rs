@@ -95,11 +95,7 @@ pub(crate) fn while_loading(error: TextError, needed: u64, device: &Device) -> T
 fn free(device: &Device) -> String {
     match device::memory(device) {
         Some((free, total)) => {
-            format!(
-                ", and {} of {} are free",
-                mebibytes(free),
-                mebibytes(total)
-            )
+            format!(", and {} of {} are free", mebibytes(free), mebibytes(total))
         }
         None => String::new(),
     }
@@ -136,7 +132,10 @@ mod tests {
         let StepError::OutOfMemory(said) = kind_of(&cuda("CUDA_ERROR_OUT_OF_MEMORY")) else {
             panic!("another kind");
         };
-        assert!(said.contains("this step of 10 tokens needs about 16 MiB"), "{said}");
+        assert!(
+            said.contains("this step of 10 tokens needs about 16 MiB"),
+            "{said}"
+        );
         let host = TextError::Nn(NnError::HostMemory { bytes: 7 });
         assert!(matches!(kind_of(&host), StepError::OutOfMemory(_)));
     }

@@ -108,8 +108,8 @@ impl TextPipeline {
             files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
         let shape = cache_shape(&config, &options.limits, options.cache_bytes, cache_dtype)?;
-        let needed =
-            parameters(weights.as_ref()) * dtype.size_in_bytes() as u64 + shape.bytes(cache_dtype) as u64;
+        let needed = parameters(weights.as_ref()) * dtype.size_in_bytes() as u64
+            + shape.bytes(cache_dtype) as u64;
         let decoder = built.map_err(|error| failure::while_loading(error, needed, &device))?;
         warn_of_stray_tokens(&tokenizer, &config);
         tell_of_longer_context(&config);

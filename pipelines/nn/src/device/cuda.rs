@@ -7,8 +7,7 @@ use std::sync::Arc;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
 use candle_core::cuda_backend::kernels;
 use candle_core::cuda_backend::{
-    set_gemm_reduced_precision_bf16, set_gemm_reduced_precision_f16,
-    set_gemm_reduced_precision_f32,
+    set_gemm_reduced_precision_bf16, set_gemm_reduced_precision_f16, set_gemm_reduced_precision_f32,
 };
 use candle_core::{CudaDevice, Device};
 
@@ -57,10 +56,7 @@ fn check(ordinal: usize) -> std::result::Result<(), String> {
         .ok_or_else(|| match count {
             0 => trouble::explain("CUDA_ERROR_NO_DEVICE"),
             1 => "there is one GPU here, cuda:0".to_owned(),
-            _ => format!(
-                "there are {count} GPUs here, cuda:0 to cuda:{}",
-                count - 1
-            ),
+            _ => format!("there are {count} GPUs here, cuda:0 to cuda:{}", count - 1),
         })?;
     let gpu = gpu(number, driver).map_err(explained)?;
     if build.check_gpu(&gpu)? == Code::Ptx {
@@ -158,9 +154,7 @@ fn keep_memory(cuda: &CudaDevice) -> std::result::Result<(), DriverError> {
 }
 
 /// The device's memory pool, where it has one: some virtual GPUs do not.
-fn pool(
-    context: &Arc<CudaContext>,
-) -> std::result::Result<Option<sys::CUmemoryPool>, DriverError> {
+fn pool(context: &Arc<CudaContext>) -> std::result::Result<Option<sys::CUmemoryPool>, DriverError> {
     let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
     if context.attribute(attribute)? == 0 {
         return Ok(None);
@@ -255,7 +249,10 @@ mod tests {
     fn the_first_kernel_of_each_module_is_found() {
         let ptx = ".version 8.4\n// .entry\n.visible .entry affine_f32(\n .param .u64 a\n)";
         assert_eq!(first_kernel("// nothing"), None);
-        assert_eq!(first_kernel(&ptx.replace("// .entry\n", "")), Some("affine_f32"));
+        assert_eq!(
+            first_kernel(&ptx.replace("// .entry\n", "")),
+            Some("affine_f32")
+        );
     }
 
     #[test]

@@ -201,11 +201,18 @@ mod tests {
         let error = build(12040, "80,90")
             .check_gpu(&gpu(75, 12040))
             .unwrap_err();
-        assert!(error.contains("7.5") && error.contains("8.0, 9.0"), "{error}");
+        assert!(
+            error.contains("7.5") && error.contains("8.0, 9.0"),
+            "{error}"
+        );
         assert!(error.contains("--capabilities 75"), "{error}");
-        let error = build(12040, "86,90").check_gpu(&gpu(80, 12040)).unwrap_err();
+        let error = build(12040, "86,90")
+            .check_gpu(&gpu(80, 12040))
+            .unwrap_err();
         assert!(error.contains("8.0"), "{error}");
-        let error = build(13000, "75,80").check_gpu(&gpu(61, 13000)).unwrap_err();
+        let error = build(13000, "75,80")
+            .check_gpu(&gpu(61, 13000))
+            .unwrap_err();
         assert!(error.contains("a newer GPU"), "{error}");
     }
 

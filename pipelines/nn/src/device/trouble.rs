@@ -54,7 +54,11 @@ pub const TROUBLES: &[Trouble] = &[
     row("cudaErrorMemoryAllocation", OutOfMemory, FULL),
     row("CUDA_ERROR_ILLEGAL_ADDRESS", Lost, CRASHED),
     row("CUDA_ERROR_LAUNCH_FAILED", Lost, CRASHED),
-    row("CUDA_ERROR_LAUNCH_TIMEOUT", Lost, "a kernel ran longer than the driver lets it, as on a GPU that drives a display: the worker has to be started again"),
+    row(
+        "CUDA_ERROR_LAUNCH_TIMEOUT",
+        Lost,
+        "a kernel ran longer than the driver lets it, as on a GPU that drives a display: the worker has to be started again",
+    ),
     row("CUDA_ERROR_ASSERT", Lost, CRASHED),
     row("CUDA_ERROR_ILLEGAL_INSTRUCTION", Lost, CRASHED),
     row("CUDA_ERROR_MISALIGNED_ADDRESS", Lost, CRASHED),
@@ -69,34 +73,122 @@ pub const TROUBLES: &[Trouble] = &[
     row("CUDA_ERROR_INVALID_CONTEXT", Lost, GONE),
     row("CUDA_ERROR_DEINITIALIZED", Lost, GONE),
     row("CUDA_ERROR_MPS_CLIENT_TERMINATED", Lost, GONE),
-    row("CUDA_ERROR_MPS_RPC_FAILURE", Lost, "the MPS server that shares the GPU is gone: start it and the worker again"),
-    row("CUDA_ERROR_UNKNOWN", Lost, "the driver is not in order (`dmesg | grep -i nvrm` on the host says more; at a start it is often the module nvidia-uvm, which `nvidia-modprobe -u` loads): start again, or take another host"),
+    row(
+        "CUDA_ERROR_MPS_RPC_FAILURE",
+        Lost,
+        "the MPS server that shares the GPU is gone: start it and the worker again",
+    ),
+    row(
+        "CUDA_ERROR_UNKNOWN",
+        Lost,
+        "the driver is not in order (`dmesg | grep -i nvrm` on the host says more; at a start it is often the module nvidia-uvm, which `nvidia-modprobe -u` loads): start again, or take another host",
+    ),
     row("CUDA_ERROR_STUB_LIBRARY", Setup, NO_DRIVER),
-    row("CUDA_ERROR_NO_DEVICE", Setup, "the driver shows this process no GPU: see whether `nvidia-smi -L` lists one here, whether CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides it, and whether a GPU in MIG mode has an instance that was given to this container"),
-    row("CUDA_ERROR_INVALID_DEVICE", Setup, "there is no GPU of this number, or it cannot be opened as it is (MIG mode without an instance, as `nvidia-smi -L` shows): give the number of one that is listed"),
-    row("CUDA_ERROR_DEVICE_UNAVAILABLE", Setup, "another process has the GPU to itself, or its compute mode forbids it: end that process, or `nvidia-smi -c DEFAULT` on the host"),
-    row("CUDA_ERROR_DEVICE_NOT_LICENSED", Setup, "the virtual GPU has no licence: the host's vGPU licensing has to be put in order"),
-    row("CUDA_ERROR_UNSUPPORTED_PTX_VERSION", Setup, "the kernels' PTX was made by a CUDA toolkit that is newer than the driver knows: take a host with a newer driver, or a build that has machine code for this GPU (`docker/build-cuda.sh --capabilities`)"),
+    row(
+        "CUDA_ERROR_NO_DEVICE",
+        Setup,
+        "the driver shows this process no GPU: see whether `nvidia-smi -L` lists one here, whether CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides it, and whether a GPU in MIG mode has an instance that was given to this container",
+    ),
+    row(
+        "CUDA_ERROR_INVALID_DEVICE",
+        Setup,
+        "there is no GPU of this number, or it cannot be opened as it is (MIG mode without an instance, as `nvidia-smi -L` shows): give the number of one that is listed",
+    ),
+    row(
+        "CUDA_ERROR_DEVICE_UNAVAILABLE",
+        Setup,
+        "another process has the GPU to itself, or its compute mode forbids it: end that process, or `nvidia-smi -c DEFAULT` on the host",
+    ),
+    row(
+        "CUDA_ERROR_DEVICE_NOT_LICENSED",
+        Setup,
+        "the virtual GPU has no licence: the host's vGPU licensing has to be put in order",
+    ),
+    row(
+        "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+        Setup,
+        "the kernels' PTX was made by a CUDA toolkit that is newer than the driver knows: take a host with a newer driver, or a build that has machine code for this GPU (`docker/build-cuda.sh --capabilities`)",
+    ),
     row("cudaErrorInsufficientDriver", Setup, OLD_DRIVER),
     row("CUDA_ERROR_NO_BINARY_FOR_GPU", Setup, NO_CODE),
     row("CUDA_ERROR_INVALID_IMAGE", Setup, NO_CODE),
     row("CUDA_ERROR_INVALID_PTX", Setup, NO_CODE),
     row("CUDA_ERROR_UNSUPPORTED_DEVSIDE_SYNC", Setup, NO_CODE),
-    row("CUBLAS_STATUS_ARCH_MISMATCH", Setup, "libcublas has no code for this GPU: take the libcublas of this image's toolkit, or a newer one"),
-    row("CURAND_STATUS_ARCH_MISMATCH", Setup, "libcurand has no code for this GPU: take the libcurand of this image's toolkit, or a newer one"),
-    row("CUDA_ERROR_JIT_COMPILER_NOT_FOUND", Setup, "the driver's PTX compiler (libnvidia-ptxjitcompiler) was not given to this container: set NVIDIA_DRIVER_CAPABILITIES=compute,utility, or take a build that has machine code for this GPU"),
-    row("CUDA_ERROR_JIT_COMPILATION_DISABLED", Setup, "compiling PTX is switched off (CUDA_DISABLE_PTX_JIT) and this build has no machine code for this GPU: unset it, or take a build whose capabilities name this GPU"),
-    row("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", Setup, "the driver's library and its kernel module are of different versions: restart the host after a driver update, or take a libcuda of your own out of the image"),
-    row("CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", Setup, "a forward-compatibility libcuda (cuda-compat) is in use and this GPU does not allow it: take it out of LD_LIBRARY_PATH, or take a host with a newer driver"),
-    row("CUDA_ERROR_SYSTEM_NOT_READY", Setup, "the host's GPUs are not ready, as when nvidia-fabricmanager does not run on one with NVSwitch: start it on the host, or take another host"),
-    row("CUDA_ERROR_OPERATING_SYSTEM", Setup, "the operating system refused the driver a call: give the container the devices /dev/nvidia*, /dev/nvidiactl and /dev/nvidia-uvm"),
-    row("CUDA_ERROR_NOT_PERMITTED", Setup, "this process may not use the GPU so: give the container the devices /dev/nvidia*, /dev/nvidiactl and /dev/nvidia-uvm"),
-    row("CUDA_ERROR_MPS_CONNECTION_FAILED", Setup, "the MPS server that shares the GPU does not answer: start it on the host, or unset CUDA_MPS_PIPE_DIRECTORY"),
-    row("CUDA_ERROR_MPS_SERVER_NOT_READY", Setup, "the MPS server that shares the GPU is not ready: start again in a moment"),
-    row("CUDA_ERROR_MPS_MAX_CLIENTS_REACHED", Setup, "the MPS server has as many clients as it takes: end one of them"),
-    row("CUBLAS_STATUS_NOT_INITIALIZED", Setup, "cuBLAS does not start: libcublas and libcublasLt of this build's toolkit have to be where the loader finds them (LD_LIBRARY_PATH), and some of the GPU's memory free"),
-    row("CURAND_STATUS_INITIALIZATION_FAILED", Setup, "cuRAND does not start: libcurand has to be where the loader finds it (LD_LIBRARY_PATH)"),
-    row("CUDNN_STATUS_NOT_INITIALIZED", Setup, "cuDNN does not start: libcudnn has to be where the loader finds it (LD_LIBRARY_PATH)"),
+    row(
+        "CUBLAS_STATUS_ARCH_MISMATCH",
+        Setup,
+        "libcublas has no code for this GPU: take the libcublas of this image's toolkit, or a newer one",
+    ),
+    row(
+        "CURAND_STATUS_ARCH_MISMATCH",
+        Setup,
+        "libcurand has no code for this GPU: take the libcurand of this image's toolkit, or a newer one",
+    ),
+    row(
+        "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
+        Setup,
+        "the driver's PTX compiler (libnvidia-ptxjitcompiler) was not given to this container: set NVIDIA_DRIVER_CAPABILITIES=compute,utility, or take a build that has machine code for this GPU",
+    ),
+    row(
+        "CUDA_ERROR_JIT_COMPILATION_DISABLED",
+        Setup,
+        "compiling PTX is switched off (CUDA_DISABLE_PTX_JIT) and this build has no machine code for this GPU: unset it, or take a build whose capabilities name this GPU",
+    ),
+    row(
+        "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+        Setup,
+        "the driver's library and its kernel module are of different versions: restart the host after a driver update, or take a libcuda of your own out of the image",
+    ),
+    row(
+        "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+        Setup,
+        "a forward-compatibility libcuda (cuda-compat) is in use and this GPU does not allow it: take it out of LD_LIBRARY_PATH, or take a host with a newer driver",
+    ),
+    row(
+        "CUDA_ERROR_SYSTEM_NOT_READY",
+        Setup,
+        "the host's GPUs are not ready, as when nvidia-fabricmanager does not run on one with NVSwitch: start it on the host, or take another host",
+    ),
+    row(
+        "CUDA_ERROR_OPERATING_SYSTEM",
+        Setup,
+        "the operating system refused the driver a call: give the container the devices /dev/nvidia*, /dev/nvidiactl and /dev/nvidia-uvm",
+    ),
+    row(
+        "CUDA_ERROR_NOT_PERMITTED",
+        Setup,
+        "this process may not use the GPU so: give the container the devices /dev/nvidia*, /dev/nvidiactl and /dev/nvidia-uvm",
+    ),
+    row(
+        "CUDA_ERROR_MPS_CONNECTION_FAILED",
+        Setup,
+        "the MPS server that shares the GPU does not answer: start it on the host, or unset CUDA_MPS_PIPE_DIRECTORY",
+    ),
+    row(
+        "CUDA_ERROR_MPS_SERVER_NOT_READY",
+        Setup,
+        "the MPS server that shares the GPU is not ready: start again in a moment",
+    ),
+    row(
+        "CUDA_ERROR_MPS_MAX_CLIENTS_REACHED",
+        Setup,
+        "the MPS server has as many clients as it takes: end one of them",
+    ),
+    row(
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+        Setup,
+        "cuBLAS does not start: libcublas and libcublasLt of this build's toolkit have to be where the loader finds them (LD_LIBRARY_PATH), and some of the GPU's memory free",
+    ),
+    row(
+        "CURAND_STATUS_INITIALIZATION_FAILED",
+        Setup,
+        "cuRAND does not start: libcurand has to be where the loader finds it (LD_LIBRARY_PATH)",
+    ),
+    row(
+        "CUDNN_STATUS_NOT_INITIALIZED",
+        Setup,
+        "cuDNN does not start: libcudnn has to be where the loader finds it (LD_LIBRARY_PATH)",
+    ),
 ];
 
 /// The first known code in an error's text. Codes are found as whole words, so that none is taken for the beginning of another.
@@ -181,7 +273,10 @@ mod tests {
 
     #[test]
     fn an_explanation_is_one_line() {
-        let text = format!("{}\n   0: backtrace\n   1: main", driver("CUDA_ERROR_NO_DEVICE"));
+        let text = format!(
+            "{}\n   0: backtrace\n   1: main",
+            driver("CUDA_ERROR_NO_DEVICE")
+        );
         let explained = explain(&text);
         assert!(explained.contains("CUDA_VISIBLE_DEVICES") && explained.contains("MIG"));
         assert!(explained.ends_with("(CUDA_ERROR_NO_DEVICE)") && !explained.contains('\n'));
