@@ -21,7 +21,7 @@ done
 python=${PYTHON:-python3} target=$PWD/target/cuda
 out=${out:-$target/chandler}
 
-toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "${extra[@]}" "$target/toolchain")
+toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "$target/toolchain-$toolkit")
 . "$toolchain"
 # Code for other capabilities is other code: each set has its directory, and the kernels in it are as a set.
 export CARGO_TARGET_DIR="$target/$toolkit-${CHANDLER_CUDA_CAPABILITIES//,/-}-$cudnn"

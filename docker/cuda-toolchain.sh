@@ -2,24 +2,23 @@
 # Sets up a CUDA compiler without a GPU, a driver or root: compiler, headers and the static runtime library, from packages of
 # pinned version. Prints the file to source, after which `cargo build --features cuda` works (docker/build-cuda.sh does that).
 #
-#   docker/cuda-toolchain.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] DIRECTORY
+#   docker/cuda-toolchain.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] DIRECTORY
 #
 # Needs: python3 with pip, g++ (at most 13 for CUDA 12.4), and for 12.4 a Debian whose apt can reach its mirror.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-toolkit=12.4 capabilities=75,80,86,89,90 cudnn=0 directory=
+toolkit=12.4 capabilities=75,80,86,89,90 directory=
 die() { echo "cuda-toolchain: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
     --toolkit) toolkit=${2:?--toolkit needs a version}; shift 2 ;;
     --capabilities) capabilities=${2:?--capabilities needs a list}; shift 2 ;;
-    --cudnn) cudnn=1; shift ;;
     -*) die "unknown option $1" ;;
     *) [ -z "$directory" ] || die "one directory, not $directory and $1"; directory=$1; shift ;;
   esac
 done
-[ -n "$directory" ] || die "which directory? $0 [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] DIRECTORY"
+[ -n "$directory" ] || die "which directory? $0 [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] DIRECTORY"
 [ -f "$here/cuda/toolkit-$toolkit.txt" ] || die "toolkit $toolkit is not known: 12.4 or 13.0"
 [ "$(uname -m)" = x86_64 ] || die "$(uname -m): only x86_64 is set up here"
 [[ $capabilities =~ ^[0-9]+(,[0-9]+)*$ ]] || die "capabilities $capabilities: digits and commas, as in 80,86,90"
@@ -28,7 +27,7 @@ python=${PYTHON:-python3}
 
 mkdir -p "$directory"
 directory=$(cd "$directory" && pwd)
-wanted="$toolkit $cudnn $(cat "$here"/cuda/{toolkit-"$toolkit"*.txt,nvcc.sh,early.h} "$0" | sha256sum | cut -c1-16)"
+wanted="$toolkit $(cat "$here"/cuda/{toolkit-"$toolkit"*.txt,nvcc.sh,early.h} "$0" | sha256sum | cut -c1-16)"
 
 # Wheels are zip archives: nothing of them is installed, and nothing of the Python that runs here is touched.
 unpack_wheels() {
@@ -90,7 +89,6 @@ if [ "$(cat "$directory/made-of" 2>/dev/null)" != "$wanted" ]; then
     unpack_debian
   fi
   unpack_wheels "$here/cuda/toolkit-$toolkit.txt"
-  [ "$cudnn" = 0 ] || unpack_wheels "$here/cuda/cudnn-${toolkit%.*}.txt"
   ln -sfn lib "$directory/tree/lib64"
   # Where the compiler finds its parts, relative to itself.
   cat >"$directory/tree/bin/nvcc.profile" <<'PROFILE'
