@@ -24,6 +24,10 @@ use crate::weights::{Source, Wanted};
 pub struct LoadOptions {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Whether `auto` may be the CPU in a build with CUDA that finds no usable GPU.
+    pub allow_cpu: bool,
+    /// What is set up on a GPU, by name with commas between; `default`, or `none`.
+    pub cuda_tuning: String,
     /// `auto`, `f32`, `f16` or `bf16`.
     pub dtype: String,
     /// A context window shorter than the model's, in tokens.
@@ -59,6 +63,8 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: "auto".to_owned(),
+            allow_cpu: false,
+            cuda_tuning: "default".to_owned(),
             dtype: "auto".to_owned(),
             max_model_len: None,
             max_rows: 32,
