@@ -30,15 +30,12 @@ pub struct Fetch {
 /// A fetch under way, on a thread of its own.
 pub struct Coming {
     done: Receiver<Result<Fetched, WeightsError>>,
-    watch: Watch,
+    ask: Ask,
     name: String,
 }
 
-/// What a fetch under way can be asked from any thread.
-#[derive(Clone)]
-pub struct Watch {
-    ask: Ask,
-}
+/// Looks at a fetch while something else is done with what is there.
+pub struct Watch(Ask);
 
 /// How a model comes.
 pub enum Brought {
@@ -75,7 +72,7 @@ impl Fetch {
             if let Some(fetched) = coming.tick(progress)? {
                 return Ok(Brought::Whole(Box::new(fetched)));
             }
-            if let Some(dir) = coming.watch.ask.arrivals.begun() {
+            if let Some(dir) = coming.ask.arrivals.begun() {
                 return Ok(Brought::Begun(dir, coming));
             }
         }
@@ -98,7 +95,7 @@ impl Fetch {
         spawned.map_err(|error| LoadError::context("the fetch did not start", error))?;
         Ok(Coming {
             done,
-            watch: Watch { ask },
+            ask,
             name: wanted.location.to_string(),
         })
     }
@@ -107,12 +104,7 @@ impl Fetch {
 impl Coming {
     /// What tells of each file.
     pub fn arrivals(&self) -> &Arc<Arrivals> {
-        &self.watch.ask.arrivals
-    }
-
-    /// For a thread that tells how far it is.
-    pub fn watch(&self) -> Watch {
-        self.watch.clone()
+        &self.ask.arrivals
     }
 
     /// Waits for all of it.
@@ -127,10 +119,15 @@ impl Coming {
         }
     }
 
+    /// What tells how far it is from another thread.
+    pub fn watch(&self) -> Watch {
+        Watch(self.ask.clone())
+    }
+
     /// Looks once, for a moment.
     fn tick(&self, progress: &LoadProgress<'_>) -> Result<Option<Fetched>, LoadError> {
         let fetched = self.done.recv_timeout(TICK);
-        match self.watch.count(progress) {
+        match self.watch().count(progress) {
             Phase::Resolving => progress.stage(Stage::Resolving),
             Phase::Waiting => progress.stage(Stage::Waiting),
             Phase::Transferring => progress.stage(Stage::Downloading),
@@ -144,7 +141,7 @@ impl Coming {
             }
             Err(RecvTimeoutError::Timeout) => {
                 if progress.stopped() {
-                    self.watch.ask.stop.set();
+                    self.ask.stop.set();
                 }
                 Ok(None)
             }
@@ -175,7 +172,7 @@ impl Watch {
         let mut interrupted = None;
         while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             self.count(progress);
-            let awaited = self.ask.arrivals.is_awaited();
+            let awaited = self.0.arrivals.is_awaited();
             match (awaited, interrupted) {
                 (true, None) => {
                     interrupted = progress.now();
@@ -188,13 +185,13 @@ impl Watch {
                 _ => {}
             }
             if progress.stopped() {
-                self.ask.stop.set();
+                self.0.stop.set();
             }
         }
     }
 
     fn count(&self, progress: &LoadProgress<'_>) -> Phase {
-        let totals = self.ask.progress.totals();
+        let totals = self.0.progress.totals();
         progress.download(Download {
             files: totals.files,
             total_bytes: totals.size,

@@ -24,7 +24,7 @@ mod worker;
 mod tests;
 
 pub use cold_start::ColdStart;
-pub use fetch::{Brought, Coming, Fetch};
+pub use fetch::{Brought, Coming, Fetch, Watch};
 pub use gate::Subscription;
 pub use handle::{Engine, EngineOptions};
 pub use stats::{BUCKETED_HISTOGRAMS, Counters};

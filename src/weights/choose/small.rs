@@ -4,22 +4,19 @@ use super::Listed;
 
 /// Larger ones are data, whatever their names say. The largest tokenizer.json there is has some 35 MB.
 const MOST_BYTES: u64 = 64 << 20;
-/// What training, evaluation and other programs leave.
-const NOT_NEEDED: [&str; 14] = [
-    "trainer_state.json",
-    "training_args.json",
-    "train_results.json",
-    "eval_results.json",
-    "all_results.json",
-    "predict_results.json",
-    "dataset_infos.json",
-    "params.json",
-    "metadata.json",
-    "quant_log.json",
-    "hub.json",
-    "latest",
-    "zero_to_fp32.py",
-    "model_index.json",
+/// Words in the names of JSON files that some pipeline reads; all others are data, results and other programs' notes.
+const NEEDED_JSON: [&str; 11] = [
+    "config",
+    "token",
+    "vocab",
+    "merges",
+    "processor",
+    "normalizer",
+    "chat_template",
+    "modules",
+    "tekken",
+    "mel_filters",
+    "voices",
 ];
 /// Vocabularies and merges in other formats than JSON.
 const VOCABULARIES: [&str; 7] = [
@@ -51,11 +48,11 @@ pub(super) fn templates(files: &[Listed<'_>]) -> Vec<String> {
 }
 
 fn is_needed(name: &str) -> bool {
-    if NOT_NEEDED.contains(&name) || name.contains(".index.") || name.starts_with('.') {
+    if name.contains(".index.") || name.starts_with('.') {
         return false;
     }
-    name.ends_with(".json")
-        || name.ends_with(".jinja")
+    let json = name.ends_with(".json") && NEEDED_JSON.iter().any(|word| name.contains(word));
+    json || name.ends_with(".jinja")
         || VOCABULARIES.contains(&name)
         || SENTENCEPIECES.iter().any(|ending| name.ends_with(ending))
 }

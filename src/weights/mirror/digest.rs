@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,7 +57,7 @@ pub(super) async fn checked(dir: &Path, file: &RemoteFile) -> Result<RemoteFile,
 }
 
 fn of(
-    path: &PathBuf,
+    path: &Path,
     size: u64,
     promised: Option<Digest>,
     left: &AtomicBool,

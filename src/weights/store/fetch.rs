@@ -140,6 +140,9 @@ struct Fill<'a> {
     options: transfer::Options,
 }
 
+/// A file that is ours to fetch.
+type Claimed = (Open, BlobClaim);
+
 /// A file that is not here yet, and its counters.
 type Open = (RemoteFile, Arc<FileProgress>);
 
@@ -170,7 +173,7 @@ impl Fill<'_> {
     }
 
     /// Sorts what is not here into what is ours to fetch and what is not.
-    fn claim(&self, open: Vec<Open>) -> Result<(Vec<(Open, BlobClaim)>, Vec<Open>), WeightsError> {
+    fn claim(&self, open: Vec<Open>) -> Result<(Vec<Claimed>, Vec<Open>), WeightsError> {
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for (file, counter) in open {
             match self.filling.claim(&file)? {
@@ -185,7 +188,7 @@ impl Fill<'_> {
         Ok((mine, theirs))
     }
 
-    fn fetch(&self, mine: Vec<(Open, BlobClaim)>, fetching: &Fetching) -> Result<(), WeightsError> {
+    fn fetch(&self, mine: Vec<Claimed>, fetching: &Fetching) -> Result<(), WeightsError> {
         let mut claims: BTreeMap<PathBuf, BlobClaim> = BTreeMap::new();
         let mut jobs = Vec::with_capacity(mine.len());
         for ((file, progress), claim) in mine {

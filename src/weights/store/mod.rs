@@ -125,11 +125,11 @@ impl Store {
         let query = self.query(wanted, ask)?;
         ask.progress.enter(Phase::Resolving);
         let hinted = |error: WeightsError| error.with_hint(&wanted.hint);
-        if !ask.refresh || self.options.offline {
-            if let Some(fetched) = self.here(&query)? {
-                ask.progress.enter(Phase::Done);
-                return Ok(fetched);
-            }
+        if (!ask.refresh || self.options.offline)
+            && let Some(fetched) = self.here(&query)?
+        {
+            ask.progress.enter(Phase::Done);
+            return Ok(fetched);
         }
         if self.options.offline {
             return Err(self.why_not_here(&query)?);

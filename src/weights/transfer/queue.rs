@@ -26,10 +26,9 @@ const ALIGN: u64 = 64 << 10;
 impl Queue {
     /// Gaps of a file, behind those of files with lower numbers, whichever was opened first.
     pub fn push(&mut self, file: usize, gaps: impl IntoIterator<Item = Range<u64>>) {
-        let mut at = self.gaps.partition_point(|(other, _)| *other <= file);
-        for gap in gaps {
+        let first = self.gaps.partition_point(|(other, _)| *other <= file);
+        for (at, gap) in (first..).zip(gaps) {
             self.gaps.insert(at, (file, gap));
-            at += 1;
         }
     }
 

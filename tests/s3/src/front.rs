@@ -158,7 +158,7 @@ impl Front {
         };
         match changed {
             true => refusal(412, "PreconditionFailed", None),
-            false => response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
+            false => response.map(|body| body.boxed_unsync()),
         }
     }
 

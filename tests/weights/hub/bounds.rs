@@ -1,5 +1,7 @@
 //! Where nothing of ours may go, and what of theirs may not come in.
 
+use hub_double::{Kind, Side};
+
 use super::*;
 
 #[tokio::test]

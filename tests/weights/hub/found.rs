@@ -1,15 +1,11 @@
 //! What is found: commits, trees, links, and the bytes behind them; and that the token stays with the hub.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use chandler::weights::WeightsError;
-use chandler::weights::hub::{HubOptions, HubSource};
 use chandler::weights::progress::Progress;
-use chandler::weights::remote::{Digest, Link, RemoteFile, Source};
+use chandler::weights::remote::Digest;
 use chandler::weights::transfer::{self, Job, Stop, transfer};
-use hub_double::{Access, Content, Double, Fault, Kind, Options, Repo, Side};
+use hub_double::{Access, Side};
 
 use super::*;
 

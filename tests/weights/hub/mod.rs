@@ -7,15 +7,12 @@ mod patience;
 mod refusals;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chandler::weights::WeightsError;
 use chandler::weights::hub::{HubOptions, HubSource};
-use chandler::weights::progress::Progress;
-use chandler::weights::remote::{Digest, Link, RemoteFile, Source};
-use chandler::weights::transfer::{self, Job, Stop, transfer};
-use hub_double::{Access, Content, Double, Fault, Kind, Options, Repo, Side};
+use chandler::weights::remote::{Link, RemoteFile, Source};
+use hub_double::{Content, Double, Fault, Options, Repo};
 
 const CONFIG: &str = "{\"model_type\":\"llama\"}";
 const TOKEN: &str = "hf_alice";

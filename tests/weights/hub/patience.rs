@@ -1,5 +1,9 @@
 //! What is asked again, after which pause, and when it is given up.
 
+use std::time::Instant;
+
+use hub_double::Kind;
+
 use super::*;
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What the hub refuses, in the words that a user reads.
 
+use hub_double::{Access, Kind};
+
 use super::*;
 
 /// What is refused, and by what word it is told.

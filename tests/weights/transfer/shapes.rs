@@ -62,7 +62,8 @@ async fn small_files_come_first_and_large_ones_one_after_the_other() {
         .store(20_000_000, std::sync::atomic::Ordering::Relaxed);
     let mut files = Vec::new();
     for at in 0..3 {
-        let content = bytes(at + 1, 6 * MIB);
+        // Long enough that it does not matter which one is opened a few milliseconds sooner.
+        let content = bytes(at + 1, 16 * MIB);
         files.push(
             bench
                 .server
