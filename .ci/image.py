@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = "localhost/chandler-ci-base:bookworm"
 IMAGE = "localhost/chandler:ci"
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 LIMIT_MB = 100
 # crun, podman's default, wants more of the kernel than a sandbox gives; and some have fewer files and processes to give.
 ROOTLY = () if os.geteuid() == 0 else ("sudo", "-n")
@@ -34,6 +33,14 @@ RUN = ("run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 # Nobody's number, in no file of the image.
 USER = "54321:12345"
 BODY = json.dumps({"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0})
+
+
+def mirror():
+    """Where this machine's own packages come from, as debootstrap's last argument; none leaves the choice to it."""
+    sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    words = [word for path in sources if path.is_file() for line in path.read_text().splitlines()
+             if line.startswith(("deb ", "URIs:")) for word in line.split()]
+    return [word for word in words if word.startswith("http") and "security" not in word][:1]
 
 
 class Skip(Exception):
@@ -81,9 +88,9 @@ def base():
     root = ROOT / "target/image/base"
     must(*ROOTLY, "rm", "-rf", str(root))
     root.parent.mkdir(parents=True, exist_ok=True)
-    done = call(*ROOTLY, "debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root), MIRROR, timeout=900)
+    done = call(*ROOTLY, "debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root), *mirror(), timeout=900)
     if done.returncode != 0:
-        raise Skip(f"debootstrap cannot make a base from {MIRROR}: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise Skip(f"debootstrap cannot make a base: {(done.stderr or done.stdout).strip()[-300:]}")
     # As Debian's own slim images leave out what no container reads.
     unread = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
     must(*ROOTLY, "rm", "-rf", *(str(root / place) for place in unread))
