@@ -15,18 +15,20 @@ has_cuda() {
 }
 
 if [ -z "$BINARY" ]; then
-  export CARGO_TARGET_DIR="$BUILD" CHANDLER_COMMIT="$COMMIT" CARGO_TERM_COLOR=never
-  set -- build --locked --profile "$PROFILE" --bin chandler --no-default-features --features "$FEATURES"
+  export CHANDLER_COMMIT="$COMMIT" CARGO_TERM_COLOR=never
   if has_cuda; then
     # pip, and the package lists that the toolkit's compiler comes by.
-    apt-get update -q && apt-get install -qy --no-install-recommends python3-pip
-    environment=$(bash docker/cuda-toolchain.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" "$BUILD/cuda" | tail -1)
-    . "$environment"
-    LIBRARIES=$BUILD/cuda-libraries
+    apt-get update -q && apt-get install -qy --no-install-recommends binutils python3-pip xz-utils
+    case ",$FEATURES," in *,cudnn,*) cudnn=--cudnn ;; *) cudnn= ;; esac
+    BINARY=/tmp/chandler-cuda
+    bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --profile "$PROFILE" --out "$BINARY" $cudnn
+    LIBRARIES=/tmp/cuda-libraries
     bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" "$LIBRARIES"
+  else
+    export CARGO_TARGET_DIR="$BUILD"
+    cargo build --locked --profile "$PROFILE" --bin chandler --no-default-features --features "$FEATURES"
+    BINARY=$BUILD/$PROFILE/chandler
   fi
-  cargo "$@"
-  BINARY=$BUILD/$PROFILE/chandler
 fi
 install -m 755 "$BINARY" "$common/usr/local/bin/chandler"
 

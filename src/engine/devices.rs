@@ -36,13 +36,18 @@ pub fn look() -> Devices {
 /// Opens each GPU in turn and asks it what it is.
 #[cfg(all(feature = "cuda", feature = "text"))]
 pub fn look() -> Devices {
-    use chandler_nn::device::{DeviceChoice, describe};
+    use chandler_nn::device::{CudaTuning, DeviceChoice, DeviceOptions, describe};
 
     /// More than any machine has; a driver that opens every number must not keep us here.
     const MOST: usize = 64;
     let mut gpus = Vec::new();
     for ordinal in 0..MOST {
-        match (DeviceChoice::Cuda { ordinal }).open() {
+        let options = DeviceOptions {
+            choice: DeviceChoice::Cuda { ordinal },
+            allow_cpu: false,
+            tuning: CudaTuning::NONE, // nothing is to be computed
+        };
+        match options.open() {
             Ok(device) => {
                 let info = describe(&device);
                 gpus.push(Gpu {

@@ -6,7 +6,15 @@ use crate::engine::devices::{Devices, Gpu};
 
 const GROUP: &str = "gpu";
 
-pub fn check(wanted: &str, devices: &Devices, cards: &Cards) -> Vec<Finding> {
+/// What the settings say.
+pub struct Wanted<'a> {
+    /// `--device`.
+    pub device: &'a str,
+    /// `--allow-cpu`.
+    pub allow_cpu: bool,
+}
+
+pub fn check(wanted: &Wanted<'_>, devices: &Devices, cards: &Cards) -> Vec<Finding> {
     let mut findings = vec![build(wanted, devices, cards)];
     if let Devices::Gpus(gpus) = devices {
         findings.extend(
@@ -48,7 +56,8 @@ pub fn check(wanted: &str, devices: &Devices, cards: &Cards) -> Vec<Finding> {
 }
 
 /// What this build can do with what there is.
-fn build(wanted: &str, devices: &Devices, cards: &Cards) -> Finding {
+fn build(settings: &Wanted<'_>, devices: &Devices, cards: &Cards) -> Finding {
+    let wanted = settings.device;
     let asked = wanted.starts_with("cuda");
     match devices {
         Devices::CpuOnly if asked => Finding::problem(
@@ -66,6 +75,11 @@ fn build(wanted: &str, devices: &Devices, cards: &Cards) -> Finding {
         Devices::CpuOnly => Finding::ok(GROUP, "build", "without CUDA: computes on the CPU"),
         Devices::Unusable(reason) if wanted == "cpu" => {
             Finding::ok(GROUP, "build", format!("with CUDA, not used (--device cpu): {reason}"))
+        }
+        Devices::Unusable(reason) if wanted == "auto" && settings.allow_cpu => {
+            let found = format!("with CUDA, and the CPU is used as --allow-cpu has it: {reason}");
+            Finding::warning(GROUP, "build", found)
+                .mended_by("start the container with --gpus all, or say --device cpu if the CPU is meant")
         }
         Devices::Unusable(reason) => Finding::problem(GROUP, "build", format!("with CUDA: {reason}"))
             .mended_by("start the container with --gpus all, or compute on the CPU with --device cpu"),
@@ -122,8 +136,11 @@ mod tests {
 
     #[test]
     fn a_gpu_that_the_build_cannot_use_is_told() {
+        let allowing = |device, allow_cpu, devices: &Devices, cards: &Cards| {
+            check(&Wanted { device, allow_cpu }, devices, cards)[0].level
+        };
         let level =
-            |wanted, devices: &Devices, cards: &Cards| check(wanted, devices, cards)[0].level;
+            |device, devices: &Devices, cards: &Cards| allowing(device, false, devices, cards);
         let none = Cards::default();
         let unusable = Devices::Unusable("no CUDA driver on this machine".to_owned());
         assert_eq!(level("auto", &Devices::CpuOnly, &none), Level::Ok);
@@ -138,6 +155,8 @@ mod tests {
         );
         assert_eq!(level("auto", &unusable, &none), Level::Problem);
         assert_eq!(level("cpu", &unusable, &none), Level::Ok);
+        assert_eq!(allowing("auto", true, &unusable, &none), Level::Warning);
+        assert_eq!(allowing("cuda:0", true, &unusable, &none), Level::Problem);
     }
 
     #[test]
@@ -147,7 +166,11 @@ mod tests {
             memory: Some(24 << 30),
             capability: Some((8, 9)),
         }]);
-        let findings = check("auto", &gpus, &one_card());
+        let wanted = Wanted {
+            device: "auto",
+            allow_cpu: false,
+        };
+        let findings = check(&wanted, &gpus, &one_card());
         let found: Vec<&str> = findings
             .iter()
             .map(|finding| finding.found.as_str())

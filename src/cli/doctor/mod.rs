@@ -63,7 +63,14 @@ async fn examine(resolution: &Resolution) -> Vec<Finding> {
     let settings = &resolution.settings;
     let machine = Machine::here();
     let cards = smi::ask();
-    let mut findings = gpu::check(&settings.device.0, &devices::look(), &cards);
+    let mut findings = gpu::check(
+        &gpu::Wanted {
+            device: &settings.device.0,
+            allow_cpu: settings.allow_cpu.0,
+        },
+        &devices::look(),
+        &cards,
+    );
     findings.extend(libraries::check(
         devices::BUILT,
         &cards,
