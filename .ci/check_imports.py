@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "nearest"}, {"core"}),
+    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest"}, {"core"}),
     "api": ({"engine", "spellings"}, {"core"}),
     "runpod": ({"engine", "storage", "webhook", "reach", "spellings"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
@@ -25,6 +25,7 @@ MODULES = {
     "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
+    "machine": (set(), set()),
     "nearest": (set(), set()),
     "spellings": (set(), set()),
 }
@@ -53,6 +54,7 @@ FORBIDDEN = [
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/config", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/machine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/catalog", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\b(axum|reqwest|hyper)\b", "the engine knows no HTTP"),
     ("src/[!c]*", r"\banyhow\b", "anyhow is for the command line"),

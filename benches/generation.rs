@@ -65,7 +65,7 @@ fn snapshot(model: &Path) -> Snapshot {
 
 fn options() -> TextOptions {
     TextOptions {
-        device: DeviceChoice::Cpu,
+        device: DeviceChoice::Cpu.into(),
         dtype: DTypeChoice::F32,
         max_model_len: None,
         limits: BatchLimits {

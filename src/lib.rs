@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod machine;
 mod nearest;
 pub mod reach;
 pub mod runpod;

@@ -31,6 +31,15 @@ pub struct CacheOnly;
 /// Those of a command that only looks at the model cards.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogOnly;
+/// Those of a command that asks a worker on the same machine.
+#[derive(Debug, Clone, Default)]
+pub struct Listening;
+
+impl Scope for Listening {
+    fn takes(spec: &Spec) -> bool {
+        matches!(spec.key, "host" | "port")
+    }
+}
 
 impl Scope for Everything {
     fn takes(_: &Spec) -> bool {
@@ -117,19 +126,7 @@ impl<S: Scope + Default> Args for SettingFlags<S> {
                  [env: CHANDLER_CONFIG] [default: none]",
             );
         let with_flags = Self::specs().fold(command.arg(config), |command, (spec, flag)| {
-            command.arg(
-                Arg::new(spec.key)
-                    .long(flag)
-                    .value_name(spec.value_name)
-                    .action(if spec.repeated {
-                        ArgAction::Append
-                    } else {
-                        ArgAction::Set
-                    })
-                    .help_heading(spec.group.heading())
-                    .help(short_help(spec))
-                    .long_help(format!("{}\n{}", short_help(spec), sources(spec))),
-            )
+            command.arg(argument(spec, flag))
         });
         let secrets: Vec<String> = SPECS
             .iter()
@@ -154,6 +151,28 @@ impl<S: Scope + Default> Args for SettingFlags<S> {
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
         Self::augment_args(command)
+    }
+}
+
+fn argument(spec: &'static Spec, flag: &'static str) -> Arg {
+    let argument = Arg::new(spec.key)
+        .long(flag)
+        .value_name(spec.value_name)
+        .action(if spec.repeated {
+            ArgAction::Append
+        } else {
+            ArgAction::Set
+        })
+        .help_heading(spec.group.heading())
+        .help(short_help(spec))
+        .long_help(format!("{}\n{}", short_help(spec), sources(spec)));
+    match spec.bare {
+        // With a = before its value, so that it takes nothing else for one: `run --allow-cpu "What is a tensor?"`.
+        Some(text) => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(text),
+        None => argument,
     }
 }
 
@@ -214,6 +233,25 @@ mod tests {
     struct Line {
         #[command(flatten)]
         settings: SettingFlags<ModelOnly>,
+    }
+
+    #[test]
+    fn a_permission_needs_no_value_and_takes_none_from_its_neighbour() {
+        for (line, expected) in [
+            (vec!["chandler"], false),
+            (vec!["chandler", "--allow-cpu"], true),
+            (vec!["chandler", "--allow-cpu", "--queue", "2"], true),
+            (vec!["chandler", "--allow-cpu=off"], false),
+        ] {
+            let given = Line::try_parse_from(line).unwrap().settings;
+            let settings = given.resolve_in(std::iter::empty()).unwrap().settings;
+            assert_eq!(settings.allow_cpu.0, expected);
+        }
+        assert!(Line::try_parse_from(["chandler", "--allow-cpu", "off"]).is_err());
+        let variable = [("CHANDLER_ALLOW_CPU".into(), "1".into())];
+        let given = Line::try_parse_from(["chandler"]).unwrap().settings;
+        let settings = given.resolve_in(variable.into_iter()).unwrap().settings;
+        assert!(settings.allow_cpu.0);
     }
 
     #[test]

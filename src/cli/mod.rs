@@ -6,9 +6,11 @@ mod ask;
 mod cache;
 mod completions;
 mod config;
+mod doctor;
 mod ending;
 mod exit;
 mod flags;
+mod health;
 mod jobs;
 mod listen;
 mod models;
@@ -23,6 +25,7 @@ mod selftest;
 mod serve;
 mod signals;
 mod telemetry;
+mod threads;
 mod transfers;
 mod version;
 mod worker;
@@ -38,7 +41,8 @@ Examples:
   chandler serve --model Qwen/Qwen2.5-0.5B-Instruct  fetch a model from the Hugging Face hub and serve it
   chandler pull Qwen/Qwen2.5-0.5B-Instruct --dry-run  see what would be fetched
   chandler run \"What is the capital of France?\"   answer once, without a server
-  chandler selftest                               check this machine
+  chandler selftest                               run the embedded model here and compare
+  chandler doctor                                 what this machine has, and what is wrong with it
   chandler config show                            see every setting and where it came from
 
 Every setting can be a flag, a variable (CHANDLER_...) or a key of a TOML file (--config FILE). A flag wins over a \
@@ -66,6 +70,8 @@ enum Command {
     Run(run::Run),
     Pull(pull::Pull),
     Selftest(selftest::Selftest),
+    Doctor(doctor::Doctor),
+    Health(health::Health),
     Models(models::Models),
     Cache(cache::Cache),
     Config(config::Config),
@@ -80,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(),
         Command::Pull(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+        Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Config(command) => command.execute(),

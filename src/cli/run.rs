@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::ask::{Answer, ask};
 use super::flags::{ModelOnly, SettingFlags};
-use super::{output, progress, telemetry, worker};
+use super::{output, progress, telemetry, threads, worker};
 
 /// Answer one prompt without a server; the answer comes to standard output as it is made.
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,7 @@ pub struct Run {
 impl Run {
     pub(super) fn execute(mut self) -> anyhow::Result<ExitCode> {
         let resolution = std::mem::take(&mut self.settings).resolve()?;
+        threads::settle(&resolution.settings);
         let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
         let input = self.input()?;
         let worker = worker::start(&resolution, Instant::now())?;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::ask::{Answer, ask};
 use super::exit::{Exit, FAILED, USAGE};
 use super::flags::{ModelOnly, SettingFlags};
-use super::{output, progress, telemetry, worker};
+use super::{output, progress, telemetry, threads, worker};
 use crate::engine::Engine;
 
 #[cfg(feature = "text")]
@@ -129,6 +129,7 @@ impl Selftest {
             .into());
         }
         let resolution = self.settings.resolve()?;
+        threads::settle(&resolution.settings);
         let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
         let worker = worker::start(&resolution, Instant::now())?;
         let runtime = tokio::runtime::Builder::new_current_thread()

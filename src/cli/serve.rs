@@ -15,7 +15,7 @@ use super::progress::Screen;
 use super::queue::Queue;
 use super::signals::Signals;
 use super::worker::{self, Worker};
-use super::{jobs, outward, progress, telemetry, version};
+use super::{jobs, outward, progress, telemetry, threads, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
@@ -50,6 +50,7 @@ impl Serve {
         let started = Instant::now();
         let resolution = self.settings.resolve()?;
         let settings = &resolution.settings;
+        threads::settle(settings);
         if let Some(text) = &self.test_input {
             return jobs::test(&resolution, text);
         }
@@ -59,9 +60,11 @@ impl Serve {
         if resolution.platform != Platform::Elsewhere {
             tracing::info!(platform = %resolution.platform, "platform recognised");
         }
+        threads::tell(settings);
         outward::tell_about_proxies();
         let worker = worker::start(&resolution, started)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads::for_requests())
             .enable_all()
             .build()?;
         let done = runtime.block_on(serve(&resolution, listeners, worker, &bars, started));

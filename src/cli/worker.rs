@@ -8,8 +8,9 @@ use indicatif::MultiProgress;
 use super::exit::{Exit, USAGE};
 use super::places;
 use super::progress::Screen;
+use super::threads;
 use crate::catalog::{Card, Origin};
-use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch};
+use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch, Value};
 use crate::engine::load::{self, LoadOptions, Model};
 use crate::engine::{Engine, EngineOptions, Fetch};
 use crate::weights::progress::Progress;
@@ -121,6 +122,8 @@ fn names(served: Option<&str>, card: Option<&Card>, own: &str) -> (String, Vec<S
 fn load_options(settings: &Settings) -> LoadOptions {
     LoadOptions {
         device: settings.device.0.clone(),
+        allow_cpu: settings.allow_cpu.0,
+        cuda_tuning: settings.cuda_tuning.show(),
         dtype: settings.dtype.as_str().to_owned(),
         max_model_len: settings.max_model_len.map(|tokens| tokens.get()),
         max_rows: settings.max_rows.get(),
@@ -130,7 +133,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
-        threads: settings.threads.map(|threads| threads.get()),
+        threads: Some(threads::wanted(settings)),
         ..LoadOptions::default()
     }
 }
@@ -149,7 +152,6 @@ fn engine_options(settings: &Settings, started: Instant) -> EngineOptions {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
-    use crate::config::Value;
 
     #[test]
     fn an_adapter_has_a_name_of_its_own_and_a_model_to_go_with() {

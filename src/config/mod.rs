@@ -25,8 +25,8 @@ pub use resolve::{Given, Resolution, resolve};
 pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
 pub use settings::{SPECS, Settings};
 pub use value::{
-    Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, MirrorScope, Origin, Quantize, Route,
-    S3Addressing, Speculate, Switch, Value, Variant,
+    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, MirrorScope, Origin,
+    Permission, Quantize, Route, S3Addressing, Speculate, Switch, Value, Variant,
 };
 
 /// Why the settings do not make sense.

@@ -129,6 +129,8 @@ pub struct Spec {
     pub otherwise: &'static str,
     /// Whether the flag may be given several times.
     pub repeated: bool,
+    /// What the flag means without a value, where it may stand so.
+    pub bare: Option<&'static str>,
     /// Help, one line each.
     pub help: &'static [&'static str],
     /// Where it belongs.

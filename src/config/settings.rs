@@ -14,8 +14,8 @@ use super::address::{HttpUrl, S3Place};
 use super::quantity::ByteSize;
 use super::setting::{Found, Group, Setting, Shown, Spec, read, var, var_with};
 use super::value::{
-    Device, Dtype, Factor, Host, LogFilter, LogFormat, MirrorScope, Origin, Quantize, Route,
-    S3Addressing, Speculate, Switch, Value, Variant,
+    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MirrorScope, Origin, Permission,
+    Quantize, Route, S3Addressing, Speculate, Switch, Value, Variant,
 };
 use crate::reach::Allowed;
 
@@ -40,6 +40,7 @@ macro_rules! settings {
             default: $default,
             otherwise: concat!($($otherwise)?),
             repeated: <$type as Value>::REPEATED,
+            bare: <$type as Value>::BARE,
             help: &[$($help),+],
             group: Group::$group,
         }),+];
@@ -87,9 +88,16 @@ settings! {
     /// name=s3://bucket/prefix. Several are given one flag each, or with commas between them; all are loaded with the model
     /// and share its batch.
     lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=PLACE", [var("CHANDLER_LORA"), var("LORA_MODULES")];
-    /// Where the model runs: auto takes a GPU when there is one, else the CPU. cuda:1 is the second GPU.
+    /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
-    /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU and the checkpoint's own on a GPU.
+    /// Let a build with CUDA compute on the CPU when it finds no usable GPU. Without it the worker then stops and says why.
+    allow_cpu: Permission = "off", Model, Some("allow-cpu"), "SWITCH", [var("CHANDLER_ALLOW_CPU")];
+    /// What is set up on a GPU, with commas between: keep-memory, no-events, preload, warm-up; tf32 and short-sums compute faster
+    /// and less exactly; none is nothing.
+    cuda_tuning: Vec<CudaSwitch> = "keep-memory,no-events,preload,warm-up", Model, Some("cuda-tuning"), "SWITCHES",
+        [var("CHANDLER_CUDA_TUNING")];
+    /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU; on a GPU bf16, or f16 where the checkpoint is
+    /// in f16 or the GPU has no bf16.
     dtype: Dtype = "auto", Model, Some("dtype"), "DTYPE", [var("CHANDLER_DTYPE"), var("DTYPE")];
     /// Quantise a safetensors checkpoint's matrices while loading: q4k (a quarter of bf16's memory, as llama.cpp's Q4_K_M)
     /// or q8_0 (half, next to lossless). Done once and kept under the cache directory for the next start.
@@ -101,7 +109,7 @@ settings! {
     max_model_len: Option<NonZeroUsize> = "" ("the model's context window"), Model, Some("max-model-len"), "TOKENS",
         [var("CHANDLER_MAX_MODEL_LEN"), var("MAX_MODEL_LEN")];
     /// CPU threads for the model's arithmetic.
-    threads: Option<NonZeroUsize> = "" ("one per core"), Model, Some("threads"), "N", [var("CHANDLER_THREADS")];
+    threads: Option<NonZeroUsize> = "" ("one per processor that the container's quota allows"), Model, Some("threads"), "N", [var("CHANDLER_THREADS")];
     /// A TOML file of model cards that are added to the built-in ones; a card with a built-in id replaces it.
     models_file: Option<PathBuf> = "" ("the built-in cards only"), Model, Some("models-file"), "FILE",
         [var("CHANDLER_MODELS")];

@@ -12,6 +12,8 @@ pub trait Value: Sized {
     const REPEATED: bool = false;
     /// Whether a wrong text may hold a secret, so that no error repeats it.
     const PRIVATE: bool = false;
+    /// What its flag means without a value, where it may stand so.
+    const BARE: Option<&'static str> = None;
 
     /// Reads it.
     ///
@@ -220,6 +222,41 @@ words! {
     On = "on" | "true" | "yes" | "1",
     /// Not done.
     Off = "off" | "false" | "no" | "0",
+}
+
+words! {
+    /// Something that is done once with a GPU.
+    CudaSwitch:
+    /// Nothing.
+    None = "none",
+    /// Freed memory stays with the process.
+    KeepMemory = "keep-memory",
+    /// No events around each tensor's uses.
+    NoEvents = "no-events",
+    /// f32 products in TF32.
+    Tf32 = "tf32",
+    /// f16 and bf16 products summed in 16 bits.
+    ShortSums = "short-sums",
+    /// All kernels are loaded before the first request.
+    Preload = "preload",
+    /// The warm-up runs at batches of several sizes.
+    WarmUp = "warm-up",
+}
+
+/// Something that is only done when it is asked for: its flag needs no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission(pub bool);
+
+impl Value for Permission {
+    const BARE: Option<&'static str> = Some("on");
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Switch::parse(text).map(|switch| Self(switch == Switch::On))
+    }
+
+    fn show(&self) -> String {
+        if self.0 { "on" } else { "off" }.to_owned()
+    }
 }
 
 words! {

@@ -24,6 +24,10 @@ use crate::weights::{Source, Wanted};
 pub struct LoadOptions {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Whether `auto` may be the CPU in a build with CUDA that finds no usable GPU.
+    pub allow_cpu: bool,
+    /// What is set up on a GPU, by name with commas between; `default`, or `none`.
+    pub cuda_tuning: String,
     /// `auto`, `f32`, `f16` or `bf16`.
     pub dtype: String,
     /// A context window shorter than the model's, in tokens.
@@ -42,7 +46,7 @@ pub struct LoadOptions {
     pub quantize: Option<String>,
     /// Where results of work that need not be done twice are kept.
     pub cache_dir: Option<PathBuf>,
-    /// CPU threads for arithmetic; one per core when not given.
+    /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
     /// Adapters (LoRA) by name, and where they are.
     pub adapters: Vec<(String, Wanted)>,
@@ -59,6 +63,8 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: "auto".to_owned(),
+            allow_cpu: false,
+            cuda_tuning: "default".to_owned(),
             dtype: "auto".to_owned(),
             max_model_len: None,
             max_rows: 32,
@@ -83,6 +89,15 @@ pub struct Model {
     pub source: Source,
     /// Where they are, if they are not.
     pub wanted: Wanted,
+}
+
+/// Threads that the numeric library below would start by itself, where this build has one.
+pub fn library_threads() -> Option<usize> {
+    #[cfg(feature = "text")]
+    let threads = Some(chandler_nn::device::library_threads());
+    #[cfg(not(feature = "text"))]
+    let threads = None;
+    threads
 }
 
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chandler_core::LoadError;
+use chandler_nn::device::DeviceOptions;
 use chandler_nn::weights::Snapshot;
 use chandler_nn::weights::quantize::Quantize;
 use chandler_text::chat::CivilTime;
@@ -23,10 +24,7 @@ pub(super) fn load(
         chandler_nn::device::set_threads(threads).map_err(|e| LoadError::context("threads", e))?;
     }
     let text = TextOptions {
-        device: options
-            .device
-            .parse()
-            .map_err(|e| LoadError::context("device", e))?,
+        device: device(options)?,
         dtype: options
             .dtype
             .parse()
@@ -57,6 +55,20 @@ pub(super) fn load(
     TextPipeline::load(snapshot, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
+}
+
+fn device(options: &LoadOptions) -> Result<DeviceOptions, LoadError> {
+    Ok(DeviceOptions {
+        choice: options
+            .device
+            .parse()
+            .map_err(|e| LoadError::context("device", e))?,
+        allow_cpu: options.allow_cpu,
+        tuning: options
+            .cuda_tuning
+            .parse()
+            .map_err(|e: String| LoadError::context("cuda_tuning", e))?,
+    })
 }
 
 fn quantize(options: &LoadOptions) -> Result<Option<Quantize>, LoadError> {

@@ -4,6 +4,7 @@
 #[cfg(feature = "text")]
 mod arriving;
 mod cold_start;
+pub mod devices;
 mod fetch;
 mod gate;
 mod handle;

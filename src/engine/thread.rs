@@ -196,14 +196,27 @@ impl Host {
     }
 }
 
-/// Runs the model's own sample request, so that the first user does not pay for first times.
+/// Runs the model's own sample request, so that the first user does not pay for first times: in batches of the sizes that the
+/// pipeline names.
 fn warm_up<P: Pipeline>(pipeline: &mut P) -> Result<(), String> {
+    for size in pipeline.warm_up_batches() {
+        warm_up_batch(pipeline, size)?;
+    }
+    Ok(())
+}
+
+fn warm_up_batch<P: Pipeline>(pipeline: &mut P, size: usize) -> Result<(), String> {
     let preparer = pipeline.preparer();
-    let prepared = preparer
-        .prepare(preparer.warm_up())
-        .map_err(|e| e.to_string())?;
-    if let Admission::Refused(error) = pipeline.admit(Ticket::new(u64::MAX), prepared) {
-        return Err(error.to_string());
+    for number in 0..size as u64 {
+        let prepared = preparer
+            .prepare(preparer.warm_up())
+            .map_err(|e| e.to_string())?;
+        match pipeline.admit(Ticket::new(u64::MAX - number), prepared) {
+            Admission::Taken => {}
+            // A batch of this size does not fit, and no user's will.
+            Admission::Full(_) => break,
+            Admission::Refused(error) => return Err(error.to_string()),
+        }
     }
     let mut events = Events::default();
     while pipeline

@@ -89,6 +89,23 @@ impl Uploader {
         })
     }
 
+    /// Whether the store answers and knows bucket and keys: lists one object of the bucket.
+    ///
+    /// # Errors
+    /// [`StorageError`]. Keys that may only put objects are refused too, with `AccessDenied`.
+    pub async fn probe(&self, at: &Destination) -> Result<(), StorageError> {
+        let client = self.client(at);
+        let attempt = Attempt {
+            to: at,
+            client: &client,
+            what: "a look".to_owned(),
+        };
+        let list = client.list_objects_v2().bucket(&at.bucket).max_keys(1);
+        let prefix = Some(&at.prefix).filter(|prefix| !prefix.is_empty());
+        let listed = list.set_prefix(prefix.cloned()).send().await;
+        listed.map(drop).map_err(|error| attempt.failed(&error))
+    }
+
     async fn signed(&self, attempt: &Attempt<'_>, key: &str) -> Result<String, StorageError> {
         let config = PresigningConfig::expires_in(self.expires)
             .map_err(|error| attempt.failed_with(&error.to_string()))?;

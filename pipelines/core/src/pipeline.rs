@@ -268,6 +268,12 @@ pub trait Pipeline {
     /// [`StepError::Fatal`] when the device does not come back.
     fn reset(&mut self) -> Result<(), StepError>;
 
+    /// How many of the sample requests ([`Prepare::warm_up`]) run together, time after time, before the first user's: one batch of
+    /// each size that the device prepares itself for.
+    fn warm_up_batches(&self) -> Vec<usize> {
+        vec![1]
+    }
+
     /// The most units of work that one step does.
     fn step_bound(&self) -> usize;
 

@@ -3,16 +3,29 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, DeviceLocation};
 use serde::Serialize;
 
 use crate::error::{NnError, Result};
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "device/no_cuda.rs"]
+mod cuda;
+pub mod requirements;
+pub mod trouble;
+mod tuning;
+
+use requirements::Build;
+pub use tuning::CudaTuning;
+
 /// The device that the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The first CUDA device when this build has CUDA and there is one, else the CPU.
+    /// The first CUDA device in a build with CUDA, the CPU in one without.
     #[default]
     Auto,
     /// The CPU.
@@ -25,36 +38,79 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device.
+    /// Opens the device. A build with CUDA takes the first GPU for `auto`, and never the CPU in its place.
     ///
     /// # Errors
-    /// [`NnError::Device`] when a CUDA device was asked for, and this build has no CUDA or the device cannot be opened.
+    /// [`NnError::Device`] when a CUDA device is meant, and this build has no CUDA or the device cannot be used: with the reason
+    /// and what would do.
     pub fn open(&self) -> Result<Device> {
-        match *self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda { ordinal } => open_cuda(ordinal),
-            Self::Auto if cfg!(feature = "cuda") => Ok(open_cuda(0).unwrap_or_else(|error| {
-                tracing::info!(%error, "no CUDA device, computing on the CPU");
-                Device::Cpu
-            })),
-            Self::Auto => Ok(Device::Cpu),
+        DeviceOptions::from(*self).open()
+    }
+}
+
+/// A choice of device with all that opening it follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceOptions {
+    /// Which.
+    pub choice: DeviceChoice,
+    /// Whether `auto` may be the CPU in a build with CUDA that finds no usable GPU.
+    pub allow_cpu: bool,
+    /// What is set up on a GPU.
+    pub tuning: CudaTuning,
+}
+
+impl From<DeviceChoice> for DeviceOptions {
+    fn from(choice: DeviceChoice) -> Self {
+        Self {
+            choice,
+            allow_cpu: false,
+            tuning: CudaTuning::default(),
         }
     }
 }
 
-fn open_cuda(ordinal: usize) -> Result<Device> {
-    if !cfg!(feature = "cuda") {
-        return Err(NnError::Device(
-            "this build has no CUDA support: build with --features cuda, or use --device cpu"
-                .to_owned(),
-        ));
+impl DeviceOptions {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`]; a refused `auto` is also told that the CPU can be allowed.
+    pub fn open(&self) -> Result<Device> {
+        match self.choice {
+            DeviceChoice::Cpu => Ok(Device::Cpu),
+            DeviceChoice::Cuda { ordinal } => cuda::open(ordinal, self.tuning),
+            DeviceChoice::Auto if cuda_build().is_none() => Ok(Device::Cpu),
+            DeviceChoice::Auto => match (cuda::open(0, self.tuning), self.allow_cpu) {
+                (Err(error), true) => {
+                    tracing::warn!(%error, "no usable GPU: computing on the CPU, as --allow-cpu has it");
+                    Ok(Device::Cpu)
+                }
+                (Err(error), false) => Err(NnError::Device(format!(
+                    "no usable GPU: {error}; to compute on the CPU all the same, give --allow-cpu"
+                ))),
+                (opened, _) => opened,
+            },
+        }
     }
-    // Not `cuda_if_available`, which in a build with CUDA fails on a machine without, and elsewhere hides the reason.
-    Device::new_cuda(ordinal).map_err(|error| {
-        NnError::Device(format!(
-            "CUDA device {ordinal} cannot be opened ({error}): see whether `nvidia-smi` lists it, or use --device cpu"
-        ))
-    })
+}
+
+/// What this build was made with for NVIDIA's GPUs; nothing when it has no CUDA.
+pub fn cuda_build() -> Option<Build> {
+    cuda::build()
+}
+
+/// Bytes of a GPU's memory that are free, and all of it.
+pub fn memory(device: &Device) -> Option<(u64, u64)> {
+    cuda::memory(device)
+}
+
+/// After a failure: whether the device still works, with the memory given back that nothing uses.
+///
+/// # Errors
+/// What the device says when it is lost.
+pub fn recover(device: &Device) -> Result<()> {
+    device.synchronize()?;
+    cuda::give_back(device);
+    Ok(())
 }
 
 impl FromStr for DeviceChoice {
@@ -112,13 +168,30 @@ pub enum DTypeChoice {
 }
 
 impl DTypeChoice {
+    /// Whether a device computes in the dtype that was asked for.
+    ///
+    /// # Errors
+    /// [`NnError::Device`] for bf16 on a GPU that has none.
+    pub fn check(self, device: &Device) -> Result<()> {
+        match cuda::compute_capability(device) {
+            Some((major, minor)) if self == Self::Bf16 && major < 8 => {
+                Err(NnError::Device(format!(
+                    "dtype bf16: a GPU of compute capability {major}.{minor} has none, 8.0 is the first with it: use f16 or f32"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The dtype to compute in, for weights stored as `stored`: f32, f16 or bf16.
     pub fn resolve(self, stored: DType, device: &Device) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::Bf16 => DType::BF16,
-            Self::Auto if device.is_cuda() => auto_on_cuda(stored, compute_capability(device)),
+            Self::Auto if device.is_cuda() => {
+                auto_on_cuda(stored, cuda::compute_capability(device))
+            }
             // Weights stay as they are stored and are widened on the fly, so that f32 costs no memory; and the same tokens alone
             // or in any company are only promised in f32.
             Self::Auto => DType::F32,
@@ -128,14 +201,18 @@ impl DTypeChoice {
 
 /// Compute capability 8 (Ampere) is the first with bf16 in its tensor cores; before it candle has no bf16 kernels at all.
 /// There f32 weights are computed in bf16 as well: half the memory and many times the speed, and with the range of f32
-/// nothing overflows, which f16 would not promise (its largest number is 65504). A checkpoint in f16 is known to fit f16.
+/// nothing overflows. A checkpoint in f16 is known to fit f16. Before 8.0 (a T4) bf16 weights are computed in f16, which has
+/// tensor cores there and f32 has not; a model that overflows it (its largest number is 65504) wants `--dtype f32`.
 fn auto_on_cuda(stored: DType, compute_capability: Option<(i32, i32)>) -> DType {
-    let has_bf16 = compute_capability.is_some_and(|(major, _)| major >= 8);
-    match stored {
-        DType::F16 => DType::F16,
-        _ if has_bf16 => DType::BF16,
-        _ => DType::F32,
+    match (stored, has_bf16(compute_capability)) {
+        (DType::F16, _) | (DType::BF16, false) => DType::F16,
+        (_, true) => DType::BF16,
+        (_, false) => DType::F32,
     }
+}
+
+fn has_bf16(compute_capability: Option<(i32, i32)>) -> bool {
+    compute_capability.is_some_and(|(major, _)| major >= 8)
 }
 
 impl FromStr for DTypeChoice {
@@ -214,11 +291,11 @@ pub fn describe(device: &Device) -> DeviceInfo {
         },
         DeviceLocation::Cuda { gpu_id } => DeviceInfo {
             kind: format!("cuda:{gpu_id}"),
-            name: cuda_name(device).unwrap_or_else(|| format!("CUDA device {gpu_id}")),
+            name: cuda::name(device).unwrap_or_else(|| format!("CUDA device {gpu_id}")),
             threads: None,
             simd: None,
-            memory_bytes: cuda_memory_bytes(device),
-            compute_capability: compute_capability(device),
+            memory_bytes: memory(device).map(|(_, total)| total),
+            compute_capability: cuda::compute_capability(device),
         },
         DeviceLocation::Metal { gpu_id } => DeviceInfo {
             kind: format!("metal:{gpu_id}"),
@@ -229,45 +306,6 @@ pub fn describe(device: &Device) -> DeviceInfo {
             compute_capability: None,
         },
     }
-}
-
-#[cfg(feature = "cuda")]
-fn cuda_context(
-    device: &Device,
-) -> Option<std::sync::Arc<candle_core::cuda::cudarc::driver::CudaContext>> {
-    let device = device.as_cuda_device().ok()?;
-    Some(device.cuda_stream().context().clone())
-}
-
-#[cfg(feature = "cuda")]
-fn cuda_name(device: &Device) -> Option<String> {
-    cuda_context(device)?.name().ok()
-}
-
-#[cfg(feature = "cuda")]
-fn cuda_memory_bytes(device: &Device) -> Option<u64> {
-    let bytes = cuda_context(device)?.total_mem().ok()?;
-    u64::try_from(bytes).ok()
-}
-
-#[cfg(feature = "cuda")]
-fn compute_capability(device: &Device) -> Option<(i32, i32)> {
-    cuda_context(device)?.compute_capability().ok()
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda_name(_: &Device) -> Option<String> {
-    None
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda_memory_bytes(_: &Device) -> Option<u64> {
-    None
-}
-
-#[cfg(not(feature = "cuda"))]
-fn compute_capability(_: &Device) -> Option<(i32, i32)> {
-    None
 }
 
 fn cpu_name() -> String {
@@ -333,10 +371,22 @@ pub fn set_threads(threads: usize) -> Result<()> {
             "{threads} threads: their number is settled for this process"
         )));
     }
+    static RAYON: OnceLock<()> = OnceLock::new();
+    if RAYON.get().is_some() {
+        return Ok(()); // the same number again: another model in the same process
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
-        .map_err(|error| NnError::Device(format!("{threads} threads: {error}")))
+        .map_err(|error| NnError::Device(format!("{threads} threads: {error}")))?;
+    let _ = RAYON.set(());
+    Ok(())
+}
+
+/// Threads that candle's own pools will have, which follow nothing but its environment variables and the physical cores of the
+/// host, whatever a container is allowed.
+pub fn library_threads() -> usize {
+    candle_core::utils::get_num_threads()
 }
 
 #[cfg(test)]
@@ -423,8 +473,9 @@ mod tests {
         assert_eq!(auto_on_cuda(DType::F32, Some((8, 0))), DType::BF16);
         assert_eq!(auto_on_cuda(DType::F16, Some((8, 9))), DType::F16);
         assert_eq!(auto_on_cuda(DType::F16, Some((7, 5))), DType::F16);
-        assert_eq!(auto_on_cuda(DType::BF16, Some((7, 5))), DType::F32);
-        assert_eq!(auto_on_cuda(DType::BF16, None), DType::F32);
+        assert_eq!(auto_on_cuda(DType::BF16, Some((7, 5))), DType::F16);
+        assert_eq!(auto_on_cuda(DType::F32, Some((7, 5))), DType::F32);
+        assert_eq!(auto_on_cuda(DType::BF16, None), DType::F16);
     }
 
     #[test]

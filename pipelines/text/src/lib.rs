@@ -9,6 +9,7 @@ mod constraint;
 pub mod decoder;
 mod deliver;
 pub mod error;
+mod failure;
 mod generation;
 pub mod gguf;
 mod load;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
-use chandler_nn::device::{DTypeChoice, DeviceChoice};
+use chandler_nn::device::{DTypeChoice, DeviceOptions};
 use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Snapshot, TensorSource};
@@ -15,6 +15,7 @@ use crate::config::DecoderConfig;
 use crate::constraint::Grammars;
 use crate::decoder::Decoder;
 use crate::error::{Result, TextError};
+use crate::failure::{self, Appetite};
 use crate::generation::GenerationConfig;
 use crate::pipeline::{BatchLimits, TextPipeline, empty_batch};
 use crate::prepare::TextPreparer;
@@ -27,8 +28,8 @@ const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
 
 /// How a model is to be run.
 pub struct TextOptions {
-    /// Where.
-    pub device: DeviceChoice,
+    /// Where, and what is set up there.
+    pub device: DeviceOptions,
     /// In which numeric type.
     pub dtype: DTypeChoice,
     /// A context window shorter than the model's.
@@ -81,7 +82,12 @@ impl TextPipeline {
         let generation = GenerationConfig::from_snapshot(snapshot, &config)?;
         let weights = snapshot.weights()?;
         let stored = Decoder::stored_dtype(&config, weights.as_ref())?;
+        options.dtype.check(&device)?;
         let dtype = options.dtype.resolve(stored, &device);
+        let dtype = match options.dtype {
+            DTypeChoice::Auto => wide_enough(dtype, stored, &config),
+            _ => dtype,
+        };
         let weights = match &options.quantize {
             Some(quantize) => quantized(quantize, weights, &config, progress)?,
             None => weights,
@@ -100,12 +106,15 @@ impl TextPipeline {
         });
         let (tokenizer, template) =
             files.map_err(|_| TextError::Tokenizer("reading tokenizer.json panicked".into()))??;
-        let decoder = built?;
-        warn_of_stray_tokens(&tokenizer, &config);
-        tell_of_longer_context(&config);
         let cache_dtype = if device.is_cpu() { DType::F32 } else { dtype };
         let shape = cache_shape(&config, &options.limits, options.cache_bytes, cache_dtype)?;
-        let cache = KvCache::new(shape, &device, cache_dtype)?;
+        let needed = parameters(weights.as_ref()) * dtype.size_in_bytes() as u64
+            + shape.bytes(cache_dtype) as u64;
+        let decoder = built.map_err(|error| failure::while_loading(error, needed, &device))?;
+        warn_of_stray_tokens(&tokenizer, &config);
+        tell_of_longer_context(&config);
+        let cache = KvCache::new(shape, &device, cache_dtype)
+            .map_err(|error| failure::while_loading(error.into(), needed, &device))?;
         let info = ModelInfo {
             task: Task::TextGeneration,
             architecture: config.architecture.clone(),
@@ -122,6 +131,7 @@ impl TextPipeline {
                 tokens: shape.blocks * shape.block_size,
             }),
         };
+        let is_gpu = !device.is_cpu();
         let tokenizer = Arc::new(tokenizer);
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),
@@ -144,8 +154,33 @@ impl TextPipeline {
             preparer: Arc::new(preparer),
             batch: empty_batch(shape, options.limits)?,
             passes: 0,
+            appetite: Appetite::new(&config, dtype),
+            warm_up: match is_gpu && options.device.tuning.warm_up {
+                true => doubling(options.limits.max_rows),
+                false => vec![1],
+            },
         })
     }
+}
+
+/// Gemma's activations pass f16's largest number, 65504: where its bf16 weights would be computed in f16 for want of bf16 they
+/// are computed in f32.
+fn wide_enough(dtype: DType, stored: DType, config: &DecoderConfig) -> DType {
+    let narrowed = stored == DType::BF16 && dtype == DType::F16;
+    if narrowed && config.architecture.starts_with("Gemma") {
+        tracing::info!("computing in f32: this GPU has no bf16, and the model does not fit f16");
+        return DType::F32;
+    }
+    dtype
+}
+
+/// 1, 2, 4 and so on, and the largest itself.
+fn doubling(largest: usize) -> Vec<usize> {
+    let mut sizes: Vec<usize> = std::iter::successors(Some(1usize), |size| size.checked_mul(2))
+        .take_while(|size| *size < largest)
+        .collect();
+    sizes.push(largest);
+    sizes
 }
 
 /// A Llama in a GGUF file has the rows of its queries and keys in another order than the model that adapters were trained on.

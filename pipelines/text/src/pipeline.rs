@@ -9,12 +9,14 @@ use chandler_core::{
     RequestError, RequestId, Step, StepError, Tally, Ticket,
 };
 use chandler_nn::attention::Span;
+use chandler_nn::device::{self, trouble};
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 
 use crate::batch::Batch;
 use crate::decoder::{Decoder, Pass};
 use crate::error::TextError;
+use crate::failure::{self, Appetite, Size};
 use crate::planning::StepPlan;
 use crate::prepare::TextPreparer;
 use crate::prepared::TextPrepared;
@@ -55,6 +57,9 @@ pub struct TextPipeline {
     pub(crate) preparer: Arc<TextPreparer>,
     pub(crate) batch: Batch,
     pub(crate) passes: u64,
+    pub(crate) appetite: Appetite,
+    /// Sample requests that run together, time after time, before the first user's.
+    pub(crate) warm_up: Vec<usize>,
 }
 
 /// A pool and a batch over a fresh cache.
@@ -155,22 +160,6 @@ pub(crate) fn lost(item: &Item) -> NnError {
     ))
 }
 
-/// What a failure means for the batch: memory that ran out, a device that is gone, or something in between.
-fn failure(error: TextError) -> StepError {
-    let text = error.to_string();
-    let lower = text.to_lowercase();
-    if lower.contains("out of memory") || lower.contains("out_of_memory") {
-        StepError::OutOfMemory(text)
-    } else if lower.contains("illegal_address")
-        || lower.contains("device lost")
-        || lower.contains("launch_failed")
-    {
-        StepError::Fatal(text)
-    } else {
-        StepError::Batch(text)
-    }
-}
-
 impl Pipeline for TextPipeline {
     type Prepared = TextPrepared;
 
@@ -222,8 +211,14 @@ impl Pipeline for TextPipeline {
                 work,
             });
         }
-        let logits = self.run(&plan).map_err(failure)?;
-        self.commit(plan, &logits, events).map_err(failure)?;
+        let size = Size {
+            tokens: work,
+            wanted: plan.items.iter().map(|item| item.wanted.len()).sum(),
+        };
+        let done = self
+            .run(&plan)
+            .and_then(|logits| self.commit(plan, &logits, events));
+        done.map_err(|error| failure::of_pass(&error, size, self.appetite, &self.device))?;
         Ok(Step {
             activity: Activity::Worked,
             rows,
@@ -239,7 +234,14 @@ impl Pipeline for TextPipeline {
         self.batch.take(id)
     }
 
+    fn warm_up_batches(&self) -> Vec<usize> {
+        self.warm_up.clone()
+    }
+
     fn reset(&mut self) -> Result<(), StepError> {
+        // An error of CUDA that no other call gets past is only seen when the device is waited for.
+        device::recover(&self.device)
+            .map_err(|error| StepError::Fatal(trouble::explain(&error.to_string())))?;
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.
         // What is known of its contents goes: the failed step may have written half of it.

@@ -25,7 +25,7 @@ pub const FEW_BLOCKS: u64 = 14 * 16 * 3 * 3 * 16 * 2 * 4;
 
 pub fn options(limits: BatchLimits, cache_bytes: Option<u64>) -> TextOptions {
     TextOptions {
-        device: DeviceChoice::Cpu,
+        device: DeviceChoice::Cpu.into(),
         dtype: DTypeChoice::F32,
         max_model_len: None,
         limits,

@@ -25,7 +25,7 @@ const TOKENS: u32 = 512;
 
 pub fn load(snapshot: &Path) -> TextPipeline {
     let options = TextOptions {
-        device: DeviceChoice::Cpu,
+        device: DeviceChoice::Cpu.into(),
         dtype: DTypeChoice::F32,
         max_model_len: None,
         limits: BatchLimits {

@@ -17,9 +17,9 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 /// Threads that were asked for.
 static THREADS: OnceLock<usize> = OnceLock::new();
 
-/// Sets how many threads take part, the caller's included. `false` when that is settled already.
+/// Sets how many threads take part, the caller's included. `false` when another number is settled already.
 pub(crate) fn set_threads(threads: usize) -> bool {
-    THREADS.set(threads).is_ok()
+    *THREADS.get_or_init(|| threads) == threads
 }
 
 /// What every member of the crew runs, once, at the same time.

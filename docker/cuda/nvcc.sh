@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Stands in for nvcc: candle's build names one capability, this compiles for all of CHANDLER_CUDA_CAPABILITIES (75,80,86,...).
+#   -c     machine code for each of them in one object, and PTX of the newest for what comes after it
+#   --ptx  candle embeds this text: PTX of the newest; and beside it, in CHANDLER_CUDA_MODULES, a fat binary of the same source
+#          with machine code for each, which the linked program loads in its place (docker/cuda/modules.c)
+set -euo pipefail
+real=$(dirname "$(readlink -f "$0")")/nvcc.bin
+[ -n "${CHANDLER_CUDA_CAPABILITIES:-}" ] || exec "$real" "$@"
+IFS=, read -ra capabilities <<<"$CHANDLER_CUDA_CAPABILITIES"
+newest=${capabilities[-1]}
+
+# Kernels for bf16 matrix instructions do not compile below 8.0, and candle leaves them out only when it compiles for nothing else.
+early=()
+[ "${capabilities[0]}" -ge 80 ] || early=(-include "$(dirname "$(readlink -f "$0")")/../early.h")
+
+images=()
+for capability in "${capabilities[@]}"; do images+=("-gencode=arch=compute_$capability,code=sm_$capability"); done
+images+=("-gencode=arch=compute_$newest,code=compute_$newest")
+
+mode=other rest=() out= source=
+for argument in "$@"; do
+  case $argument in
+    -gencode=*) continue ;;
+    --ptx) mode=ptx; continue ;;
+    -c) mode=object ;;
+    *.cu) source=$argument ;;
+  esac
+  rest+=("$argument")
+done
+case $mode in
+  object) exec "$real" "${images[@]}" "${early[@]}" "${rest[@]}" ;;
+  other) exec "$real" "$@" ;;
+esac
+
+# --output-directory DIRECTORY is how candle's build says where the text goes.
+for ((i = 0; i < ${#rest[@]}; i++)); do [ "${rest[i]}" != --output-directory ] || out=${rest[i + 1]}; done
+name=$(basename "$source" .cu)
+"$real" --ptx "-gencode=arch=compute_$newest,code=compute_$newest" "${rest[@]}"
+[ -n "${CHANDLER_CUDA_MODULES:-}" ] || exit 0
+mkdir -p "$CHANDLER_CUDA_MODULES"
+cp "$out/$name.ptx" "$CHANDLER_CUDA_MODULES/"
+arguments=()
+for ((i = 0; i < ${#rest[@]}; i++)); do
+  if [ "${rest[i]}" = --output-directory ]; then i=$((i + 1)); else arguments+=("${rest[i]}"); fi
+done
+exec "$real" -fatbin -o "$CHANDLER_CUDA_MODULES/$name.fatbin" "${images[@]}" "${arguments[@]}"
