@@ -54,7 +54,7 @@ pub(super) async fn answer(
     Ok(Json(reply).into_response())
 }
 
-/// A seed that survives a client who keeps numbers as doubles: 53 bits.
+/// A seed that survives a client who keeps numbers as doubles and writes them with `.0`: 49 bits, which are read back exactly.
 fn fresh_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1 >> 2 & ((1 << 49) - 1)
 }
