@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, RANGE};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Options;
 use super::active::{Active, Unwritten};
@@ -111,6 +111,8 @@ impl Fetch {
         let mut piece = Piece::new(&self.active, &self.range);
         // Attempts in a row that brought nothing.
         let mut failures = 0;
+        // Links in a row that were refused.
+        let mut refusals = 0;
         // The number of the link that was refused last; cleared by every byte.
         let mut refused: Option<u64> = None;
         loop {
@@ -119,27 +121,23 @@ impl Fetch {
             let (number, broken) = match self.link(refused).await {
                 Err(broken) => (0, broken),
                 Ok((number, link)) => match self.attempt(&link, &mut piece).await {
-                    Ok(()) => {
-                        self.links.praise(number);
-                        return Ok(());
-                    }
+                    Ok(()) => return Ok(()),
                     Err(broken) => (number, broken),
                 },
             };
             piece.settle()?;
             if piece.rest().start > before {
-                self.links.praise(number);
-                (failures, refused) = (0, None);
+                (failures, refusals, refused) = (0, 0, None);
             }
             match broken {
                 Broken::Failed(failure) => return Err(failure),
                 Broken::Refused(status) => {
-                    // A second link in a row that never was any good is a door that stays shut. One that was has expired
-                    // before it was our turn.
-                    let shut = refused.is_some() && !self.links.was_good(number);
-                    failures += u32::from(refused.is_some());
-                    if shut || failures >= self.shared.options.tries {
+                    refusals += 1;
+                    if refusals >= self.refusals() {
                         return Err(Failure::Told(self.denied(status)));
+                    }
+                    if refusals > 1 {
+                        sleep(pause::backoff(&self.shared.options, refusals)).await;
                     }
                     refused = Some(number);
                 }
@@ -184,7 +182,11 @@ impl Fetch {
             Ok(Ok(response)) => response,
         };
         match judge(response.status(), response.headers(), &asked) {
-            Answer::Bytes { skip } => self.body(link, response, skip, piece).await,
+            Answer::Bytes { skip } => {
+                // Now, and not when all is here: meanwhile it may expire for another range.
+                self.links.praise();
+                self.body(link, response, skip, piece).await
+            }
             Answer::Later(trouble) => Err(Broken::Later(trouble)),
             Answer::Refused(status) => Err(Broken::Refused(status)),
             Answer::Changed(how) => Err(Broken::Failed(Failure::Changed(how))),
@@ -257,6 +259,12 @@ impl Fetch {
         ))
     }
 
+    /// How many links in a row must be refused until the file is. Two where none was ever any good: the door is shut. More
+    /// where one was: links expire, and a short-lived one may do so before it is this range's turn.
+    fn refusals(&self) -> u32 {
+        if self.links.was_good() { 5 } else { 2 }
+    }
+
     /// Waits before the next attempt, or says that there were enough of them.
     async fn pause(&self, trouble: Trouble, failures: u32) -> Result<(), Failure> {
         let options = &self.shared.options;
@@ -274,9 +282,9 @@ impl Fetch {
                 let wait = pause::asked(wait);
                 // It holds for whoever asks this source, not for this range alone.
                 self.shared.hush(wait);
-                tokio::time::sleep(wait).await;
+                sleep(wait).await;
             }
-            None => tokio::time::sleep(pause::backoff(options, failures)).await,
+            None => sleep(pause::backoff(options, failures)).await,
         }
         Ok(())
     }
