@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, RANGE};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Options;
 use super::active::{Active, Unwritten};
@@ -111,6 +111,8 @@ impl Fetch {
         let mut piece = Piece::new(&self.active, &self.range);
         // Attempts in a row that brought nothing.
         let mut failures = 0;
+        // Links in a row that were refused.
+        let mut refusals = 0;
         // The number of the link that was refused last; cleared by every byte.
         let mut refused: Option<u64> = None;
         loop {
@@ -118,24 +120,24 @@ impl Fetch {
             let before = piece.rest().start;
             let (number, broken) = match self.link(refused).await {
                 Err(broken) => (0, broken),
-                Ok(link) => match self.attempt(&link, &mut piece).await {
+                Ok((number, link)) => match self.attempt(&link, &mut piece).await {
                     Ok(()) => return Ok(()),
-                    Err(broken) => (link.0, broken),
+                    Err(broken) => (number, broken),
                 },
             };
             piece.settle()?;
             if piece.rest().start > before {
-                (failures, refused) = (0, None);
+                (failures, refusals, refused) = (0, 0, None);
             }
             match broken {
                 Broken::Failed(failure) => return Err(failure),
                 Broken::Refused(status) => {
-                    // A second link in a row that never was any good is a door that stays shut. One that was has expired
-                    // before it was our turn.
-                    let shut = refused.is_some() && !self.links.was_good(number);
-                    failures += u32::from(refused.is_some());
-                    if shut || failures >= self.shared.options.tries {
+                    refusals += 1;
+                    if refusals >= self.refusals() {
                         return Err(Failure::Told(self.denied(status)));
+                    }
+                    if refusals > 1 {
+                        sleep(pause::backoff(&self.shared.options, refusals)).await;
                     }
                     refused = Some(number);
                 }
@@ -163,8 +165,7 @@ impl Fetch {
         })
     }
 
-    async fn attempt(&self, link: &(u64, Arc<Link>), piece: &mut Piece<'_>) -> Result<(), Broken> {
-        let (number, link) = (link.0, link.1.as_ref());
+    async fn attempt(&self, link: &Link, piece: &mut Piece<'_>) -> Result<(), Broken> {
         let file = &self.active.job.file;
         let unmarked = self.active.manner.unmarked;
         let asked = Asked {
@@ -182,8 +183,8 @@ impl Fetch {
         };
         match judge(response.status(), response.headers(), &asked) {
             Answer::Bytes { skip } => {
-                // Said now, not when the body is there: others may be refused meanwhile, and are to know that it has expired.
-                self.links.praise(number);
+                // Now, and not when all is here: meanwhile it may expire for another range.
+                self.links.praise();
                 self.body(link, response, skip, piece).await
             }
             Answer::Later(trouble) => Err(Broken::Later(trouble)),
@@ -258,6 +259,12 @@ impl Fetch {
         ))
     }
 
+    /// How many links in a row must be refused until the file is. Two where none was ever any good: the door is shut. More
+    /// where one was: links expire, and a short-lived one may do so before it is this range's turn.
+    fn refusals(&self) -> u32 {
+        if self.links.was_good() { 5 } else { 2 }
+    }
+
     /// Waits before the next attempt, or says that there were enough of them.
     async fn pause(&self, trouble: Trouble, failures: u32) -> Result<(), Failure> {
         let options = &self.shared.options;
@@ -275,9 +282,9 @@ impl Fetch {
                 let wait = pause::asked(wait);
                 // It holds for whoever asks this source, not for this range alone.
                 self.shared.hush(wait);
-                tokio::time::sleep(wait).await;
+                sleep(wait).await;
             }
-            None => tokio::time::sleep(pause::backoff(options, failures)).await,
+            None => sleep(pause::backoff(options, failures)).await,
         }
         Ok(())
     }

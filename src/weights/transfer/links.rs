@@ -1,7 +1,7 @@
 //! The link of one file, asked for once however many ranges want it, and once more when it has expired.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 
@@ -13,8 +13,8 @@ use crate::weights::remote::{Link, RemoteFile, Source};
 pub(super) struct Links {
     /// The link in use, and its number: how many there were, with it.
     held: Mutex<(u64, Option<Arc<Link>>)>,
-    /// The last link that was answered with bytes.
-    good: AtomicU64,
+    /// Whether one was answered with bytes.
+    good: AtomicBool,
 }
 
 impl Links {
@@ -39,13 +39,13 @@ impl Links {
         Ok((*number, fresh))
     }
 
-    /// This link was answered with bytes.
-    pub fn praise(&self, number: u64) {
-        self.good.fetch_max(number, Ordering::Relaxed);
+    /// A link was answered with bytes.
+    pub fn praise(&self) {
+        self.good.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this link, or a later one, was ever answered with bytes: if so, a refusal means that it has expired.
-    pub fn was_good(&self, number: u64) -> bool {
-        self.good.load(Ordering::Relaxed) >= number
+    /// Whether any link of this file was ever answered with bytes.
+    pub fn was_good(&self) -> bool {
+        self.good.load(Ordering::Relaxed)
     }
 }

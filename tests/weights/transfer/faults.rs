@@ -99,10 +99,11 @@ async fn faults_that_do_not_pass_are_told_and_the_next_run_goes_on() {
         bench.fetch(std::slice::from_ref(&file)).await.unwrap();
         bench.assert_here(&file, &content);
         bench.assert_no_leftovers();
-        // Why not what was served: the server may still be at an answer that nobody reads.
-        let asked = bench.server.asked();
-        let asked: u64 = asked.iter().map(|a| a.range.end - a.range.start).sum();
-        assert_eq!(asked, 2 << 20, "{fault:?}: only what was missing");
+        assert_eq!(
+            bench.server.wanted(),
+            2 << 20,
+            "{fault:?}: only what was missing"
+        );
     }
 }
 
@@ -110,10 +111,12 @@ async fn faults_that_do_not_pass_are_told_and_the_next_run_goes_on() {
 async fn a_line_that_is_cut_again_and_again_makes_progress() {
     let mut bench = Bench::new();
     let (file, content) = one(&bench, 2 * MIB);
-    bench.options.tries = 2;
+    // Fewer than there are cuts; not one, since a connection that has just been closed may be tried once more.
+    bench.options.tries = 8;
     bench.server.faults(|_| Some(Fault::Cut(50_000)));
     bench.fetch(std::slice::from_ref(&file)).await.unwrap();
     bench.assert_here(&file, &content);
+    assert!(bench.server.asked().len() > 40);
     assert_eq!(bench.server.served(), file.size);
 }
 
@@ -224,10 +227,10 @@ async fn wrong_bytes_are_never_handed_over() {
         assert!(bench.whole.lock().unwrap().is_empty());
         // The wrong bytes are not taken for right ones later.
         bench.server.faults(|_| None);
-        bench.server.served();
+        bench.server.asked();
         bench.fetch(std::slice::from_ref(&file)).await.unwrap();
         bench.assert_here(&file, &content);
-        assert_eq!(bench.server.served(), file.size);
+        assert_eq!(bench.server.wanted(), file.size);
     }
 }
 

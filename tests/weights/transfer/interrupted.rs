@@ -49,12 +49,12 @@ async fn goes_on_after(end: impl Fn(&Stop) -> bool) {
     bench.server.state.rate.store(3_000_000, Ordering::Relaxed);
     let come = half(&mut bench, &file, end).await;
     assert!(come < file.size);
-    bench.server.served();
+    bench.server.asked();
     bench.server.state.rate.store(0, Ordering::Relaxed);
     bench.fetch(std::slice::from_ref(&file)).await.unwrap();
     bench.assert_here(&file, &content);
     bench.assert_no_leftovers();
-    let again = bench.server.served() - (file.size - come);
+    let again = bench.server.wanted() - (file.size - come);
     // What four requests had gathered and not written.
     assert!(again <= 4 * (320 << 10), "{again} bytes twice");
 }

@@ -175,6 +175,14 @@ impl Server {
         std::mem::take(&mut self.state.asked.lock().unwrap())
     }
 
+    /// Bytes that were asked for since the last look. What was served is more than was taken where an answer was given up:
+    /// the server may still be at it.
+    pub fn wanted(&self) -> u64 {
+        let asked = self.asked();
+        asked.iter().map(|a| a.range.end - a.range.start).sum()
+    }
+
+    /// Bytes that were sent since the last look.
     pub fn served(&self) -> u64 {
         self.state.served.swap(0, Ordering::Relaxed)
     }
