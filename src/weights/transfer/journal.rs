@@ -122,8 +122,7 @@ impl Subject<'_> {
             bytes.extend_from_slice(&record.write(seed));
         }
         // Why not in place: killed in between, the old one would be gone and the new one not there.
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
+        let new = rewritten(path);
         let mut file = File::create(&new)?;
         file.write_all(&bytes)?;
         fs::rename(&new, path)?;
@@ -146,10 +145,21 @@ impl Journal {
 
 /// Removes a journal, where there is one.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    // Who was killed while rewriting it has left the rewritten one.
+    for file in [path.to_owned(), rewritten(path)] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// Where a journal is rewritten before it takes the place of the old one.
+fn rewritten(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    new.into()
 }
 
 fn checksum(seed: u32, bytes: &[u8]) -> u32 {
