@@ -185,7 +185,7 @@ async fn sigterm_in_the_middle_loses_no_job_that_was_taken() {
         .map(|i| platform.submit(json!({"prompt": format!("endless {i}"), "max_tokens": ENDLESS})))
         .collect();
     let expected = submit(&platform, JOBS);
-    let mut worker = Process::start(&platform, &["--drain-grace", "10s"]);
+    let mut worker = Process::start(&platform, &["--drain-grace", "4s"]);
     assert!(
         platform
             .wait_ended(JOBS / 4, Duration::from_secs(120))
