@@ -46,11 +46,13 @@ fn main() {
     });
     let peak = peak_bytes();
     let weights = pipeline.footprint().host_bytes;
+    let (decode, read) = in_turns(&mut pipeline, prompt(32, 2, vocab), decode_tokens);
     drop(pipeline);
     let result = serde_json::json!({
         "load_seconds": load, "prefill_tokens": prefill_tokens, "prefill_tokens_per_second": prefill,
         "decode_tokens_per_second_batch_1": one, "decode_tokens_per_second_batch_8": eight,
-        "peak_bytes": peak, "footprint_bytes": weights, "read_bytes_per_second": read_roof(),
+        "peak_bytes": peak, "footprint_bytes": weights,
+        "in_turns": {"decode_tokens_per_second": decode, "read_bytes_per_second": read},
     });
     println!("{result}");
 }
@@ -90,26 +92,8 @@ fn prompt(len: usize, salt: u32, vocab: u32) -> Vec<u32> {
 
 /// Runs `rows` requests: seconds until every row has its first token, and tokens per second after that.
 fn generate(pipeline: &mut TextPipeline, rows: u64, prompt: Vec<u32>, tokens: u32) -> (f64, f64) {
-    let preparer = pipeline.preparer();
     for id in 0..rows {
-        let input = TextInput {
-            prompt: Prompt::Tokens(prompt.clone()),
-            sampling: Sampling {
-                temperature: Some(0.0),
-                ..Sampling::default()
-            },
-            limits: Limits {
-                max_tokens: Some(tokens),
-                ignore_eos: true,
-                ..Limits::default()
-            },
-            ..TextInput::default()
-        };
-        let prepared = preparer.prepare(Input::Text(input)).unwrap();
-        assert!(matches!(
-            pipeline.admit(Ticket::new(id), prepared),
-            Admission::Taken
-        ));
+        admit(pipeline, id, prompt.clone(), tokens);
     }
     let started = Instant::now();
     let (mut first, mut begun, mut ended, mut decoded) = (0.0, 0, 0, 0u64);
@@ -136,8 +120,32 @@ fn generate(pipeline: &mut TextPipeline, rows: u64, prompt: Vec<u32>, tokens: u3
     )
 }
 
+fn admit(pipeline: &mut TextPipeline, id: u64, prompt: Vec<u32>, tokens: u32) {
+    let input = TextInput {
+        prompt: Prompt::Tokens(prompt),
+        sampling: Sampling {
+            temperature: Some(0.0),
+            ..Sampling::default()
+        },
+        limits: Limits {
+            max_tokens: Some(tokens),
+            ignore_eos: true,
+            ..Limits::default()
+        },
+        ..TextInput::default()
+    };
+    let prepared = pipeline.preparer().prepare(Input::Text(input)).unwrap();
+    assert!(matches!(
+        pipeline.admit(Ticket::new(id), prepared),
+        Admission::Taken
+    ));
+}
+
 fn median(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
-    let mut all: Vec<f64> = (0..runs).map(|_| run()).collect();
+    middle((0..runs).map(|_| run()).collect())
+}
+
+fn middle(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all[all.len() / 2]
 }
@@ -156,20 +164,43 @@ fn peak_bytes() -> u64 {
         * 1024
 }
 
-/// Bytes per second that all threads together read from memory, over a gigabyte: the best of several sums, each in several
-/// ways. Which one is the fastest differs from processor to processor: some want one stream for their prefetcher, some need
-/// several to fill the memory's queue, and a roof that a model then reads through would be none.
-fn read_roof() -> f64 {
+/// The machine's roof and the model under it, in turns of one token each: a shared machine's memory is not equally fast from
+/// one second to the next. Medians of tokens per second at batch 1, and of the bytes per second that all threads together
+/// read from memory.
+fn in_turns(pipeline: &mut TextPipeline, prompt: Vec<u32>, tokens: u32) -> (f64, f64) {
     let words = vec![1u64; (1 << 30) / 8];
-    let best = |pass: &dyn Fn() -> f64| (0..6).map(|_| pass()).fold(0.0, f64::max);
-    [
-        best(&|| read_pass::<1>(&words)),
-        best(&|| read_pass::<2>(&words)),
-        best(&|| read_pass::<4>(&words)),
-        best(&|| read_pass::<8>(&words)),
-    ]
-    .into_iter()
-    .fold(0.0, f64::max)
+    // Which way of reading is the fastest differs from processor to processor: some want one stream for their prefetcher,
+    // some need several to fill the memory's queue.
+    let ways = [
+        read_pass::<1>,
+        read_pass::<2>,
+        read_pass::<4>,
+        read_pass::<8>,
+    ];
+    let best = ways
+        .into_iter()
+        .max_by(|a, b| median(RUNS, || a(&words)).total_cmp(&median(RUNS, || b(&words))))
+        .expect("there are four");
+    let mut reads = Vec::new();
+    let mut steps = Vec::new();
+    admit(pipeline, 0, prompt, tokens);
+    let mut events = Events::default();
+    let mut ended = false;
+    while !ended {
+        let started = Instant::now();
+        pipeline.step(&mut events).unwrap();
+        let step = started.elapsed().as_secs_f64();
+        for (_, event) in events.drain() {
+            match event {
+                Event::Text(_) => steps.push(1.0 / step),
+                Event::Done(_) => ended = true,
+                _ => {}
+            }
+        }
+        reads.push(best(&words));
+    }
+    // The first token came with the prompt.
+    (middle(steps.split_off(1)), middle(reads))
 }
 
 /// One sum over all words, by all threads, each of which reads `STREAMS` places at once.
