@@ -127,7 +127,8 @@ def compare(path: pathlib.Path, runs: int) -> dict:
     peer = [sys.executable, "-c", PEER, str(path)]
     pairs = [(last_json([bench_binary(), str(path)]), last_json(peer)) for _ in range(runs)]
     sides = {"ours": [ours for ours, _ in pairs], "llama_cpp": [theirs for _, theirs in pairs]}
-    median = {side: {key: statistics.median(run[key] for run in all_runs) for key in all_runs[0]}
+    median = {side: {key: statistics.median(run[key] for run in all_runs) for key in all_runs[0]
+                     if isinstance(all_runs[0][key], (int, float))}
               for side, all_runs in sides.items()}
     return {"bytes": path.stat().st_size, **median}
 

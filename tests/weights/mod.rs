@@ -6,6 +6,7 @@ mod cache;
 mod cache_python;
 mod gs;
 mod hub;
+mod kill_phases;
 mod mirror;
 mod program;
 mod push;

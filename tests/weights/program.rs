@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::setup::*;
 
-fn chandler(world: &World, arguments: &[&str]) -> Command {
+pub fn chandler(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
     command
         .args(arguments)
@@ -33,7 +33,7 @@ fn ended(child: Child) -> (String, String) {
     (stdout, stderr)
 }
 
-fn run(world: &World, arguments: &[&str]) -> (String, String) {
+pub fn run(world: &World, arguments: &[&str]) -> (String, String) {
     ended(chandler(world, arguments).spawn().unwrap())
 }
 

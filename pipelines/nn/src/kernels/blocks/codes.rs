@@ -33,6 +33,8 @@ pub(crate) trait Codes<V: Copy>: Copy {
     unsafe fn widen_8(halves: [u16; 8], to: *mut f32);
     /// An f16.
     unsafe fn widen_1(half: u16) -> f32;
+    /// An f16 in every lane.
+    unsafe fn widen_to_all(half: u16) -> V;
 }
 
 /// Plain Rust.
@@ -97,5 +99,9 @@ impl Codes<[f32; 8]> for PortableCodes {
     #[inline(always)]
     unsafe fn widen_1(half: u16) -> f32 {
         f16::from_bits(half).to_f32()
+    }
+    #[inline(always)]
+    unsafe fn widen_to_all(half: u16) -> [f32; 8] {
+        [f16::from_bits(half).to_f32(); 8]
     }
 }

@@ -119,6 +119,11 @@ impl Codes<__m256> for Avx2Codes {
         // SAFETY: the trait's contract.
         unsafe { widen_1(half) }
     }
+    #[inline(always)]
+    unsafe fn widen_to_all(half: u16) -> __m256 {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_cvtph_ps(_mm_set1_epi16(half.cast_signed())) }
+    }
 }
 
 impl Codes<__m512> for Avx512Codes {
@@ -191,5 +196,10 @@ impl Codes<__m512> for Avx512Codes {
     unsafe fn widen_1(half: u16) -> f32 {
         // SAFETY: the trait's contract.
         unsafe { widen_1(half) }
+    }
+    #[inline(always)]
+    unsafe fn widen_to_all(half: u16) -> __m512 {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_cvtph_ps(_mm256_set1_epi16(half.cast_signed())) }
     }
 }

@@ -211,6 +211,6 @@ unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
 #[inline(always)]
 fn prefetch<L: Lanes, F: Format>(unit: *const u8) {
     for line in 0..F::bytes(UNIT).div_ceil(64) {
-        L::prefetch(unit.wrapping_add(64 * line));
+        L::prefetch_far(unit.wrapping_add(64 * line));
     }
 }
