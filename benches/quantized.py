@@ -104,6 +104,9 @@ def write_f16(path: pathlib.Path, shape: tuple[int, ...]) -> None:
 def quantise(source: pathlib.Path, target: pathlib.Path, kind: int) -> None:
     import llama_cpp
 
+    # Three lines a tensor; what goes wrong is in the result.
+    silent = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+    llama_cpp.llama_log_set(silent, None)
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = kind, os.cpu_count()
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters) != 0:
@@ -153,9 +156,9 @@ def main() -> None:
                 ours, theirs = entry["ours"][row], entry["llama_cpp"][row]
                 print(f"{shape + ' ' + kind:14}{row:34}{ours:9.1f}{theirs:11.1f}{ours / theirs:7.2f}")
             one, eight = (entry["ours"][f"decode_tokens_per_second_batch_{n}"] for n in (1, 8))
-            print(f"{'':14}{'batch 8 beside batch 1':34}{eight:9.1f}{one:11.1f}{eight / one:7.2f}")
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+            print(f"{'':14}{'batch 8 beside batch 1':34}{eight:9.1f}{one:11.1f}{eight / one:7.2f}", flush=True)
+            if args.out:  # after each: the large shape takes long
+                args.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

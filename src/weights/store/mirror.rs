@@ -73,19 +73,18 @@ impl MirrorFill {
         progress: Arc<Progress>,
         cancelled: &AtomicBool,
     ) -> Result<Filled, WeightsError> {
-        self.send(progress, cancelled, WAITED_FOR)
+        let stopped = || cancelled.load(Ordering::Relaxed);
+        self.send(progress, &stopped, WAITED_FOR)
     }
 
-    /// Sends it up behind everything else; that this fails costs the next worker time, and nobody else anything.
+    /// Sends it up behind everything else; that this fails costs the next worker time, and nobody else anything. It ends with
+    /// the process at the latest: the manifest comes last, and without it nobody takes the mirror for filled.
     pub fn in_background(self) {
         let name = self.name();
-        let work = move || {
-            let never = AtomicBool::new(false);
-            match self.send(Arc::default(), &never, BEHIND) {
-                Ok(filled) => tracing::info!(mirror = self.name(), ?filled, "the mirror is filled"),
-                Err(error) => {
-                    tracing::warn!(%error, mirror = self.name(), "the mirror could not be filled")
-                }
+        let work = move || match self.send(Arc::default(), &|| false, BEHIND) {
+            Ok(filled) => tracing::info!(mirror = self.name(), ?filled, "the mirror is filled"),
+            Err(error) => {
+                tracing::warn!(%error, mirror = self.name(), "the mirror could not be filled")
             }
         };
         let spawned = std::thread::Builder::new()
@@ -99,7 +98,7 @@ impl MirrorFill {
     fn send(
         &self,
         progress: Arc<Progress>,
-        cancelled: &AtomicBool,
+        stopped: &(dyn Fn() -> bool + Sync),
         at_once: usize,
     ) -> Result<Filled, WeightsError> {
         let _held = &self.in_use;
@@ -115,9 +114,6 @@ impl MirrorFill {
             progress,
             at_once,
         };
-        runtime.block_on(
-            self.mirror
-                .fill(&fill, &|| cancelled.load(Ordering::Relaxed)),
-        )
+        runtime.block_on(self.mirror.fill(&fill, stopped))
     }
 }
