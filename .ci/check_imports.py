@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
     "main": ({"cli"}, set()),
     "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest"}, {"core"}),
-    "api": ({"engine", "spellings"}, {"core"}),
-    "runpod": ({"engine", "storage", "webhook", "reach", "spellings"}, {"core"}),
+    "api": ({"engine", "kinds", "spellings"}, {"core"}),
+    "runpod": ({"engine", "storage", "webhook", "reach", "kinds", "spellings"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
@@ -26,6 +26,7 @@ MODULES = {
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "machine": (set(), set()),
+    "kinds": (set(), set()),
     "nearest": (set(), set()),
     "spellings": (set(), set()),
 }

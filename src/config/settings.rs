@@ -11,11 +11,12 @@ use secrecy::SecretString;
 use super::ConfigError;
 use super::adapters::Adapters;
 use super::address::{HttpUrl, S3Place};
+use super::listening::{Host, Origin, Route};
 use super::quantity::ByteSize;
 use super::setting::{Found, Group, Setting, Shown, Spec, read, var, var_with};
 use super::value::{
-    CudaSwitch, Device, Dtype, Factor, Host, LogFilter, LogFormat, MirrorScope, Origin, Permission,
-    Quantize, Route, S3Addressing, Speculate, Switch, Value, Variant,
+    CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MirrorScope, Permission, Quantize,
+    S3Addressing, Speculate, Switch, Value, Variant,
 };
 use crate::reach::Allowed;
 

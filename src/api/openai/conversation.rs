@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use crate::api::dialogue::think;
 use crate::api::dialogue::tools::{self, Shape};
 use crate::api::dialogue::turns::{opened, text_part};
-use crate::api::json::{Fields, kind_of, wrong};
+use crate::api::json::{Fields, wrong};
+use crate::kinds::kind_of;
 
 const ROLES: &str = "one of developer, system, user, assistant, tool, function";
 

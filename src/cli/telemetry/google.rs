@@ -89,27 +89,12 @@ impl Visit for Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
+    use super::super::written::Written;
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_line_has_the_names_that_cloud_logging_reads() {
-        let buffer = Buffer::default();
+        let buffer = Written::default();
         let writer = buffer.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
@@ -120,7 +105,7 @@ mod tests {
             tracing::warn!(status = 503, trace, absent = None::<&str>, "two\nlines");
             tracing::info!(ratio = 0.5, ok = true, "next");
         });
-        let written = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let written = buffer.text();
         let lines: Vec<Value> = written
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

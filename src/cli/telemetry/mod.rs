@@ -3,6 +3,8 @@
 
 mod google;
 mod runpod;
+#[cfg(test)]
+mod written;
 
 use std::io::{self, IsTerminal, Write};
 

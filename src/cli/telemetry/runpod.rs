@@ -109,29 +109,14 @@ impl Visit for Line {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use serde_json::Value;
 
+    use super::super::written::Written;
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_line_stands_under_its_job_and_is_never_too_long() {
-        let buffer = Buffer::default();
+        let buffer = Written::default();
         let writer = buffer.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
@@ -147,7 +132,7 @@ mod tests {
                 tracing::error!("{}", "é".repeat(9000));
             });
         });
-        let written = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let written = buffer.text();
         let lines: Vec<Value> = written
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

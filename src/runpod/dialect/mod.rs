@@ -19,6 +19,7 @@ use super::answer::Failure;
 use super::growth::Growth;
 use super::handler::Streaming;
 use super::sse::Event;
+use crate::kinds::kind_of;
 
 /// One request to the worker's own routes, and what its answer becomes.
 pub(super) struct Call {
@@ -134,17 +135,6 @@ fn flag(map: &mut Map<String, Value>, key: &str) -> Result<bool, String> {
             "{key} is {}; it must be true or false",
             shown(&other)
         )),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }
 

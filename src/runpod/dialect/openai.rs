@@ -4,7 +4,8 @@
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Known, Shape, kind_of, take};
+use super::{Call, Known, Shape, take};
+use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::sse::Event;
 

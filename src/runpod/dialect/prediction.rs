@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::stream::Growing;
 use super::tasks::Reading;
-use super::{Call, Known, Shape, TEXT_GENERATION, has, kind_of, take};
+use super::{Call, Known, Shape, TEXT_GENERATION, has, take};
+use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
 use crate::runpod::sse::Event;

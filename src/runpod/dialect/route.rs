@@ -5,7 +5,8 @@ use axum::http::Method;
 use serde_json::{Map, Value};
 
 use super::openai::passed_on;
-use super::{Call, Known, kind_of, take};
+use super::{Call, Known, take};
+use crate::kinds::kind_of;
 
 pub(super) fn read(mut map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
     let path = match take(&mut map, "route") {

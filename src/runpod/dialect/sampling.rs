@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{kind_of, shown};
+use super::shown;
+use crate::kinds::kind_of;
 
 /// worker-vllm's; vLLM itself has 16.
 const DEFAULT_TOKENS: u32 = 100;

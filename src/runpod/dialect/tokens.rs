@@ -4,7 +4,8 @@
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Known, Shape, flag, has, kind_of, sampling, shown, take};
+use super::{Call, Known, Shape, flag, has, sampling, shown, take};
+use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
 use crate::runpod::sse::Event;
