@@ -222,13 +222,11 @@ fn what_a_kill_leaves_between_blob_link_and_branch_costs_nothing() {
         fs::remove_file(folder(&world).join("refs/main")).unwrap();
         if phase == Phase::Linking {
             let commit = world.hub.commit(REPO, "main").unwrap();
-            fs::remove_file(
-                folder(&world)
-                    .join("snapshots")
-                    .join(commit)
-                    .join(WANTED[2]),
-            )
-            .unwrap();
+            let snapshot = folder(&world).join("snapshots").join(commit);
+            fs::remove_file(snapshot.join(WANTED[2])).unwrap();
+            // The transfer's journal goes after the blob has its name.
+            let blob = folder(&world).join("blobs").join(&shards()[1]);
+            fs::write(blob.with_extension("chandler-journal"), "old").unwrap();
         }
         assert_eq!(seen(&world), phase);
         nothing_wrong_is_shown(&world);

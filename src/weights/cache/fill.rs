@@ -50,7 +50,6 @@ pub struct BlobClaim {
     blob: String,
     size: u64,
     partial: PathBuf,
-    journal: PathBuf,
     guard: Guard,
     claimed: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -59,11 +58,6 @@ impl BlobClaim {
     /// Where the bytes go. May be there already, from a process that ended.
     pub fn partial(&self) -> &Path {
         &self.partial
-    }
-
-    /// Where the transfer may keep its notes; removed when the blob is put.
-    pub fn journal(&self) -> &Path {
-        &self.journal
     }
 }
 
@@ -221,7 +215,6 @@ impl Filling {
             return Ok(Claim::Here); // another thread of this filling
         }
         Ok(Claim::Mine(BlobClaim {
-            journal: self.place.journal(&file.blob),
             blob: file.blob.clone(),
             size: file.size,
             partial,
@@ -235,10 +228,21 @@ impl Filling {
         let link = self.link(file);
         let blob = fs::metadata(self.place.blob(&file.blob));
         if blob.is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.size) {
+            // Whoever was killed right after the blob had its name has left them.
+            self.remove_journals(&file.blob)?;
             link.make(self.cache.symlinks(), &[])?;
             return Ok(true);
         }
         Ok(link.there())
+    }
+
+    /// The notes of a transfer that is over.
+    fn remove_journals(&self, blob: &str) -> Result<(), WeightsError> {
+        for journal in [self.place.journal(blob), self.place.new_journal(blob)] {
+            let gone = fs::remove_file(&journal).or_else(super::remove::absent);
+            gone.map_err(WeightsError::disk(&journal))?;
+        }
+        Ok(())
     }
 
     fn link<'a>(&'a self, file: &'a RemoteFile) -> Link<'a> {
@@ -282,10 +286,7 @@ impl Filling {
         }
         let blob = self.place.blob(&claim.blob);
         fs::rename(partial, &blob).map_err(WeightsError::disk(&blob))?;
-        for journal in [&claim.journal, &self.place.new_journal(&claim.blob)] {
-            let gone = fs::remove_file(journal).or_else(super::remove::absent);
-            gone.map_err(WeightsError::disk(journal))?;
-        }
+        self.remove_journals(&claim.blob)?;
         let mut made = Vec::new();
         for file in self.files.iter().filter(|file| file.blob == claim.blob) {
             self.link(file).make(self.cache.symlinks(), &made)?;

@@ -58,12 +58,18 @@ pub async fn child(task: &Value) -> String {
     for file in task["files"].as_array().unwrap() {
         let text = |name: &str| file[name].as_str().unwrap().to_owned();
         sums.insert(text("path"), text("sha256"));
+        let partial = directory.join(format!("{}.chandler-partial", text("blob")));
         if directory.join(text("blob")).exists() {
+            // As the cache does it: killed right after the blob had its name, a process leaves its journal.
+            let journal = chandler::weights::transfer::journal_path(&partial);
+            for left in [journal.with_added_extension("new"), journal] {
+                let _ = fs::remove_file(left); // mostly it is not there
+            }
             continue;
         }
         let size = file["size"].as_u64().unwrap();
         jobs.push(Job {
-            partial: directory.join(format!("{}.chandler-partial", text("blob"))),
+            partial,
             progress: Progress::default().add(&text("path"), size),
             file: RemoteFile {
                 path: text("path"),
