@@ -37,10 +37,15 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "What is the capital
 
 def mirror():
     """Where this machine's own packages come from, as debootstrap's last argument; none leaves the choice to it."""
-    sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    words = [word for path in sources if path.is_file() for line in path.read_text().splitlines()
-             if line.startswith(("deb ", "URIs:")) for word in line.split()]
-    return [word for word in words if word.startswith("http") and "security" not in word][:1]
+    place = Path("/etc/apt")
+    # As apt reads them: a line each, or paragraphs of fields; files of other names are none of its sources.
+    for path in [place / "sources.list", *sorted(place.glob("sources.list.d/*.list")), *sorted(place.glob("sources.list.d/*.sources"))]:
+        text = path.read_text() if path.is_file() else ""
+        for entry in text.split("\n\n") if path.suffix == ".sources" else text.splitlines():
+            words = [word for line in entry.splitlines() if not line.startswith("#") for word in line.split()]
+            if "bookworm" in words and "main" in words:
+                return [word for word in words if word.startswith("http")][:1]
+    return []
 
 
 class Skip(Exception):
