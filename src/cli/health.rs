@@ -142,13 +142,7 @@ mod tests {
     #[test]
     fn the_containers_own_worker_is_where_the_environment_puts_it() {
         let url = |environment: &[(&str, &str)]| {
-            let pairs = environment
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let given = Given {
-                environment: pairs.collect(),
-                ..Given::default()
-            };
+            let given = Given::in_environment(environment);
             own(&resolve(&given).unwrap().settings, READY)
                 .unwrap()
                 .to_string()

@@ -123,13 +123,7 @@ mod tests {
     use crate::config::{Given, resolve};
 
     fn settings(environment: &[(&str, &str)]) -> Settings {
-        let environment = environment
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        let given = Given {
-            environment: environment.collect(),
-            ..Given::default()
-        };
+        let given = Given::in_environment(environment);
         resolve(&given).unwrap().settings
     }
 

@@ -234,14 +234,7 @@ mod tests {
     use crate::config::{Given, Value, resolve};
 
     fn resolution(environment: &[(&str, &str)]) -> Resolution {
-        let pairs = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        resolve(&Given {
-            environment: pairs.collect(),
-            ..Given::default()
-        })
-        .unwrap()
+        resolve(&Given::in_environment(environment)).unwrap()
     }
 
     fn place(environment: &[(&str, &str)]) -> Result<String, Exit> {

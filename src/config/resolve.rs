@@ -25,6 +25,18 @@ pub struct Given {
     pub file: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl Given {
+    /// An environment and nothing else, for tests.
+    pub fn in_environment(environment: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            environment: environment.iter().map(owned).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The variable that names the settings file.
 pub const CONFIG_VARIABLE: &str = "CHANDLER_CONFIG";
 

@@ -19,11 +19,8 @@ fn given(
     });
     let given = Given {
         flags: flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect(),
-        environment: environment
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
         file: written.as_ref().map(|f| f.path().to_owned()),
+        ..Given::in_environment(environment)
     };
     (given, written)
 }

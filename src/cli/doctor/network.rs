@@ -253,13 +253,7 @@ mod tests {
     use crate::config::{Given, resolve};
 
     fn settings(environment: &[(&str, &str)]) -> Settings {
-        let pairs = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let given = Given {
-            environment: pairs.collect(),
-            ..Given::default()
-        };
+        let given = Given::in_environment(environment);
         resolve(&given).unwrap().settings
     }
 

@@ -75,13 +75,7 @@ mod tests {
     use crate::config::{Given, resolve};
 
     fn found(environment: &[(&str, &str)]) -> Vec<Finding> {
-        let pairs = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let given = Given {
-            environment: pairs.collect(),
-            ..Given::default()
-        };
+        let given = Given::in_environment(environment);
         check(&resolve(&given).unwrap())
     }
 

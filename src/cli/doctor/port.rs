@@ -61,14 +61,9 @@ mod tests {
     use crate::config::{Given, resolve};
 
     fn settings(port: u16) -> Settings {
-        let pairs = [
-            ("CHANDLER_PORT", port.to_string()),
-            ("CHANDLER_HOST", "127.0.0.1".to_owned()),
-        ];
-        let given = Given {
-            environment: pairs.map(|(name, value)| (name.to_owned(), value)).into(),
-            ..Given::default()
-        };
+        let port = port.to_string();
+        let given =
+            Given::in_environment(&[("CHANDLER_PORT", &port), ("CHANDLER_HOST", "127.0.0.1")]);
         resolve(&given).unwrap().settings
     }
 
