@@ -1,4 +1,4 @@
-//! Causal attention over paged keys and values: online softmax over fixed tiles of 64 keys.
+//! Attention over paged keys and values, causal or over all of them: online softmax over fixed tiles of 64 keys.
 //!
 //! A (row, head) meets the same tiles in the same order whoever shares the batch and however its prompt was cut, and a tile
 //! in which it sees nothing changes no bit of its state. Heads that share a key head, and rows of one prompt, go through a
@@ -29,12 +29,15 @@ pub(crate) struct Attention<'a> {
     pub(crate) queries: &'a [f32],
     pub(crate) heads: usize,
     pub(crate) config: AttentionConfig,
+    /// Whether a row sees itself and what is before it, or every key of its span.
+    pub(crate) causal: bool,
 }
 
 /// Attends for every span into `out` [rows, heads, head_dim].
 ///
 /// # Safety
-/// Spans are disjoint and inside the queries; their blocks are inside the layer and cover their context.
+/// Spans are disjoint and inside the queries; their blocks are inside the layer and cover their context, which is no shorter
+/// than their rows where attention is causal, and not empty where it is not.
 pub(crate) unsafe fn attend(
     isa: Isa,
     attention: &Attention<'_>,
@@ -49,7 +52,10 @@ pub(crate) unsafe fn attend(
     let mut work = 0;
     for span in spans {
         work += span.rows.len() * span.context * attention.heads * attention.layout.head_dim * 2;
-        let before = span.context - span.rows.len();
+        let first_position = |start: usize| match attention.causal {
+            true => span.context - span.rows.len() + start,
+            false => span.context - 1,
+        };
         for start in (0..span.rows.len()).step_by(rows_per_task) {
             let rows = rows_per_task.min(span.rows.len() - start);
             tasks.extend((0..kv_heads).map(|kv_head| Task {
@@ -58,7 +64,7 @@ pub(crate) unsafe fn attend(
                 kv_head,
                 group,
                 first_row: span.rows.start + start,
-                first_position: before + start,
+                first_position: first_position(start),
                 rows,
                 out,
             }));
@@ -128,7 +134,7 @@ impl Kernel for Task<'_> {
             };
             queries
         ];
-        let last = self.first_position + self.rows - 1;
+        let last = self.position(self.rows - 1);
         let first = match self.attention.config.window {
             Some(window) => (self.first_position + 1).saturating_sub(window),
             None => 0,
@@ -161,6 +167,15 @@ impl Kernel for Task<'_> {
 }
 
 impl Task<'_> {
+    /// The last key that a row of this task sees.
+    #[inline(always)]
+    fn position(&self, row: usize) -> usize {
+        match self.attention.causal {
+            true => self.first_position + row,
+            false => self.first_position,
+        }
+    }
+
     /// The strip with this number, counted over the sequence's blocks; an empty one past `last`.
     #[inline(always)]
     unsafe fn strip(&self, number: usize, last: usize) -> Strip {
@@ -214,7 +229,7 @@ impl Task<'_> {
             });
             self.score::<L, Q>(queries, strips, &mut scores);
             for q in 0..Q {
-                let position = self.first_position + (first + q) / self.group;
+                let position = self.position((first + q) / self.group);
                 let state = states.get_unchecked_mut(first + q);
                 scales[q] = self.soften::<L>(position, strips, &mut scores[q], &mut seen, state);
             }
