@@ -169,7 +169,7 @@ fn languages_are_those_of_the_files() {
             .contains("no languages to choose from")
     );
     assert!(model.begin(&[]).is_err());
-    let short = [0.0f32; 60];
+    let short = [0.0f32; 30];
     assert!(
         model.begin(&[(&short, model.own_adapter())]).is_err(),
         "no frame"

@@ -126,13 +126,15 @@ impl Vocabularies {
 impl Marks {
     fn of(settings: &Fields) -> Result<Self> {
         // A special token may be written as a text or as `{"content": …}`.
-        let token = |name: &str, default: &str| match settings.get(name) {
-            Some(Value::Object(token)) => {
-                let content = token.get("content").and_then(Value::as_str);
-                Ok(content.unwrap_or(default).to_owned())
+        let token = |name: &str, default: &str| -> Result<String> {
+            match settings.get(name) {
+                Some(Value::Object(token)) => {
+                    let content = token.get("content").and_then(Value::as_str);
+                    Ok(content.unwrap_or(default).to_owned())
+                }
+                Some(_) => Ok(settings.text(name)?.unwrap_or(default).to_owned()),
+                None => Ok(default.to_owned()),
             }
-            Some(_) => Ok(settings.text(name)?.unwrap_or(default).to_owned()),
-            None => Ok(default.to_owned()),
         };
         Ok(Self {
             blank: token("pad_token", "<pad>")?,

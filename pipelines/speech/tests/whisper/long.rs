@@ -135,9 +135,10 @@ impl<'a> Case<'a> {
         let rules =
             Rules::of_checkpoint(&description.generation, timestamps).with_control_tokens(tokens);
         let drawn = ids(&expected["drawn"]);
+        let most = self.asked["sample_len"].as_u64().map(|most| most as usize);
         let job = DecodeJob {
             sot: prompt.sot,
-            max_tokens: prompt.most_tokens(None, &description.config),
+            max_tokens: prompt.most_tokens(most, &description.config),
             prompt: prompt.tokens,
             rules: Arc::new(rules),
             strategy: self.strategy(temperature, drawn.clone()),

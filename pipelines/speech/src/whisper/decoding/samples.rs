@@ -113,7 +113,7 @@ impl Search for Samples {
             let step = sampled.len();
             let chosen = match found {
                 Found::Likeliest(all) => all.get(parent).copied().flatten(),
-                logits => logits
+                Found::Logits(logits) => logits
                     .scores(parent, sampled, &self.rules, false)
                     .and_then(|scores| self.draw.choose(&scores, index, step)),
             };

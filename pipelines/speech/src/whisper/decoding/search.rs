@@ -77,7 +77,7 @@ impl Found<'_> {
 
 impl Logits<'_> {
     /// The scores of a row whose tokens so far are `sampled`.
-    fn scores(
+    pub(super) fn scores(
         &mut self,
         row: usize,
         sampled: &[u32],

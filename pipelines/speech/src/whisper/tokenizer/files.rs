@@ -38,7 +38,8 @@ impl Files {
         {
             for (id, entry) in entries {
                 let content = entry.get("content").and_then(Value::as_str);
-                let Some((id, content)) = id.parse().ok().map(Value::from).zip(content) else {
+                let Some((id, content)) = id.parse::<u64>().ok().map(Value::from).zip(content)
+                else {
                     return Err(fault(
                         CONFIG,
                         format!("added_tokens_decoder.{id} is no token"),
