@@ -254,12 +254,14 @@ impl Task<'_> {
                 });
                 let mut sums = [[L::splat(0.0); VECTORS]; Q];
                 for d in 0..self.attention.layout.head_dim {
-                    let keys: [L::Vector; VECTORS] =
-                        std::array::from_fn(|v| L::load(keys[v].add(d * STRIP)));
+                    let mut vectors = [L::splat(0.0); VECTORS];
+                    for v in 0..VECTORS {
+                        vectors[v] = L::load(keys[v].add(d * STRIP));
+                    }
                     for q in 0..Q {
                         let x = L::splat(*queries[q].add(d));
                         for v in 0..VECTORS {
-                            sums[q][v] = L::mul_add(x, keys[v], sums[q][v]);
+                            sums[q][v] = L::mul_add(x, vectors[v], sums[q][v]);
                         }
                     }
                 }
@@ -363,18 +365,23 @@ impl Task<'_> {
         let width = self.attention.layout.value_width();
         // SAFETY: as for `gather`; `seen` lanes are inside their strips.
         unsafe {
-            let mut sums: [[L::Vector; V]; Q] = std::array::from_fn(|q| {
-                std::array::from_fn(|v| {
+            // Loops and no closures, which are not inlined this deep: what is not inlined has no instruction set.
+            let mut sums = [[L::splat(0.0); V]; Q];
+            for q in 0..Q {
+                let scale = L::splat(scales[q]);
+                for v in 0..V {
                     let so_far = L::load(outputs.add(q * width + d + v * L::WIDTH));
-                    L::mul(so_far, L::splat(scales[q]))
-                })
-            });
+                    sums[q][v] = L::mul(so_far, scale);
+                }
+            }
             for s in 0..STRIPS {
                 let (start, end) = seen[s];
                 for lane in start..end {
                     let row = strips[s].values.add(lane * width + d);
-                    let values: [L::Vector; V] =
-                        std::array::from_fn(|v| L::load(row.add(v * L::WIDTH)));
+                    let mut values = [L::splat(0.0); V];
+                    for v in 0..V {
+                        values[v] = L::load(row.add(v * L::WIDTH));
+                    }
                     for q in 0..Q {
                         let weight = L::splat(*scores[q].as_ptr().add(s * STRIP + lane));
                         for v in 0..V {

@@ -63,9 +63,13 @@ impl Rules {
     }
 
     /// The same with what openai-whisper adds to any list: tokens that steer, and silence.
-    pub fn with_control_tokens(mut self, tokens: &SpecialTokens) -> Self {
-        let all = self.suppress.iter().copied().chain(tokens.control());
-        self.suppress = sorted(all);
+    pub fn with_control_tokens(self, tokens: &SpecialTokens) -> Self {
+        self.with_suppressed(tokens.control())
+    }
+
+    /// The same with these never written either.
+    pub fn with_suppressed(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.suppress = sorted(self.suppress.iter().copied().chain(ids));
         self
     }
 

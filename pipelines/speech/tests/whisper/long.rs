@@ -132,8 +132,11 @@ impl<'a> Case<'a> {
         let prompt = self.prompt(previous);
         let timestamps = self.asked["without_timestamps"] != true;
         let tokens = &description.generation.tokens;
-        let rules =
-            Rules::of_checkpoint(&description.generation, timestamps).with_control_tokens(tokens);
+        let rules = Rules::of_checkpoint(&description.generation, timestamps);
+        let times = tokens.timestamp_begin().unwrap()..description.config.vocab_size as u32;
+        let rules = rules
+            .with_control_tokens(tokens)
+            .with_suppressed(times.filter(|_| !timestamps));
         let drawn = ids(&expected["drawn"]);
         let most = self.asked["sample_len"].as_u64().map(|most| most as usize);
         let job = DecodeJob {

@@ -11,9 +11,13 @@ use chandler_nn::weights::quantize::{Quantize, Scheme};
 use chandler_speech::layers::Placement;
 use chandler_speech::whisper::caches::{CacheLimits, Caches};
 use chandler_speech::whisper::decoder::Pass;
-use chandler_speech::whisper::decoding::{DecodeJob, Job, Outcome, Strategy};
+use chandler_speech::whisper::decoding::{
+    Alignment, AlignmentJob, DecodeJob, Job, Outcome, Strategy,
+};
 use chandler_speech::whisper::model::quantize_role;
 use chandler_speech::whisper::rules::Rules;
+use chandler_speech::whisper::timing::align::{negated_mean, smoothed, softmax};
+use chandler_speech::whisper::timing::arrivals;
 use chandler_speech::whisper::{Description, Whisper};
 
 use super::*;
@@ -375,5 +379,74 @@ fn quantised_weights_give_what_their_dequantised_ones_give_transformers() {
         let logits = sequences.pass(&[&[*token]]);
         let error = relative_error(&logits[0], &expected);
         assert!(error < TOLERANCE, "{error:e}");
+    }
+}
+
+/// The times of a transcript's tokens as transformers' `return_token_timestamps` takes them: attention is cut after the softmax, and
+/// only rows of tokens that were written count.
+fn token_times(
+    alignment: &Alignment,
+    prompt: usize,
+    written: usize,
+    seen: usize,
+    width: usize,
+) -> Vec<f64> {
+    let positions = alignment.positions;
+    let heads: Vec<Vec<f32>> = alignment
+        .scores
+        .iter()
+        .map(|scores| {
+            let mut rows = scores[prompt * positions..(prompt + written) * positions].to_vec();
+            let rows = rows.chunks_exact_mut(positions).flat_map(|row| {
+                softmax(row);
+                row[..seen].to_vec()
+            });
+            smoothed(rows.collect(), seen, width)
+        })
+        .collect();
+    let cost = negated_mean(&heads, 0, written * seen);
+    let arrivals = arrivals(&cost, written, seen).into_iter();
+    arrivals.map(|at| at as f64 * 0.02).collect()
+}
+
+#[test]
+fn tokens_are_timed_as_transformers_times_them() {
+    for name in CHECKPOINTS {
+        let (model, windows) = (load(name), windows(name));
+        let Description {
+            config, generation, ..
+        } = &model.description;
+        let expected = json(&format!("{name}/expected.json"));
+        let prompt = ids(&expected["timestamps"]["prompt"]);
+        let mut batch = batch(&model);
+        for (n, frames) in windows.into_iter().enumerate() {
+            let text = ids(&expected["timestamps"]["tokens"][n]);
+            let ended = expected["timestamps"]["ended"][n].as_bool().unwrap();
+            // The last token that was written was never read.
+            let written = text.len() - usize::from(!ended);
+            let window = batch.open(frames).unwrap();
+            let job = AlignmentJob {
+                prompt: prompt.clone(),
+                text: text[..written].to_vec(),
+                eot: generation.tokens.eot,
+                positions: config.source_positions,
+            };
+            let Outcome::Aligned(found) = ask(&model, &mut batch, window, Job::Align(job)) else {
+                panic!("{name}: not aligned");
+            };
+            batch.close(window);
+            let times = expected["token_times"]["times"][n].as_array().unwrap();
+            let times: Vec<f64> = times.iter().map(|t| t.as_f64().unwrap()).collect();
+            let seen = expected["token_times"]["frames"][n].as_u64().unwrap() as usize / 2;
+            let width = config.median_filter_width;
+            let found = token_times(&found, prompt.len(), written, seen, width);
+            let expected = &times[prompt.len()..prompt.len() + written];
+            for (token, (found, expected)) in found.iter().zip(expected).enumerate() {
+                assert!(
+                    (found - expected).abs() < 1e-3,
+                    "{name} {n} token {token}: {found}, {expected}"
+                );
+            }
+        }
     }
 }

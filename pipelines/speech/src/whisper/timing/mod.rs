@@ -5,4 +5,5 @@ mod path;
 pub mod words;
 
 pub use align::token_positions;
+pub use path::arrivals;
 pub use words::{Punctuation, WordTiming, place_words, time_words};

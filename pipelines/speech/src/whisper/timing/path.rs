@@ -11,7 +11,7 @@ enum From {
 
 /// For each row of `cost` [rows, columns] the column at which the path of least cost comes to it. Of equally cheap ways the one
 /// within a row is taken.
-pub(super) fn arrivals(cost: &[f32], rows: usize, columns: usize) -> Vec<usize> {
+pub fn arrivals(cost: &[f32], rows: usize, columns: usize) -> Vec<usize> {
     if rows == 0 || columns == 0 {
         return vec![0; rows];
     }
