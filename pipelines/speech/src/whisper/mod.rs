@@ -1,6 +1,7 @@
 //! Whisper: its files, encoder and decoder; how tokens are chosen, and how they become segments and words with times.
 
 pub mod caches;
+pub mod chunks;
 pub mod config;
 pub mod decoder;
 pub mod decoding;

@@ -85,3 +85,113 @@ fn last(tokens: &[u32], count: usize) -> &[u32] {
         .get(tokens.len().saturating_sub(count)..)
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::Fields;
+    use crate::whisper::config::CONFIG_FILE;
+    use serde_json::json;
+
+    fn model() -> (SpecialTokens, WhisperConfig) {
+        let config = json!({
+            "architectures": ["WhisperForConditionalGeneration"], "vocab_size": 300, "num_mel_bins": 4, "d_model": 4,
+            "encoder_layers": 1, "encoder_attention_heads": 1, "encoder_ffn_dim": 4, "decoder_layers": 1,
+            "decoder_attention_heads": 1, "decoder_ffn_dim": 4, "max_source_positions": 8, "max_target_positions": 20,
+        });
+        let tokens = SpecialTokens {
+            eot: 100,
+            sot: 101,
+            transcribe: Some(104),
+            translate: Some(103),
+            previous: Some(106),
+            language_model: None,
+            no_speech: None,
+            no_timestamps: Some(108),
+            languages: vec![],
+        };
+        (
+            tokens,
+            WhisperConfig::of(&Fields::of(CONFIG_FILE, config)).unwrap(),
+        )
+    }
+
+    fn prompt(parts: &PromptParts<'_>) -> (Vec<u32>, usize) {
+        let (tokens, config) = model();
+        let prompt = Prompt::new(parts, &tokens, &config);
+        (prompt.tokens, prompt.sot)
+    }
+
+    #[test]
+    fn parts_stand_where_openai_whisper_puts_them() {
+        let parts = PromptParts {
+            language: Some(102),
+            task: Some(Task::Translate),
+            timestamps: true,
+            ..PromptParts::default()
+        };
+        assert_eq!(prompt(&parts), (vec![101, 102, 103], 0));
+        let with_all = PromptParts {
+            previous: &[1, 2],
+            prefix: &[7, 8],
+            timestamps: false,
+            ..parts.clone()
+        };
+        let expected = vec![106, 1, 2, 101, 102, 103, 108, 7, 8];
+        assert_eq!(prompt(&with_all), (expected, 3));
+        // A model of one language has neither language nor task.
+        let one = PromptParts {
+            language: None,
+            task: None,
+            ..parts
+        };
+        assert_eq!(prompt(&one), (vec![101], 0));
+    }
+
+    #[test]
+    fn hotwords_come_first_and_what_is_too_long_loses_its_beginning() {
+        let long: Vec<u32> = (0..30).collect();
+        let parts = PromptParts {
+            timestamps: true,
+            previous: &long,
+            hotwords: &[50, 51],
+            ..PromptParts::default()
+        };
+        // Nine tokens of what was before fit beside the one that says so.
+        let expected = [106, 50, 51, 23, 24, 25, 26, 27, 28, 29, 101];
+        assert_eq!(prompt(&parts), (expected.to_vec(), 10));
+        let hot = PromptParts {
+            hotwords: &long,
+            previous: &[],
+            ..parts.clone()
+        };
+        assert_eq!(prompt(&hot).0[..4], [106, 0, 1, 2]);
+        assert_eq!(prompt(&hot).1, 10);
+        let prefixed = PromptParts {
+            prefix: &long,
+            ..parts
+        };
+        let (tokens, sot) = prompt(&prefixed);
+        assert_eq!(
+            (tokens[1], tokens.len() - sot),
+            (21, 10),
+            "no hotwords before a prefix"
+        );
+    }
+
+    #[test]
+    fn a_transcript_has_half_of_the_positions_and_no_more_than_are_left() {
+        let (tokens, config) = model();
+        let long: Vec<u32> = (0..30).collect();
+        let parts = PromptParts {
+            timestamps: true,
+            previous: &long,
+            ..PromptParts::default()
+        };
+        let prompt = Prompt::new(&parts, &tokens, &config);
+        assert_eq!(prompt.tokens.len(), 11);
+        assert_eq!(prompt.most_tokens(None, &config), 10);
+        assert_eq!(prompt.most_tokens(Some(3), &config), 3);
+        assert_eq!(prompt.most_tokens(Some(99), &config), 10);
+    }
+}

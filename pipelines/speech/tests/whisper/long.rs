@@ -1,9 +1,10 @@
 //! Long audio against openai-whisper's transcribe() on the same weights: seeks, segments, prompts, silence, the ladder with the tokens
 //! that the reference drew, words, and what is taken for made up. `fixtures/make_long.py` made what is expected.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use chandler_speech::whisper::chunks::{ChunkId, Chunks};
 use chandler_speech::whisper::decoding::{
     AlignmentJob, DecodeJob, DecodingBatch, Job, Outcome, Strategy, WindowId,
 };
@@ -13,7 +14,7 @@ use chandler_speech::whisper::rules::Rules;
 use chandler_speech::whisper::segment::Segment;
 use chandler_speech::whisper::sequential::{Next, Sequential, SequentialOptions, WindowPlan};
 use chandler_speech::whisper::timing::Punctuation;
-use chandler_speech::whisper::{Task, Whisper, languages};
+use chandler_speech::whisper::{Description, Task, Whisper, languages};
 
 use super::*;
 
@@ -113,6 +114,27 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// A window's job at temperature 0 and without beams.
+    fn greedy(&self, previous: &[u32]) -> DecodeJob {
+        let description = &self.model.description;
+        let prompt = self.prompt(previous);
+        let timestamps = self.asked["without_timestamps"] != true;
+        let tokens = &description.generation.tokens;
+        let rules = Rules::of_checkpoint(&description.generation, timestamps);
+        let times = tokens.timestamp_begin().unwrap()..description.config.vocab_size as u32;
+        let rules = rules
+            .with_control_tokens(tokens)
+            .with_suppressed(times.filter(|_| !timestamps));
+        let most = self.asked["sample_len"].as_u64().map(|most| most as usize);
+        DecodeJob {
+            sot: prompt.sot,
+            max_tokens: prompt.most_tokens(most, &description.config),
+            prompt: prompt.tokens,
+            rules: Arc::new(rules),
+            strategy: Strategy::Greedy,
+        }
+    }
+
     /// One decoding of a window, held against the reference's.
     fn attempt(
         &mut self,
@@ -129,22 +151,11 @@ impl<'a> Case<'a> {
             temperature
         );
         let description = &self.model.description;
-        let prompt = self.prompt(previous);
-        let timestamps = self.asked["without_timestamps"] != true;
         let tokens = &description.generation.tokens;
-        let rules = Rules::of_checkpoint(&description.generation, timestamps);
-        let times = tokens.timestamp_begin().unwrap()..description.config.vocab_size as u32;
-        let rules = rules
-            .with_control_tokens(tokens)
-            .with_suppressed(times.filter(|_| !timestamps));
         let drawn = ids(&expected["drawn"]);
-        let most = self.asked["sample_len"].as_u64().map(|most| most as usize);
         let job = DecodeJob {
-            sot: prompt.sot,
-            max_tokens: prompt.most_tokens(most, &description.config),
-            prompt: prompt.tokens,
-            rules: Arc::new(rules),
             strategy: self.strategy(temperature, drawn.clone()),
+            ..self.greedy(previous)
         };
         let Outcome::Decoded(decoded) = ask(self.model, batch, window, Job::Decode(job)) else {
             panic!("{}: no transcript", self.name);
@@ -381,4 +392,70 @@ fn a_window_that_is_taken_back_is_asked_for_again() {
     sequential.take_back();
     sequential.ends_at(30);
     assert_eq!(sequential.next_window().unwrap().frames, 0..30);
+}
+
+#[test]
+fn chunks_are_decoded_beside_each_other_and_come_out_in_order() {
+    let model = load(NAME);
+    let expected = json("long/expected.json");
+    let case = &expected["clips"];
+    let case = Case {
+        name: "clips",
+        asked: &case["asked"],
+        expected: case,
+        model: &model,
+        frames: frames(&tensors("long/mels.safetensors")[case["mel"].as_str().unwrap()]),
+        language: "de",
+        attempts: VecDeque::new(),
+    };
+    let frames = case.frames.len() / case.bins();
+    let stretches = case.stretches().into_iter();
+    let stretches: Vec<_> = stretches
+        .map(|clip| clip.start..clip.end.min(frames))
+        .collect();
+    let mut chunks = Chunks::new(&model.description, &case.options(), stretches);
+    let mut batch = batch(&model);
+    let mut out: BTreeMap<WindowId, ChunkId> = BTreeMap::new();
+    let (mut segments, mut most) = (Vec::new(), 0);
+    for turn in 0.. {
+        assert!(turn < 10_000, "it does not end");
+        while let Some((chunk, plan)) = chunks.next_window() {
+            let bins = case.bins();
+            let part = &case.frames[plan.frames.start * bins..plan.frames.end * bins];
+            let window = batch.open(part.to_vec()).unwrap();
+            batch
+                .submit(&model, window, Job::Decode(case.greedy(&plan.previous)))
+                .unwrap();
+            out.insert(window, chunk);
+        }
+        most = most.max(out.len());
+        for (window, outcome) in batch.step(&model).unwrap().outcomes {
+            let Outcome::Decoded(decoded) = outcome else {
+                panic!("no transcript");
+            };
+            let Description {
+                tokenizer,
+                generation,
+                ..
+            } = &model.description;
+            let attempt = Attempt::new(decoded, 0.0, tokenizer, &generation.tokens);
+            assert!(
+                chunks
+                    .decoded(out.remove(&window).unwrap(), attempt)
+                    .is_none()
+            );
+            batch.close(window);
+        }
+        segments.extend(chunks.take_final());
+        if chunks.is_done() {
+            break;
+        }
+    }
+    assert_eq!(most, 2, "both chunks were in the batch at once");
+    let expected = case.expected["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), expected.len());
+    for (found, expected) in segments.iter().zip(expected) {
+        check_segment("clips", found, expected);
+    }
+    assert_eq!((chunks.needed_from(), chunks.take_final().len()), (None, 0));
 }
