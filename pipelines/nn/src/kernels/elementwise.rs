@@ -73,11 +73,41 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L::Vector) -> L::Vector {
     }
 }
 
+/// erfc(x) for x ≥ 0: a polynomial in 1 / (1 + x/2) in the exponent, to within 1.2e-7 of itself (Press et al., "Numerical
+/// Recipes", section 6.2, `erfcc`) and what rounding x² costs.
+#[inline(always)]
+unsafe fn erfc<L: Lanes>(x: L::Vector) -> L::Vector {
+    const TERMS: [f32; 9] = [
+        0.170_872_77,
+        -0.822_152_2,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_07,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_7,
+    ];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let t = L::div(L::splat(1.0), L::mul_add(x, L::splat(0.5), L::splat(1.0)));
+        let mut sum = L::splat(TERMS[0]);
+        for term in &TERMS[1..] {
+            sum = L::mul_add(sum, t, L::splat(*term));
+        }
+        let sum = L::mul_add(sum, t, L::splat(-1.265_512_2));
+        let exponent = L::sub(sum, L::mul(x, x));
+        L::mul(t, exp::<L>(exponent))
+    }
+}
+
 /// The activations that have a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Curve {
     /// x·sigmoid(x)
     Silu,
+    /// x·Φ(x)
+    Gelu,
     /// The tanh approximation of GELU, as x·sigmoid(2u).
     GeluTanh,
     /// cap·tanh(x / cap)
@@ -90,6 +120,14 @@ unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
     unsafe {
         match which {
             Curve::Silu => L::mul(x, sigmoid::<L>(x)),
+            Curve::Gelu => {
+                // Φ(x) is 1 − tail for x ≥ 0 and tail below, tail being erfc(|x|/√2) / 2.
+                let magnitude = L::max(x, L::sub(L::splat(0.0), x));
+                let twice = erfc::<L>(L::mul(magnitude, L::splat(std::f32::consts::FRAC_1_SQRT_2)));
+                let tail = L::mul(L::mul(x, twice), L::splat(0.5));
+                let rest = L::mul(x, L::sub(L::splat(1.0), twice));
+                L::add(tail, L::zero_below(rest, x, 0.0))
+            }
             Curve::GeluTanh => {
                 // 2u = 2·√(2/π)·(x + 0.044715·x³)
                 let scale = 2.0 * (2.0 / std::f32::consts::PI).sqrt();

@@ -1,0 +1,6 @@
+//! The tests of the speech pipeline against what public libraries gave, as one binary so that candle is linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ctc;
+mod whisper;
