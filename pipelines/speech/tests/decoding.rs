@@ -67,7 +67,9 @@ pub fn decode(bytes: Vec<u8>, options: Options) -> Result<Vec<Vec<f32>>, AudioEr
 }
 
 fn worst(got: &[f32], expected: &[f32]) -> f32 {
-    got.iter().zip(expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()))
+    got.iter()
+        .zip(expected)
+        .fold(0f32, |m, (a, b)| m.max((a - b).abs()))
 }
 
 #[test]
@@ -86,7 +88,9 @@ fn every_format_decodes_to_what_the_reference_decodes() {
         let (frames, expected) = (got[0].len(), fixture.reference[0].len());
         // An MP4's edit list counts milliseconds, so that it may leave a part of one at the end.
         let over = usize::try_from(fixture.rate / 1000 + 1).unwrap();
-        let in_milliseconds = ["m4a", "mp4", "mov"].iter().any(|e| fixture.file.ends_with(e));
+        let in_milliseconds = ["m4a", "mp4", "mov"]
+            .iter()
+            .any(|e| fixture.file.ends_with(e));
         let fits = match (fixture.exact, in_milliseconds) {
             (true, false) => frames == expected,
             (true, true) => (expected..=expected + over).contains(&frames),
@@ -130,8 +134,18 @@ fn mono_is_the_mean_of_the_channels() {
 fn blocks_come_at_the_wanted_rate_and_say_where_they_are() {
     let fixture = fixture("lame-stereo.mp3");
     let mut reader = Reader::open(fixture.bytes, Options::default()).unwrap();
-    assert_eq!((reader.source_rate(), reader.channels(), reader.sample_rate()), (32_000, 1, 16_000));
-    assert_eq!((reader.container(), reader.codec().as_str()), ("MPEG Audio Layer 3 Native", "MP3"));
+    assert_eq!(
+        (
+            reader.source_rate(),
+            reader.channels(),
+            reader.sample_rate()
+        ),
+        (32_000, 1, 16_000)
+    );
+    assert_eq!(
+        (reader.container(), reader.codec().as_str()),
+        ("MPEG Audio Layer 3 Native", "MP3")
+    );
     assert_eq!(reader.declared_duration(), Some(Duration::from_millis(250)));
     let mut count = 0;
     while let Some(block) = reader.read().unwrap() {
@@ -147,7 +161,10 @@ fn blocks_come_at_the_wanted_rate_and_say_where_they_are() {
 fn a_file_is_read_as_memory_is() {
     let path = fixtures().join("s16.flac");
     let from_file = Source::from_file(std::fs::File::open(&path).unwrap()).unwrap();
-    let from_file = Reader::open(from_file, Options::default()).unwrap().read_to_end().unwrap();
+    let from_file = Reader::open(from_file, Options::default())
+        .unwrap()
+        .read_to_end()
+        .unwrap();
     let from_memory = decode(std::fs::read(path).unwrap(), Options::default()).unwrap();
     assert_eq!(from_file, from_memory);
 }
@@ -159,7 +176,11 @@ fn he_aac_gives_its_core() {
     let mut fixture = fixture("aac-stereo.mp4");
     // 5 bytes: LC, 44.1 kHz, stereo, then "no band replication".
     let plain = [0x05, 0x80, 0x80, 0x80, 0x05, 0x12, 0x10, 0x56, 0xe5, 0x00];
-    let at = fixture.bytes.windows(plain.len()).position(|w| w == plain).unwrap();
+    let at = fixture
+        .bytes
+        .windows(plain.len())
+        .position(|w| w == plain)
+        .unwrap();
     // Object 5, core 44.1 kHz, stereo, output 88.2 kHz, core object LC.
     fixture.bytes[at + 5..at + 10].copy_from_slice(&[0x2a, 0x11, 0x08, 0x00, 0x00]);
     let got = decode(fixture.bytes, options(fixture.rate, Layout::Separate)).unwrap();
@@ -196,13 +217,22 @@ fn more_than_the_limit_is_an_error_that_names_it() {
         ..Options::default()
     };
     let error = decode(fixture("s16.flac").bytes, options).unwrap_err();
-    assert_eq!(error.to_string(), "the audio is longer than the limit of 0.1 s");
+    assert_eq!(
+        error.to_string(),
+        "the audio is longer than the limit of 0.1 s"
+    );
 }
 
 #[test]
 fn what_is_not_audio_is_said_to_be_what_it_is() {
-    let error = |bytes: &[u8]| decode(bytes.to_vec(), Options::default()).unwrap_err().to_string();
-    assert!(error(b"<html><body>404 Not Found</body></html>").contains("it looks like an HTML page"));
+    let error = |bytes: &[u8]| {
+        decode(bytes.to_vec(), Options::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(
+        error(b"<html><body>404 Not Found</body></html>").contains("it looks like an HTML page")
+    );
     assert!(error(br#"{"error":"not found"}"#).contains("it looks like JSON"));
     assert!(error(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10").contains("a PNG image"));
     assert!(error(&[]).contains("it has no bytes"));

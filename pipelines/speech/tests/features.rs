@@ -27,7 +27,8 @@ fn cases() -> Vec<Case> {
     list.into_iter()
         .map(|case| {
             let name = word(&case["name"]);
-            let bytes = |kind: &str| std::fs::read(fixtures().join(format!("{name}.{kind}"))).unwrap();
+            let bytes =
+                |kind: &str| std::fs::read(fixtures().join(format!("{name}.{kind}"))).unwrap();
             let sample = |b: &[u8]| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0;
             Case {
                 samples: bytes("i16").chunks_exact(2).map(sample).collect(),
@@ -55,7 +56,10 @@ fn error(case: &Case, got: &[f32]) -> f32 {
         .collect();
     assert_eq!(kept.len(), case.expected.len(), "{}", case.name);
     let largest = case.expected.iter().fold(0f32, |m, e| m.max(e.abs()));
-    let worst = kept.iter().zip(&case.expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    let worst = kept
+        .iter()
+        .zip(&case.expected)
+        .fold(0f32, |m, (a, b)| m.max((a - b).abs()));
     worst / largest.max(1e-9)
 }
 
@@ -143,6 +147,10 @@ fn two_passes_over_a_recording_give_what_one_pass_that_keeps_everything_gives() 
 fn a_clip_too_short_to_be_mirrored_still_has_its_frames() {
     let mel = Mel::new(MelConfig::default());
     for (count, expected) in [(0, 0), (1, 0), (160, 1), (199, 1), (320, 2)] {
-        assert_eq!(mel.whole(&vec![0.1; count]).frames, expected, "{count} samples");
+        assert_eq!(
+            mel.whole(&vec![0.1; count]).frames,
+            expected,
+            "{count} samples"
+        );
     }
 }

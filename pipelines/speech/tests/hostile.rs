@@ -36,7 +36,10 @@ fn drain(bytes: Vec<u8>) -> (usize, Option<AudioError>) {
             Err(error) => break Some(error),
         }
     };
-    assert!(reader.read().unwrap().is_none(), "after the end there is nothing");
+    assert!(
+        reader.read().unwrap().is_none(),
+        "after the end there is nothing"
+    );
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     (count, error)
 }
@@ -47,10 +50,21 @@ fn a_file_cut_anywhere_gives_what_it_has_or_says_what_is_wrong() {
     for fixture in all() {
         let whole = drain(fixture.bytes.clone()).0;
         for _ in 0..12 {
-            let cut = (0..fixture.bytes.len()).new_tree(&mut runner).unwrap().current();
+            let cut = (0..fixture.bytes.len())
+                .new_tree(&mut runner)
+                .unwrap()
+                .current();
             let (count, error) = drain(fixture.bytes[..cut].to_vec());
-            assert!(count <= whole + 1024, "{} cut at {cut}: {count} of {whole}", fixture.file);
-            assert!(count > 0 || error.is_some(), "{} cut at {cut}: nothing, and no error", fixture.file);
+            assert!(
+                count <= whole + 1024,
+                "{} cut at {cut}: {count} of {whole}",
+                fixture.file
+            );
+            assert!(
+                count > 0 || error.is_some(),
+                "{} cut at {cut}: nothing, and no error",
+                fixture.file
+            );
         }
     }
 }
@@ -64,13 +78,21 @@ fn bits_turned_anywhere_give_a_result_or_an_error() {
         for round in 0..rounds {
             let mut bytes = fixture.bytes.clone();
             // Mostly in the headers, where they do most.
-            let reach = if round % 3 == 0 { bytes.len() } else { bytes.len().min(300) };
+            let reach = if round % 3 == 0 {
+                bytes.len()
+            } else {
+                bytes.len().min(300)
+            };
             let flips = proptest::collection::vec((0..reach, any::<u8>()), 1..6);
             for (at, value) in flips.new_tree(&mut runner).unwrap().current() {
                 bytes[at] = value;
             }
             let (count, error) = drain(bytes);
-            assert!(count > 0 || error.is_some(), "{}: nothing, and no error", fixture.file);
+            assert!(
+                count > 0 || error.is_some(),
+                "{}: nothing, and no error",
+                fixture.file
+            );
         }
     }
 }
@@ -116,7 +138,9 @@ fn wav_headers_that_lie_ask_for_no_memory_and_are_answered() {
     assert!(refused(header(1, 0, 2, 16, 64)).contains("sample rate is 0"));
     assert!(refused(header(1, 16_000, 0, 16, 64)).contains("block alignment is 0"));
     assert!(refused(header(1, 2_000_000_000, 2, 16, 64)).contains("sample rate is 2000000000"));
-    assert!(refused(header(65_535, 16_000, 65_534, 16, 64)).contains("number of channels is 65535"));
+    assert!(
+        refused(header(65_535, 16_000, 65_534, 16, 64)).contains("number of channels is 65535")
+    );
     assert!(refused(header(2, 16_000, 2, 16, 64)).contains("do not make blocks"));
 }
 
@@ -126,7 +150,10 @@ fn many_streams_in_one_file_end_in_an_error() {
     let (count, error) = drain(one.repeat(1_200));
     assert!(count > 0);
     // 300 s of sound, of which 60 are allowed.
-    assert!(matches!(error, Some(AudioError::TooLong { .. })), "{error:?}");
+    assert!(
+        matches!(error, Some(AudioError::TooLong { .. })),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -136,7 +163,10 @@ fn ten_hours_of_silence_in_a_small_flac_take_little_memory() {
     let options = Options::default();
     let before = peak_kilobytes();
     let mut reader = Reader::open(file.clone(), options).unwrap();
-    assert_eq!(reader.declared_duration(), Some(Duration::from_secs(36_000)));
+    assert_eq!(
+        reader.declared_duration(),
+        Some(Duration::from_secs(36_000))
+    );
     let mut count = 0u64;
     while let Some(block) = reader.read().unwrap() {
         assert!(block.mono().iter().all(|s| *s == 0.0));
@@ -152,14 +182,21 @@ fn ten_hours_of_silence_in_a_small_flac_take_little_memory() {
         max_duration: Some(limit),
         ..Options::default()
     };
-    let error = Reader::open(file, options).unwrap().read_to_end().unwrap_err();
+    let error = Reader::open(file, options)
+        .unwrap()
+        .read_to_end()
+        .unwrap_err();
     assert!(matches!(error, AudioError::TooLong { limit: l } if l == limit));
 }
 
 fn peak_kilobytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    line.split_ascii_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// A FLAC file of silence: constant subframes of 65 535 samples, 16 bytes each (RFC 9639).

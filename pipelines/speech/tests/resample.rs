@@ -17,7 +17,9 @@ fn signal(kind: &str, rate: f64, top: f64, count: usize) -> Vec<f32> {
         let value = if kind == "chirp" {
             0.5 * (TAU * (50.0 * t + 0.5 * (top - 50.0) * t * t / SECONDS)).sin()
         } else {
-            let tone = |k: f64| (TAU * (50.0 + (top - 50.0) * k / (TONES - 1) as f64) * t + 0.7 * k * k).cos();
+            let tone = |k: f64| {
+                (TAU * (50.0 + (top - 50.0) * k / (TONES - 1) as f64) * t + 0.7 * k * k).cos()
+            };
             (0..TONES).map(|k| tone(k as f64)).sum::<f64>() / TONES as f64
         };
         (value * fade) as f32

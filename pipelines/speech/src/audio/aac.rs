@@ -12,7 +12,10 @@ const EXPLICIT_RATE: u32 = 15;
 
 /// The configuration of the AAC-LC core in this one, if it has such a core.
 pub(super) fn core_config(config: &[u8]) -> Option<Vec<u8>> {
-    let mut bits = Bits { bytes: config, at: 0 };
+    let mut bits = Bits {
+        bytes: config,
+        at: 0,
+    };
     let object = bits.take(5)?;
     let rate = rate_bits(&mut bits)?;
     let channels = bits.take(4)?;
@@ -69,12 +72,21 @@ mod tests {
         // LC, 44.1 kHz (index 4), stereo.
         assert_eq!(core_config(&[0x12, 0x10]).unwrap(), [0x12, 0x10]);
         // The same with the backward-compatible announcement of band replication.
-        assert_eq!(core_config(&[0x12, 0x10, 0x56, 0xe5, 0x00]).unwrap(), [0x12, 0x10]);
+        assert_eq!(
+            core_config(&[0x12, 0x10, 0x56, 0xe5, 0x00]).unwrap(),
+            [0x12, 0x10]
+        );
         // Object 5, core 22.05 kHz (7), stereo, output 44.1 kHz (4), core object 2.
         // 00101 0111 0010 0100 00010 000
-        assert_eq!(core_config(&[0x2b, 0x92, 0x08, 0x00]).unwrap(), [0x13, 0x90]);
+        assert_eq!(
+            core_config(&[0x2b, 0x92, 0x08, 0x00]).unwrap(),
+            [0x13, 0x90]
+        );
         // Object 29, mono core: 11101 0111 0001 0100 00010 000
-        assert_eq!(core_config(&[0xeb, 0x8a, 0x08, 0x00]).unwrap(), [0x13, 0x88]);
+        assert_eq!(
+            core_config(&[0xeb, 0x8a, 0x08, 0x00]).unwrap(),
+            [0x13, 0x88]
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! taken off. Nothing here knows containers or the rate that is wanted in the end.
 
 use symphonia::core::codecs::audio::well_known::*;
-use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::{
+    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
+};
 use symphonia::core::errors::Error;
 use symphonia::core::packet::Packet;
 
@@ -40,7 +42,8 @@ impl Codec {
     pub(super) fn new(parameters: &AudioCodecParameters) -> Result<Self, AudioError> {
         if parameters.codec == CODEC_ID_OPUS {
             let head = parameters.extra_data.as_deref().unwrap_or_default();
-            let track = contained(|| OpusTrack::new(head)).map_err(AudioError::damaged_at_start)??;
+            let track =
+                contained(|| OpusTrack::new(head)).map_err(AudioError::damaged_at_start)??;
             return Ok(Self {
                 decoder: Decoder::Opus(Box::new(track)),
                 rate: opus::RATE,
@@ -54,8 +57,10 @@ impl Codec {
             parameters.extra_data = Some(core.into());
         }
         let options = AudioDecoderOptions::default().gapless(true);
-        let made = contained(|| symphonia::default::get_codecs().make_audio_decoder(&parameters, &options))
-            .map_err(AudioError::damaged_at_start)?;
+        let made = contained(|| {
+            symphonia::default::get_codecs().make_audio_decoder(&parameters, &options)
+        })
+        .map_err(AudioError::damaged_at_start)?;
         let decoder = made.map_err(|e| refused(e, parameters.codec))?;
         Ok(Self {
             rate: decoder.codec_params().sample_rate.unwrap_or(0),
@@ -82,7 +87,11 @@ impl Codec {
     ///
     /// # Errors
     /// [`Lost`]; after [`Lost::Decoder`] this must not be called again.
-    pub(super) fn decode(&mut self, packet: &Packet, planes: &mut Vec<Vec<f32>>) -> Result<(), Lost> {
+    pub(super) fn decode(
+        &mut self,
+        packet: &Packet,
+        planes: &mut Vec<Vec<f32>>,
+    ) -> Result<(), Lost> {
         let rate = &mut self.rate;
         match &mut self.decoder {
             Decoder::Opus(track) => contained(|| track.decode(&packet.data, planes))
@@ -94,7 +103,9 @@ impl Codec {
                     buffer.copy_to_vecs_planar(planes);
                     Ok(())
                 }
-                Err(e @ (Error::DecodeError(_) | Error::IoError(_))) => Err(Lost::Packet(e.to_string())),
+                Err(e @ (Error::DecodeError(_) | Error::IoError(_))) => {
+                    Err(Lost::Packet(e.to_string()))
+                }
                 Err(e) => Err(Lost::Decoder(e.to_string())),
             })
             .map_err(Lost::Decoder)??,

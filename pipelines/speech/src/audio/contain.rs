@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 ///
 /// `AssertUnwindSafe`, because what a panic leaves behind is never used again: the caller must drop the decoder.
 pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| format!("the decoder gave up: {}", message(&*panic)))
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| format!("the decoder gave up: {}", message(&*panic)))
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {
@@ -27,6 +28,9 @@ mod tests {
     fn a_panic_becomes_an_error_that_says_what_happened() {
         assert_eq!(contained(|| 3), Ok(3));
         let lost: Result<(), String> = contained(|| panic!("index {} out of range", 7));
-        assert_eq!(lost.unwrap_err(), "the decoder gave up: index 7 out of range");
+        assert_eq!(
+            lost.unwrap_err(),
+            "the decoder gave up: index 7 out of range"
+        );
     }
 }

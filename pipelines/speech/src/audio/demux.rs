@@ -95,7 +95,12 @@ impl Demuxer {
     /// Tracks without parameters are of codecs that the demuxer does not know, which may be sound or pictures.
     fn no_track(&self) -> AudioError {
         let container = self.container().to_string();
-        if self.format.tracks().iter().any(|t| t.codec_params.is_none()) {
+        if self
+            .format
+            .tracks()
+            .iter()
+            .any(|t| t.codec_params.is_none())
+        {
             return AudioError::UnsupportedCodec {
                 codec: format!("the codec in this {container} file"),
             };
@@ -149,7 +154,11 @@ impl Demuxer {
         // Matroska's codec delay comes as a time below zero (in milliseconds: as exact as the file is).
         match self.time_base {
             Some(base) if self.is_matroska() && first.pts < Timestamp::ZERO => {
-                let units = first.pts.get().unsigned_abs().saturating_mul(u64::from(base.numer.get()));
+                let units = first
+                    .pts
+                    .get()
+                    .unsigned_abs()
+                    .saturating_mul(u64::from(base.numer.get()));
                 scale(units, rate, base.denom.get())
             }
             _ => 0,
@@ -183,11 +192,14 @@ impl Demuxer {
         for _ in 0..MOST_FOREIGN_PACKETS {
             let format = &mut self.format;
             match contained(|| format.next_packet()).map_err(Broken::Rules)? {
-                Ok(Some(packet)) if packet.track_id == self.track => return Ok(Next::Packet(packet)),
+                Ok(Some(packet)) if packet.track_id == self.track => {
+                    return Ok(Next::Packet(packet));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Next::End),
                 Err(Error::ResetRequired) => {
-                    self.choose_track().map_err(|e| Broken::Rules(e.to_string()))?;
+                    self.choose_track()
+                        .map_err(|e| Broken::Rules(e.to_string()))?;
                     return Ok(Next::Restart);
                 }
                 Err(Error::IoError(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -197,7 +209,9 @@ impl Demuxer {
                 Err(e) => return Err(Broken::Rules(e.to_string())),
             }
         }
-        Err(Broken::Rules("no audio among millions of packets".to_string()))
+        Err(Broken::Rules(
+            "no audio among millions of packets".to_string(),
+        ))
     }
 }
 
@@ -211,9 +225,11 @@ pub(super) enum Broken {
 
 fn unopened(error: Error, start: &[u8]) -> AudioError {
     match error {
-        Error::Unsupported("core (probe): no suitable format reader found") => AudioError::NotAudio {
-            looks_like: sniff::describe_unknown(start),
-        },
+        Error::Unsupported("core (probe): no suitable format reader found") => {
+            AudioError::NotAudio {
+                looks_like: sniff::describe_unknown(start),
+            }
+        }
         Error::Unsupported(what) => AudioError::UnsupportedCodec {
             codec: format!("what this file needs ({what})"),
         },

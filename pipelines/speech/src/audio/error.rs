@@ -42,7 +42,7 @@ pub enum AudioError {
         accepted: &'static str,
     },
     /// The file breaks the rules of its own format.
-    #[error("the audio is damaged at {}: {reason}", position(*at))]
+    #[error("the audio is damaged at {}: {reason}", position(.at))]
     Damaged {
         /// How much had been decoded.
         at: Duration,
@@ -50,7 +50,7 @@ pub enum AudioError {
         reason: String,
     },
     /// More audio than the limit.
-    #[error("the audio is longer than the limit of {}", position(*limit))]
+    #[error("the audio is longer than the limit of {}", position(.limit))]
     TooLong {
         /// The limit.
         limit: Duration,
@@ -71,7 +71,7 @@ impl AudioError {
 }
 
 /// `1:02:03.5`, `2:03.5` or `3.5 s`.
-fn position(at: Duration) -> String {
+fn position(at: &Duration) -> String {
     let seconds = at.as_secs();
     let tenths = at.subsec_millis() / 100;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn a_position_reads_as_a_clock_does() {
-        assert_eq!(position(Duration::from_millis(3_560)), "3.5 s");
-        assert_eq!(position(Duration::from_millis(123_000)), "2:03.0");
-        assert_eq!(position(Duration::from_secs(36_000)), "10:00:00.0");
+        assert_eq!(position(&Duration::from_millis(3_560)), "3.5 s");
+        assert_eq!(position(&Duration::from_millis(123_000)), "2:03.0");
+        assert_eq!(position(&Duration::from_secs(36_000)), "10:00:00.0");
         assert_eq!(
             AudioError::TooLong {
                 limit: Duration::from_secs(7200)

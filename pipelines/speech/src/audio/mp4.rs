@@ -68,7 +68,12 @@ struct Note {
 }
 
 impl Walk {
-    fn boxes(&mut self, source: &mut Source, range: std::ops::Range<u64>, depth: u32) -> io::Result<()> {
+    fn boxes(
+        &mut self,
+        source: &mut Source,
+        range: std::ops::Range<u64>,
+        depth: u32,
+    ) -> io::Result<()> {
         let mut at = range.start;
         while at + 8 <= range.end && self.left > 0 {
             self.left -= 1;
@@ -91,7 +96,13 @@ impl Walk {
         Ok(())
     }
 
-    fn one(&mut self, source: &mut Source, kind: &[u8], body: std::ops::Range<u64>, depth: u32) -> io::Result<()> {
+    fn one(
+        &mut self,
+        source: &mut Source,
+        kind: &[u8],
+        body: std::ops::Range<u64>,
+        depth: u32,
+    ) -> io::Result<()> {
         // moov/trak/mdia/mdhd is the deepest but for moov/udta/meta/ilst/----.
         if depth > 5 {
             return Ok(());
@@ -101,7 +112,9 @@ impl Walk {
                 self.tracks.push(TrackBoxes::default());
                 self.boxes(source, body, depth + 1)?;
             }
-            b"moov" | b"mdia" | b"edts" | b"udta" | b"ilst" => self.boxes(source, body, depth + 1)?,
+            b"moov" | b"mdia" | b"edts" | b"udta" | b"ilst" => {
+                self.boxes(source, body, depth + 1)?
+            }
             // A full box in MP4, a plain one in QuickTime: its first child's name tells which.
             b"meta" => {
                 let plain = source.peek(body.start + 4, 4)? == b"hdlr";
@@ -157,7 +170,10 @@ impl Walk {
 
 /// (media time, length) of the first edit that plays something; an empty edit before it is a pause, which recordings
 /// do not have.
-fn first_sounding(source: &mut Source, body: &std::ops::Range<u64>) -> io::Result<Option<(u64, u64)>> {
+fn first_sounding(
+    source: &mut Source,
+    body: &std::ops::Range<u64>,
+) -> io::Result<Option<(u64, u64)>> {
     let bytes = source.peek(body.start, 8 + 20 * 4)?;
     let wide = bytes.first() == Some(&1);
     let count = u32_at(&bytes, 4).unwrap_or(0).min(4) as usize;
@@ -193,7 +209,11 @@ fn note(source: &mut Source, body: std::ops::Range<u64>) -> io::Result<Option<No
     let Some(at) = bytes.windows(name.len()).position(|w| w == name) else {
         return Ok(None);
     };
-    let text: String = bytes.iter().skip(at + name.len()).map(|b| char::from(*b)).collect();
+    let text: String = bytes
+        .iter()
+        .skip(at + name.len())
+        .map(|b| char::from(*b))
+        .collect();
     let Some(start) = text.find(" 00000000 ") else {
         return Ok(None);
     };
@@ -211,11 +231,19 @@ fn note(source: &mut Source, body: std::ops::Range<u64>) -> io::Result<Option<No
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+    bytes
+        .get(at..at + 4)?
+        .try_into()
+        .ok()
+        .map(u32::from_be_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)
+    bytes
+        .get(at..at + 8)?
+        .try_into()
+        .ok()
+        .map(u64::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -223,7 +251,10 @@ mod tests {
     use super::*;
 
     fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-        let mut out = u32::try_from(body.len() + 8).unwrap().to_be_bytes().to_vec();
+        let mut out = u32::try_from(body.len() + 8)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
         out.extend(kind);
         out.extend(body);
         out

@@ -37,12 +37,15 @@ impl OpusTrack {
         let half = |at: usize| Ok::<_, AudioError>(u16::from_le_bytes([byte(at)?, byte(at + 1)?]));
         let channels = usize::from(byte(9)?);
         let family = byte(18)?;
-        let refused = |e: opus_pure::Error| damaged(&format!("{channels} channels in family {family}: {e}"));
+        let refused =
+            |e: opus_pure::Error| damaged(&format!("{channels} channels in family {family}: {e}"));
         let rate = RATE.cast_signed();
         let streams = if family == 0 {
             Streams::One(Box::new(OpusDecoder::new(rate, channels).map_err(refused)?))
         } else {
-            Streams::Several(Box::new(OpusMSDecoder::new(rate, channels, family).map_err(refused)?))
+            Streams::Several(Box::new(
+                OpusMSDecoder::new(rate, channels, family).map_err(refused)?,
+            ))
         };
         let decibels = f32::from(half(16)?.cast_signed()) / 256.0;
         Ok(Self {
@@ -63,7 +66,11 @@ impl OpusTrack {
     ///
     /// # Errors
     /// What the decoder says of the packet.
-    pub(super) fn decode(&mut self, packet: &[u8], planes: &mut Vec<Vec<f32>>) -> Result<(), String> {
+    pub(super) fn decode(
+        &mut self,
+        packet: &[u8],
+        planes: &mut Vec<Vec<f32>>,
+    ) -> Result<(), String> {
         // An empty packet asks the decoder to conceal a loss, and some muxers write one: it holds no sound.
         if packet.is_empty() {
             return Err("opus: an empty packet".to_string());

@@ -204,7 +204,8 @@ impl Reader {
     /// How much has come out.
     pub fn position(&self) -> Duration {
         let rate = u64::from(self.options.sample_rate.max(1));
-        Duration::from_secs(self.given / rate) + Duration::from_nanos(self.given % rate * 1_000_000_000 / rate)
+        Duration::from_secs(self.given / rate)
+            + Duration::from_nanos(self.given % rate * 1_000_000_000 / rate)
     }
 
     /// What was wrong so far and could be passed over.
@@ -232,7 +233,9 @@ impl Reader {
             return Err(AudioError::TooLong { limit });
         }
         if count > 0 {
-            return Ok(Some(Block { channels: &self.out }));
+            return Ok(Some(Block {
+                channels: &self.out,
+            }));
         }
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Failing(error) => Err(error),
@@ -256,7 +259,9 @@ impl Reader {
     }
 
     fn fill(&mut self) -> Result<(), AudioError> {
-        while matches!(self.state, State::Reading) && self.out.first().is_none_or(|c| c.len() < BLOCK) {
+        while matches!(self.state, State::Reading)
+            && self.out.first().is_none_or(|c| c.len() < BLOCK)
+        {
             match self.demuxer.next() {
                 Ok(Next::Packet(packet)) => self.packet(&packet)?,
                 Ok(Next::Restart) => self.restart()?,
@@ -276,9 +281,12 @@ impl Reader {
     fn restart(&mut self) -> Result<(), AudioError> {
         self.restarts += 1;
         if self.restarts > MOST_RESTARTS {
-            return Err(self.damaged(format!("more than {MOST_RESTARTS} streams follow each other")));
+            return Err(self.damaged(format!(
+                "more than {MOST_RESTARTS} streams follow each other"
+            )));
         }
-        self.codec = Codec::new(self.demuxer.parameters()).map_err(|e| self.damaged(e.to_string()))?;
+        self.codec =
+            Codec::new(self.demuxer.parameters()).map_err(|e| self.damaged(e.to_string()))?;
         (self.skip, self.left) = (None, None);
         Ok(())
     }
@@ -338,7 +346,11 @@ impl Reader {
         if self.rate != rate {
             self.change_rate(rate)?;
         }
-        let channels = self.resamplers.iter_mut().zip(&self.mixed).zip(&mut self.out);
+        let channels = self
+            .resamplers
+            .iter_mut()
+            .zip(&self.mixed)
+            .zip(&mut self.out);
         for ((resampler, samples), out) in channels {
             resampler.push(samples, out);
         }
@@ -348,7 +360,9 @@ impl Reader {
     fn change_rate(&mut self, rate: u32) -> Result<(), AudioError> {
         self.rate_changes += 1;
         if self.rate_changes > MOST_RATES {
-            return Err(self.damaged(format!("the sample rate changes more than {MOST_RATES} times")));
+            return Err(self.damaged(format!(
+                "the sample rate changes more than {MOST_RATES} times"
+            )));
         }
         self.flush();
         let rates = Rates::new(rate, self.options.sample_rate);
@@ -372,7 +386,13 @@ impl Reader {
     }
 
     fn mix(&mut self, decoded: &[Vec<f32>]) -> Result<(), AudioError> {
-        let sound = |s: f32| if s.is_nan() { 0.0 } else { s.clamp(-LOUDEST, LOUDEST) };
+        let sound = |s: f32| {
+            if s.is_nan() {
+                0.0
+            } else {
+                s.clamp(-LOUDEST, LOUDEST)
+            }
+        };
         if self.options.layout == Layout::Separate && decoded.len() != self.channels {
             return Err(self.damaged(format!(
                 "the number of channels changes from {} to {}",
@@ -423,7 +443,9 @@ impl Reader {
     fn nothing(&mut self) -> AudioError {
         match self.last_loss.take() {
             Some(reason) => self.damaged(reason),
-            None if self.damage.cut_short => self.damaged("the file ends before its first sample".to_string()),
+            None if self.damage.cut_short => {
+                self.damaged("the file ends before its first sample".to_string())
+            }
             None => AudioError::Empty("the file is whole and holds no samples"),
         }
     }

@@ -46,7 +46,11 @@ impl Rates {
         let half = half_length(from, to);
         // A window is half new samples, a quarter past and a quarter future ones, so half the filter must fit a quarter;
         // a power of two of units, because units of usual rates are smooth numbers and the transform stays a fast one.
-        let units = (2 * half).max(LEAST_BLOCK).div_ceil(unit_in).next_power_of_two().max(2);
+        let units = (2 * half)
+            .max(LEAST_BLOCK)
+            .div_ceil(unit_in)
+            .next_power_of_two()
+            .max(2);
         let (step_in, step_out) = (units * unit_in, units * unit_out);
         let mut planner = RealFftPlanner::<f32>::new();
         Arc::new(Self {
@@ -139,7 +143,8 @@ impl Resampler {
             let before = out.len();
             self.block(out);
             let over = self.given.saturating_sub(wanted);
-            let kept = (out.len() - before).saturating_sub(usize::try_from(over).unwrap_or(usize::MAX));
+            let kept =
+                (out.len() - before).saturating_sub(usize::try_from(over).unwrap_or(usize::MAX));
             out.truncate(before + kept);
         }
         self.window.clear();
@@ -158,7 +163,12 @@ impl Resampler {
             .is_ok();
         work.bins_out.fill(Complex32::new(0.0, 0.0));
         let last = work.bins_out.len() - 1;
-        let kept = work.bins_out.iter_mut().take(last).zip(&work.bins_in).zip(&rates.response);
+        let kept = work
+            .bins_out
+            .iter_mut()
+            .take(last)
+            .zip(&work.bins_in)
+            .zip(&rates.response);
         for ((to, from), response) in kept {
             *to = *from * *response;
         }
@@ -194,7 +204,8 @@ fn response(from: u32, to: u32, half: usize, length: usize) -> Vec<f32> {
     let beta = 0.1102 * (ATTENUATION - 8.7);
     let tap = |n: usize| {
         let x = n as f64;
-        let window = bessel0(beta * (1.0 - (x / half as f64).powi(2)).max(0.0).sqrt()) / bessel0(beta);
+        let window =
+            bessel0(beta * (1.0 - (x / half as f64).powi(2)).max(0.0).sqrt()) / bessel0(beta);
         let angle = std::f64::consts::PI * cutoff * x;
         let sinc = if n == 0 { 1.0 } else { angle.sin() / angle };
         cutoff * sinc * window
@@ -254,7 +265,9 @@ mod tests {
 
     #[test]
     fn a_tone_comes_out_as_the_same_tone_with_no_delay() {
-        for from in [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 44_099, 96_000] {
+        for from in [
+            8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 44_099, 96_000,
+        ] {
             let count = from as usize;
             let out = resampled(&tone(997.0, from, count), from, 16_000, 777);
             assert_eq!(out.len(), 16_000, "from {from}");
@@ -290,7 +303,13 @@ mod tests {
 
     #[test]
     fn the_length_is_the_exact_one_rounded_up() {
-        for (from, to, n) in [(44_100, 16_000, 1), (48_000, 16_000, 4), (8_000, 16_000, 3), (44_100, 16_000, 100_001), (1_000, 16_000, 7)] {
+        for (from, to, n) in [
+            (44_100, 16_000, 1),
+            (48_000, 16_000, 4),
+            (8_000, 16_000, 3),
+            (44_100, 16_000, 100_001),
+            (1_000, 16_000, 7),
+        ] {
             let out = resampled(&vec![0.5; n], from, to, 100);
             let exact = (n as u64 * u64::from(to)).div_ceil(u64::from(from));
             assert_eq!(out.len() as u64, exact, "{n} samples from {from} to {to}");
@@ -309,7 +328,11 @@ mod tests {
         for from in [1_000, 767_999, 768_000] {
             let out = resampled(&vec![0.25; from as usize], from, 16_000, 10_000);
             assert_eq!(out.len(), 16_000, "from {from}");
-            assert!((out[8_000] - 0.25).abs() < 1e-4, "from {from}: {}", out[8_000]);
+            assert!(
+                (out[8_000] - 0.25).abs() < 1e-4,
+                "from {from}: {}",
+                out[8_000]
+            );
         }
     }
 }

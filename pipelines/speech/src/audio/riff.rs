@@ -41,7 +41,12 @@ pub(crate) fn correct_lengths(source: &mut Source) -> Result<(), AudioError> {
         source.patch(data - 4, UNKNOWN);
     }
     // The outer length must hold the data chunk, or the demuxer refuses the file.
-    let inner_end = data + if truthful { u64::from(declared) } else { present };
+    let inner_end = data
+        + if truthful {
+            u64::from(declared)
+        } else {
+            present
+        };
     if !truthful || u64::from(outer) + 8 < inner_end {
         source.patch(4, UNKNOWN);
     }
@@ -74,11 +79,17 @@ fn find_data(source: &mut Source) -> Result<Option<(u64, u32)>, AudioError> {
 fn check_format(chunk: &[u8]) -> Result<(), AudioError> {
     let half = |at: usize| {
         let bytes = chunk.get(at..at + 2)?;
-        Some(u64::from(u16::from_le_bytes([*bytes.first()?, *bytes.get(1)?])))
+        Some(u64::from(u16::from_le_bytes([
+            *bytes.first()?,
+            *bytes.get(1)?,
+        ])))
     };
-    let (Some(tag), Some(channels), Some(block), Some(bits)) = (half(8), half(10), half(20), half(22))
+    let (Some(tag), Some(channels), Some(block), Some(bits)) =
+        (half(8), half(10), half(20), half(22))
     else {
-        return Err(AudioError::damaged_at_start("wav: the format chunk is cut short"));
+        return Err(AudioError::damaged_at_start(
+            "wav: the format chunk is cut short",
+        ));
     };
     let refused = |field, value, accepted| {
         Err(AudioError::OutOfRange {
@@ -145,14 +156,22 @@ mod tests {
 
     #[test]
     fn a_length_that_cannot_be_becomes_unknown() {
-        for (riff, data) in [(0, 0), (u32::MAX, u32::MAX), (0x7fff_f024, 0x7fff_f000), (136, 200)] {
+        for (riff, data) in [
+            (0, 0),
+            (u32::MAX, u32::MAX),
+            (0x7fff_f024, 0x7fff_f000),
+            (136, 200),
+        ] {
             let out = corrected(wav(riff, data, 100));
             assert_eq!(out[4..8], UNKNOWN, "riff length {riff:#x}");
             assert_eq!(out[40..44], UNKNOWN, "data length {data:#x}");
         }
         // Only the outer one lies.
         let out = corrected(wav(20, 100, 100));
-        assert_eq!((&out[4..8], &out[40..44]), (&UNKNOWN[..], &100u32.to_le_bytes()[..]));
+        assert_eq!(
+            (&out[4..8], &out[40..44]),
+            (&UNKNOWN[..], &100u32.to_le_bytes()[..])
+        );
     }
 
     #[test]

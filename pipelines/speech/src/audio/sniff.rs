@@ -29,7 +29,11 @@ const NOT_AUDIO: &[(&[u8], &str)] = &[
 
 /// Signatures of audio that no decoder here reads: (offset, signature, name).
 const UNSUPPORTED: &[(usize, &[u8], &str)] = &[
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA (in an ASF file)"),
+    (
+        0,
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+        "WMA (in an ASF file)",
+    ),
     (0, b"#!AMR", "AMR"),
     (0, b"wvpk", "WavPack"),
     (0, b"MAC ", "Monkey's Audio"),
@@ -61,7 +65,10 @@ pub(crate) fn refuse_what_is_not_audio(start: &[u8]) -> Result<(), AudioError> {
         }
     }
     for (offset, signature, name) in UNSUPPORTED {
-        if start.get(*offset..).is_some_and(|s| s.starts_with(signature)) {
+        if start
+            .get(*offset..)
+            .is_some_and(|s| s.starts_with(signature))
+        {
             return Err(match *name {
                 "a WebP image" => AudioError::NotAudio { looks_like: name },
                 _ => AudioError::UnsupportedCodec {
@@ -92,9 +99,16 @@ pub(crate) fn describe_unknown(start: &[u8]) -> &'static str {
 }
 
 fn known_audio(start: &[u8]) -> bool {
-    [b"RIFF".as_slice(), b"fLaC", b"OggS", b"ID3", b"FORM", b"caff"]
-        .iter()
-        .any(|s| start.starts_with(s))
+    [
+        b"RIFF".as_slice(),
+        b"fLaC",
+        b"OggS",
+        b"ID3",
+        b"FORM",
+        b"caff",
+    ]
+    .iter()
+    .any(|s| start.starts_with(s))
 }
 
 /// 0x47 at the head of each 188-byte packet.
@@ -113,7 +127,10 @@ fn text(start: &[u8]) -> Option<&'static str> {
         }
         Err(_) => return None,
     };
-    if valid.chars().any(|c| c.is_control() && !"\n\r\t\u{c}\u{1b}".contains(c)) {
+    if valid
+        .chars()
+        .any(|c| c.is_control() && !"\n\r\t\u{c}\u{1b}".contains(c))
+    {
         return None;
     }
     let trimmed = valid.trim_start();
@@ -165,7 +182,10 @@ mod tests {
         assert_eq!(named(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "a PNG image");
         assert_eq!(named("Überraschung\n".as_bytes()), "plain text");
         assert_eq!(named(b"\xff\xd8\xff\xe0\0\x10JFIF"), "a JPEG image");
-        assert_eq!(named("UklGRiQA".repeat(20).as_bytes()), "base64 text (which must be decoded first)");
+        assert_eq!(
+            named("UklGRiQA".repeat(20).as_bytes()),
+            "base64 text (which must be decoded first)"
+        );
         assert_eq!(named(b"#!AMR\n\x3c"), "AMR");
         assert_eq!(named(b"RIFF\x10\0\0\0AVI LIST"), "AVI");
         assert_eq!(named(b"PK\x03\x04\x14\0"), "a ZIP archive");

@@ -101,7 +101,9 @@ impl Read for Source {
         let start = self.position;
         for (offset, bytes) in &self.patches {
             for (place, byte) in (*offset..).zip(bytes) {
-                let at = place.checked_sub(start).and_then(|i| usize::try_from(i).ok());
+                let at = place
+                    .checked_sub(start)
+                    .and_then(|i| usize::try_from(i).ok());
                 if let Some(seen) = at.filter(|i| *i < count).and_then(|i| buffer.get_mut(i)) {
                     *seen = *byte;
                 }

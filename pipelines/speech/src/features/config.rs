@@ -82,15 +82,21 @@ impl MelConfig {
     /// # Errors
     /// Names the field, its value and what would do.
     pub fn from_json(json: &Value) -> Result<Self, FeatureError> {
-        let raw: RawMel = serde_json::from_value(json.clone()).map_err(|e| FeatureError::Config(e.to_string()))?;
-        of_type(raw.feature_extractor_type.as_deref(), "WhisperFeatureExtractor")?;
+        let raw: RawMel = serde_json::from_value(json.clone())
+            .map_err(|e| FeatureError::Config(e.to_string()))?;
+        of_type(
+            raw.feature_extractor_type.as_deref(),
+            "WhisperFeatureExtractor",
+        )?;
         if raw.dither != 0.0 || raw.padding_value != 0.0 {
             let (field, value) = if raw.dither == 0.0 {
                 ("padding_value", raw.padding_value)
             } else {
                 ("dither", raw.dither)
             };
-            return Err(FeatureError::Config(format!("{field} is {value}; only 0 is supported")));
+            return Err(FeatureError::Config(format!(
+                "{field} is {value}; only 0 is supported"
+            )));
         }
         let n_fft = within("n_fft", raw.n_fft, 4, 1 << 16)?;
         let hop_length = within("hop_length", raw.hop_length, 1, n_fft)?;
@@ -156,8 +162,12 @@ impl Wav2Vec2Config {
     /// # Errors
     /// Names the field, its value and what would do.
     pub fn from_json(json: &Value) -> Result<Self, FeatureError> {
-        let raw: RawWav2Vec2 = serde_json::from_value(json.clone()).map_err(|e| FeatureError::Config(e.to_string()))?;
-        of_type(raw.feature_extractor_type.as_deref(), "Wav2Vec2FeatureExtractor")?;
+        let raw: RawWav2Vec2 = serde_json::from_value(json.clone())
+            .map_err(|e| FeatureError::Config(e.to_string()))?;
+        of_type(
+            raw.feature_extractor_type.as_deref(),
+            "Wav2Vec2FeatureExtractor",
+        )?;
         within("feature_size", raw.feature_size, 1, 1)?;
         if raw.padding_value != 0.0 {
             return Err(FeatureError::Config(format!(
@@ -209,7 +219,10 @@ mod tests {
         let large = json!({"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128, "nb_max_frames": 3000,
             "chunk_length": 5, "mel_filters": [[0.0]]});
         let config = MelConfig::from_json(&large).unwrap();
-        assert_eq!((config.bins, config.window_samples, config.window_frames()), (128, 80_000, 500));
+        assert_eq!(
+            (config.bins, config.window_samples, config.window_frames()),
+            (128, 80_000, 500)
+        );
         let config = Wav2Vec2Config::from_json(&json!({"do_normalize": false})).unwrap();
         assert_eq!((config.sampling_rate, config.do_normalize), (16_000, false));
     }
@@ -221,9 +234,15 @@ mod tests {
             refused(json!({"hop_length": 0})),
             "preprocessor_config.json: hop_length is 0; it must be between 1 and 400"
         );
-        assert_eq!(refused(json!({"dither": 0.1})), "preprocessor_config.json: dither is 0.1; only 0 is supported");
+        assert_eq!(
+            refused(json!({"dither": 0.1})),
+            "preprocessor_config.json: dither is 0.1; only 0 is supported"
+        );
         assert!(refused(json!({"n_fft": 1 << 40})).contains("n_fft is 1099511627776"));
-        assert!(refused(json!({"feature_extractor_type": "Wav2Vec2FeatureExtractor"})).contains("this model takes"));
+        assert!(
+            refused(json!({"feature_extractor_type": "Wav2Vec2FeatureExtractor"}))
+                .contains("this model takes")
+        );
         assert!(refused(json!({"feature_size": "many"})).contains("invalid type"));
     }
 }

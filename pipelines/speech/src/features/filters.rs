@@ -37,7 +37,13 @@ impl Filters {
             };
             let weighed = |k: &usize| weight(*k) > 0.0;
             let first = (0..frequencies).find(weighed).unwrap_or(0);
-            (first, (first..frequencies).map(weight).take_while(|w| *w > 0.0).collect())
+            (
+                first,
+                (first..frequencies)
+                    .map(weight)
+                    .take_while(|w| *w > 0.0)
+                    .collect(),
+            )
         };
         Self {
             rows: edges.windows(3).map(row).collect(),

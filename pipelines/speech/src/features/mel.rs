@@ -23,7 +23,9 @@ pub struct Mel {
 
 impl std::fmt::Debug for Mel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mel").field("config", &self.plan.config).finish()
+        f.debug_struct("Mel")
+            .field("config", &self.plan.config)
+            .finish()
     }
 }
 
@@ -157,7 +159,8 @@ impl MelStream {
         }
         let config = &self.plan.config;
         // 1 + (samples + 2 · (n_fft / 2) - n_fft) / hop, less the dropped one.
-        let wanted = self.taken.saturating_sub((config.n_fft % 2) as u64) / config.hop_length as u64;
+        let wanted =
+            self.taken.saturating_sub((config.n_fft % 2) as u64) / config.hop_length as u64;
         if !self.begun {
             // Too short to be reflected: transformers refuses such a clip; silence after it is what padding would give.
             self.held.resize(self.plan.config.n_fft / 2 + 1, 0.0);

@@ -57,9 +57,9 @@ impl Plan {
         for ((to, sample), weight) in work.frame.iter_mut().zip(samples).zip(&self.window) {
             *to = f64::from(*sample) * weight;
         }
-        let done = self
-            .transform
-            .process_with_scratch(&mut work.frame, &mut work.bins, &mut work.scratch);
+        let done =
+            self.transform
+                .process_with_scratch(&mut work.frame, &mut work.bins, &mut work.scratch);
         debug_assert!(done.is_ok(), "the planner's own buffers fit");
         for (power, bin) in work.power.iter_mut().zip(&work.bins) {
             *power = bin.norm_sqr();

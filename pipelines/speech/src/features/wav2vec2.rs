@@ -11,7 +11,11 @@ pub fn normalize_samples(samples: &mut [f32]) {
     }
     let count = samples.len() as f64;
     let mean = samples.iter().map(|s| f64::from(*s)).sum::<f64>() / count;
-    let variance = samples.iter().map(|s| (f64::from(*s) - mean).powi(2)).sum::<f64>() / count;
+    let variance = samples
+        .iter()
+        .map(|s| (f64::from(*s) - mean).powi(2))
+        .sum::<f64>()
+        / count;
     let scale = (variance + EPSILON).sqrt().recip();
     for sample in samples {
         *sample = ((f64::from(*sample) - mean) * scale) as f32;
