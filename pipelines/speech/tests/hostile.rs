@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chandler_speech::audio::{AudioError, Layout, Options, Reader};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::decoding::{all, fixture};
 
@@ -248,7 +249,7 @@ fn crc(bytes: &[u8], width: u32, polynomial: u32) -> u16 {
         value ^= u32::from(*byte) << (width - 8);
         for _ in 0..8 {
             let top = value >> (width - 1) & 1;
-            value = (value << 1 ^ top * polynomial) & ((1 << width) - 1);
+            value = ((value << 1) ^ (top * polynomial)) & ((1 << width) - 1);
         }
     }
     value as u16

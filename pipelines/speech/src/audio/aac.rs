@@ -93,7 +93,7 @@ mod tests {
     fn a_rate_written_out_is_kept() {
         // 00010 1111 (24 bits: 44100) 0001 000
         let rate = 44_100u64;
-        let packed: u64 = ((0b00010_1111 << 24 | rate) << 4 | 1) << 3;
+        let packed: u64 = ((0x2f << 24 | rate) << 4 | 1) << 3;
         let bytes = (packed << (64 - 40)).to_be_bytes();
         assert_eq!(core_config(&bytes[..5]).unwrap(), bytes[..5]);
     }

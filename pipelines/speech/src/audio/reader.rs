@@ -227,6 +227,7 @@ impl Reader {
         let count = self.out.first().map_or(0, Vec::len);
         self.given += count as u64;
         if let Some(limit) = self.options.max_duration
+            && count > 0
             && self.position() > limit
         {
             self.state = State::Failed;

@@ -238,7 +238,7 @@ mod tests {
             refused(json!({"dither": 0.1})),
             "preprocessor_config.json: dither is 0.1; only 0 is supported"
         );
-        assert!(refused(json!({"n_fft": 1 << 40})).contains("n_fft is 1099511627776"));
+        assert!(refused(json!({"n_fft": 1u64 << 40})).contains("n_fft is 1099511627776"));
         assert!(
             refused(json!({"feature_extractor_type": "Wav2Vec2FeatureExtractor"}))
                 .contains("this model takes")

@@ -69,7 +69,8 @@ impl Mel {
         let mut frames = Vec::new();
         stream.push(samples, &mut frames);
         stream.finish(0, &mut frames);
-        normalize(&mut frames, loudest(&frames));
+        let most = loudest(&frames);
+        normalize(&mut frames, most);
         self.transpose(&frames)
     }
 
