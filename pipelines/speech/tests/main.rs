@@ -6,3 +6,4 @@ mod decoding;
 mod features;
 mod hostile;
 mod resample;
+mod vad;

@@ -157,7 +157,9 @@ def main():
     ]:
         data = sndfile(signal(rate, channels), rate, format, subtype)
         reference, _ = soundfile.read(io.BytesIO(data), always_2d=True)
-        keep(name, data, reference, rate, f"libsndfile, {format} {subtype}", sound=len(reference))
+        # symphonia rounds ADPCM's steps once instead of thrice, which adds up to 56 dB under full scale.
+        tolerance = 64 if subtype == "IMA_ADPCM" else 2
+        keep(name, data, reference, rate, f"libsndfile, {format} {subtype}", tolerance, len(reference))
 
     # Lossy formats and the containers of film, by ffmpeg, which also is the reference: its skipping of encoder delay is
     # what players do. Tolerances: two decoders of one lossy codec differ by rounding.

@@ -18,7 +18,9 @@ fn signal(kind: &str, rate: u32, top: f64) -> Vec<f32> {
         let value = if kind == "chirp" {
             0.5 * (TAU * (50.0 * t + 0.5 * (top - 50.0) * t * t / SECONDS)).sin()
         } else {
-            let tone = |k: f64| (TAU * (50.0 + (top - 50.0) * k / (TONES - 1) as f64) * t + 0.7 * k * k).cos();
+            let tone = |k: f64| {
+                (TAU * (50.0 + (top - 50.0) * k / (TONES - 1) as f64) * t + 0.7 * k * k).cos()
+            };
             (0..TONES).map(|k| tone(k as f64)).sum::<f64>() / TONES as f64
         };
         (value * fade) as f32
@@ -29,7 +31,11 @@ fn signal(kind: &str, rate: u32, top: f64) -> Vec<f32> {
 /// How far `got` is from `wanted`, in decibels.
 fn distance(got: &[f32], wanted: &[f32]) -> f64 {
     let power: f64 = wanted.iter().map(|w| f64::from(*w).powi(2)).sum();
-    let error: f64 = got.iter().zip(wanted).map(|(g, w)| f64::from(g - w).powi(2)).sum();
+    let error: f64 = got
+        .iter()
+        .zip(wanted)
+        .map(|(g, w)| f64::from(g - w).powi(2))
+        .sum();
     10.0 * (power / error).log10()
 }
 
@@ -62,6 +68,9 @@ fn the_output_is_the_signal_at_the_new_rate_and_what_soxr_makes() {
         assert!(to_truth > 115.0, "{file}: {to_truth:.1} dB from the truth");
         // No further from soxr than soxr is from the truth, and a hundred decibels where soxr is exact.
         let own = case["soxr"].as_f64().unwrap();
-        assert!(to_soxr > (own - 1.0).min(110.0), "{file}: {to_soxr:.1} dB from soxr");
+        assert!(
+            to_soxr > (own - 1.0).min(110.0),
+            "{file}: {to_soxr:.1} dB from soxr"
+        );
     }
 }

@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use super::measures::{MEASURES, Measures};
 
 /// Frames that are looked at, relative to the one in question.
-const TAPS: [isize; 9] = [-30, -18, -10, -4, 0, 4, 10, 18, 30];
-const BEFORE: usize = 30;
-const AFTER: usize = 30;
+const TAPS: [isize; 13] = [-70, -45, -28, -16, -8, -3, 0, 3, 8, 16, 28, 45, 70];
+const BEFORE: usize = 70;
+const AFTER: usize = 70;
 const INPUTS: usize = TAPS.len() * MEASURES;
-const FIRST: usize = 24;
-const SECOND: usize = 12;
+const FIRST: usize = 32;
+const SECOND: usize = 16;
 
 /// Little-endian f32: weights and biases of each layer, each output's weights together.
 static WEIGHTS: &[u8] = include_bytes!("weights.bin");
@@ -21,7 +21,7 @@ const _: () = assert!(
     "weights.bin is of another shape: train again"
 );
 
-/// Measures in, probabilities out, 0.3 s later.
+/// Measures in, probabilities out, 0.7 s later.
 pub(super) struct Scorer {
     first: Layer,
     second: Layer,

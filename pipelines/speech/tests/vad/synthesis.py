@@ -211,8 +211,9 @@ def noise(rng, kind, n, voice):
     return makers[kind]()
 
 
-def recording(rng, voice, kind, snr, seconds=24, changes=True, talk=True):
-    """(samples, per 10 ms whether there is speech). `snr` in decibels over the frames with speech."""
+def recording(rng, voice, kind, snr, seconds=24, changes=True, talk=True, pause=2.5):
+    """(samples, per 10 ms whether there is speech). `snr` in decibels over the frames with speech; long pauses are of
+    `pause` seconds in the mean."""
     n = int(seconds * RATE)
     clean, marks = np.zeros(n, np.float64), np.zeros(-(-n // HOP), bool)
     at = int(rng.choice([0, 0.1, rng.uniform(0, 2)]) * RATE) // HOP * HOP
@@ -223,7 +224,7 @@ def recording(rng, voice, kind, snr, seconds=24, changes=True, talk=True):
         said = said[: n - at]
         marks[at // HOP : at // HOP + -(-len(said) // HOP)] |= mark(labels(said))[: len(marks) - at // HOP]
         clean[at : at + len(said)] += said
-        at += len(said) + int(rng.choice([rng.uniform(0.05, 0.4), rng.uniform(0.3, 1.5), rng.exponential(2.5)]) * RATE)
+        at += len(said) + int(rng.choice([rng.uniform(0.05, 0.4), rng.uniform(0.3, 1.5), rng.exponential(pause)]) * RATE)
         at = at // HOP * HOP
     if changes:
         clean = colour(rng, clean)

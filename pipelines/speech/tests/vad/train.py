@@ -17,9 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import synthesis as s  # noqa: E402
 
-TAPS = [-30, -18, -10, -4, 0, 4, 10, 18, 30]  # src/vad/score.rs
-HIDDEN = (24, 12)
-KINDS = ["none"] * 2 + ["white", "pink", "brown", "coloured", "hum", "fan", "clicks", "music", "beeps", "babble", "babble"]
+TAPS = [-70, -45, -28, -16, -8, -3, 0, 3, 8, 16, 28, 45, 70]  # src/vad/score.rs
+HIDDEN = (32, 16)
+KINDS = ["none"] * 2 + ["white", "pink", "brown", "coloured", "hum", "fan", "fan", "clicks", "music", "music", "beeps", "babble", "babble"]
 OUT = Path(__file__).parents[2] / "src" / "vad" / "weights.bin"
 
 
@@ -31,7 +31,7 @@ def make(work, count, variants, seed):
         kind = KINDS[index % len(KINDS)]
         samples, marks = s.recording(
             rng, lambda r: s.espeak(r, variants), kind, rng.uniform(-3, 30) if kind != "babble" else rng.uniform(3, 30),
-            talk=rng.random() > 0.08)
+            talk=rng.random() > 0.15, pause=rng.choice([0.7, 2.5, 6]))
         path = work / f"{seed}-{index}.wav"
         s.save(path, samples)
         return path, marks
@@ -59,19 +59,20 @@ def main():
     with tempfile.TemporaryDirectory() as made:
         work = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(made)
         work.mkdir(exist_ok=True)
-        x, y = inputs(example, make(work, 520, s.TRAIN_VARIANTS, 1))
-        held_x, held_y = inputs(example, make(work, 65, s.TEST_VARIANTS, 2))
+        x, y = inputs(example, make(work, 700, s.TRAIN_VARIANTS, 1))
+        held_x, held_y = inputs(example, make(work, 70, s.TEST_VARIANTS, 2))
     torch.manual_seed(0)
     mean, scale = x.mean(0), x.std(0).clamp(min=0.05)
     net = torch.nn.Sequential(
         torch.nn.Linear(x.shape[1], HIDDEN[0]), torch.nn.ReLU(),
         torch.nn.Linear(HIDDEN[0], HIDDEN[1]), torch.nn.ReLU(), torch.nn.Linear(HIDDEN[1], 1))
     x, held_x = (x - mean) / scale, (held_x - mean) / scale
-    steps, size = 6000, 2048
+    steps, size = 8000, 2048
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
-    # Missing a word is worse than hearing one too many: the decoder can still give silence back.
-    weight = torch.tensor(1.3)
+    # Both kinds of frames count the same, however many there are of each.
+    weight = (y == 0).sum() / (y > 0).sum()
+    print(f"{len(y)} frames, {y.mean():.0%} speech", flush=True)
     for step in range(steps):
         rows = torch.randint(len(x), (size,))
         noisy = x[rows] + 0.05 * torch.randn(size, x.shape[1])
