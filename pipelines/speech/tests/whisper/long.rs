@@ -9,7 +9,7 @@ use chandler_speech::whisper::decoding::{
     AlignmentJob, DecodeJob, DecodingBatch, Job, Outcome, Strategy, WindowId,
 };
 use chandler_speech::whisper::fallback::{Attempt, Thresholds};
-use chandler_speech::whisper::prompt::{Prompt, PromptParts, start};
+use chandler_speech::whisper::prompt::{Prompt, PromptParts, before_alignment};
 use chandler_speech::whisper::rules::Rules;
 use chandler_speech::whisper::segment::Segment;
 use chandler_speech::whisper::sequential::{Next, Sequential, SequentialOptions, WindowPlan};
@@ -210,8 +210,7 @@ impl<'a> Case<'a> {
             Next::Align(plan) => {
                 let tokens = &self.model.description.generation.tokens;
                 let language = tokens.language(self.language);
-                let mut prompt = start(tokens, language, Some(self.task()));
-                prompt.push(tokens.no_timestamps.unwrap());
+                let prompt = before_alignment(tokens, language, Some(self.task()));
                 let length = prompt.len();
                 let job = AlignmentJob {
                     prompt,
