@@ -166,7 +166,7 @@ fn check(
 
 fn check_sizes(heads: usize, head_dim: usize, cache: &KvCache) -> Result<()> {
     let shape = cache.shape();
-    if head_dim != shape.head_dim || heads == 0 || heads % shape.kv_heads != 0 {
+    if head_dim != shape.head_dim || heads == 0 || !heads.is_multiple_of(shape.kv_heads) {
         return Err(input(format!(
             "queries of {heads} heads of {head_dim} over keys of {} heads of {}",
             shape.kv_heads, shape.head_dim

@@ -83,7 +83,7 @@ impl Generation {
 }
 
 fn multilingual(own: &Fields, config: &WhisperConfig, tokens: &SpecialTokens) -> Result<bool> {
-    let has_choice = !tokens.languages.is_empty() && tokens.transcribe.is_some();
+    let has_choice = tokens.languages.len() > 1 && tokens.transcribe.is_some();
     Ok(match own.flag("is_multilingual")? {
         Some(said) => said && has_choice,
         // The English models' tokenizer knows all languages, too; their vocabulary tells them.

@@ -1,5 +1,6 @@
 //! Whisper: its files, encoder and decoder; how tokens are chosen, and how they become segments and words with times.
 
+pub mod asked;
 pub mod caches;
 pub mod chunks;
 pub mod config;

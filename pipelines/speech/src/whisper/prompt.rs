@@ -39,6 +39,17 @@ pub fn start(tokens: &SpecialTokens, language: Option<u32>, task: Option<Task>) 
         .collect()
 }
 
+/// The tokens before a text whose place on a window is asked for: no times are in it.
+pub fn before_alignment(
+    tokens: &SpecialTokens,
+    language: Option<u32>,
+    task: Option<Task>,
+) -> Vec<u32> {
+    let mut all = start(tokens, language, task);
+    all.extend(tokens.no_timestamps);
+    all
+}
+
 impl Prompt {
     /// Puts a prompt together. What was said before and hotwords together take half of the model's positions at most, as does the
     /// prefix, which loses its beginning when it is longer.

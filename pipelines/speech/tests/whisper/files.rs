@@ -1,7 +1,11 @@
 //! What a checkpoint's JSON files say, in the layouts of old and new repositories; and files that say what cannot be.
 
-use chandler_nn::weights::Snapshot;
-use chandler_speech::whisper::{Description, Task};
+use std::sync::Arc;
+
+use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
+use chandler_speech::layers::Placement;
+use chandler_speech::whisper::asked::{Asked, LanguageChoice};
+use chandler_speech::whisper::{Description, Task, Whisper};
 
 use super::*;
 
@@ -159,5 +163,109 @@ fn a_fine_tunes_language_and_task_are_its_defaults() {
     assert!(
         found.contains("default_language: None, default_task: Some(Transcribe)"),
         "{found}"
+    );
+}
+
+#[test]
+fn what_is_asked_is_held_against_what_the_model_can_do() {
+    let many = load("multilingual-f32").description.generation;
+    let code = |language: Option<&str>| match Asked::new(language, None, &many).unwrap().language {
+        LanguageChoice::Known(language) => language.code,
+        other => format!("{other:?}"),
+    };
+    assert_eq!(code(Some("German")), "de");
+    assert_eq!(code(Some("<|ja|>")), "ja");
+    assert_eq!(code(Some("mandarin")), "zh");
+    assert_eq!(code(None), "Detect");
+    let error = Asked::new(Some("it"), None, &many).unwrap_err();
+    assert_eq!(error.field.as_deref(), Some("language"));
+    assert!(
+        error.message.ends_with("en, zh, de, es, ru, ko, fr, ja"),
+        "{error}"
+    );
+    let task = |task| Asked::new(None, task, &many).unwrap().task;
+    assert_eq!(task(Some(Task::Translate)), Some(Task::Translate));
+    assert_eq!(task(None), Some(Task::Transcribe));
+    let one = load("english-f16").description.generation;
+    let english = Asked {
+        language: LanguageChoice::Only,
+        task: None,
+    };
+    assert_eq!(
+        Asked::new(Some("English"), Some(Task::Transcribe), &one).unwrap(),
+        english
+    );
+    let field = |language, task| Asked::new(language, task, &one).unwrap_err().field.unwrap();
+    assert_eq!(field(Some("fr"), None), "language");
+    assert_eq!(field(None, Some(Task::Translate)), "task");
+}
+
+/// The tensors of a checkpoint under other names.
+struct Renamed {
+    source: Arc<dyn TensorSource>,
+    /// From the name that is asked for to the one that is there.
+    name: fn(&str) -> Option<String>,
+}
+
+impl TensorSource for Renamed {
+    fn tensor(&self, name: &str) -> chandler_nn::error::Result<HostTensor> {
+        let there = (self.name)(name).unwrap_or_else(|| format!("no {name}"));
+        self.source.tensor(&there)
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        (self.name)(name).is_some_and(|name| self.source.contains(&name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.source.names()
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.source.total_bytes()
+    }
+
+    fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> chandler_nn::error::Result<()> {
+        self.source.prefetch(progress)
+    }
+}
+
+#[test]
+fn a_checkpoint_may_lack_the_prefix_and_have_a_head_of_its_own() {
+    let snapshot = Snapshot::dir(fixture("multilingual-f32")).unwrap();
+    let mut description = Description::from_snapshot(&snapshot).unwrap();
+    let source = snapshot.weights().unwrap();
+    let load = |description: &Description, name| {
+        let source = Arc::clone(&source);
+        let renamed = Renamed { source, name };
+        Whisper::load(description.clone(), &renamed, Placement::cpu())
+    };
+    let whole = load(&description, |name| Some(name.to_owned()))
+        .unwrap()
+        .bytes();
+    let bare = load(&description, |name| {
+        let bare = name.starts_with("encoder.") || name.starts_with("decoder.");
+        bare.then(|| format!("model.{name}"))
+    });
+    assert_eq!(bare.unwrap().bytes(), whole);
+    let mut config = (*description.config).clone();
+    config.tied = false;
+    description.config = Arc::new(config);
+    let missing = load(&description, |name| Some(name.to_owned()));
+    assert!(
+        missing
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("proj_out.weight")
+    );
+    let own = load(&description, |name| match name {
+        "proj_out.weight" => Some("model.decoder.embed_tokens.weight".to_owned()),
+        other => Some(other.to_owned()),
+    });
+    let Description { config, .. } = &description;
+    assert_eq!(
+        own.unwrap().bytes(),
+        whole + 4 * config.vocab_size * config.width
     );
 }

@@ -9,7 +9,7 @@ use chandler_speech::whisper::decoding::{
     AlignmentJob, DecodeJob, DecodingBatch, Job, Outcome, Strategy, WindowId,
 };
 use chandler_speech::whisper::fallback::{Attempt, Thresholds};
-use chandler_speech::whisper::prompt::{Prompt, PromptParts, start};
+use chandler_speech::whisper::prompt::{Prompt, PromptParts, before_alignment};
 use chandler_speech::whisper::rules::Rules;
 use chandler_speech::whisper::segment::Segment;
 use chandler_speech::whisper::sequential::{Next, Sequential, SequentialOptions, WindowPlan};
@@ -210,8 +210,7 @@ impl<'a> Case<'a> {
             Next::Align(plan) => {
                 let tokens = &self.model.description.generation.tokens;
                 let language = tokens.language(self.language);
-                let mut prompt = start(tokens, language, Some(self.task()));
-                prompt.push(tokens.no_timestamps.unwrap());
+                let prompt = before_alignment(tokens, language, Some(self.task()));
                 let length = prompt.len();
                 let job = AlignmentJob {
                     prompt,
@@ -232,7 +231,7 @@ impl<'a> Case<'a> {
     /// The stretches of frames that are transcribed, each by itself.
     fn stretches(&self) -> Vec<std::ops::Range<usize>> {
         let Some(clips) = self.asked["clip_timestamps"].as_str() else {
-            return vec![0..usize::MAX];
+            return std::iter::once(0..usize::MAX).collect();
         };
         let timing = &self.model.description.timing;
         let mut frames: Vec<usize> = clips
@@ -296,10 +295,7 @@ fn check_segment(name: &str, found: &Segment, expected: &Value) {
     );
     assert_eq!(found.text, expected["text"].as_str().unwrap(), "{name}");
     assert_eq!(found.tokens, ids(&expected["tokens"]), "{name}");
-    assert_eq!(
-        f64::from(found.temperature as f32),
-        number("temperature") as f32 as f64
-    );
+    assert_eq!(found.temperature, number("temperature") as f32);
     assert!(close(
         found.mean_log_probability,
         number("avg_logprob"),

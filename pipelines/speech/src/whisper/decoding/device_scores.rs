@@ -3,6 +3,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
+use super::search::Likeliest;
 use crate::error::Result;
 use crate::whisper::rules::{Allowed, Rules};
 
@@ -23,7 +24,7 @@ pub(super) fn likeliest(
     logits: &Tensor,
     allowed: &[Allowed],
     masks: &[Tensor],
-) -> Result<Vec<Option<(u32, f32)>>> {
+) -> Result<Vec<Likeliest>> {
     let (rows, vocab) = logits.dims2()?;
     let device = logits.device();
     // Ids fit f32 exactly; candle compares what is of one type.

@@ -8,6 +8,7 @@ use chandler_nn::attention::Span;
 
 use super::device_scores;
 use super::rows::Rows;
+use super::search::Likeliest;
 use crate::error::Result;
 use crate::whisper::caches::Caches;
 use crate::whisper::decoder::{Decoder, Pass, Probe};
@@ -35,7 +36,7 @@ pub(super) struct Share {
     /// Logits of its wanted rows; none where their likeliest tokens are all that is wanted.
     pub(super) logits: Vec<f32>,
     /// Those.
-    pub(super) likeliest: Option<Vec<Option<(u32, f32)>>>,
+    pub(super) likeliest: Option<Vec<Likeliest>>,
     /// For each head that was probed for it, scores of its rows.
     pub(super) scores: Vec<Vec<f32>>,
 }
@@ -161,7 +162,7 @@ fn likeliest(
     logits: &Tensor,
     layout: &Layout,
     members: &mut [Member<'_>],
-) -> Result<Vec<Option<Vec<Option<(u32, f32)>>>>> {
+) -> Result<Vec<Option<Vec<Likeliest>>>> {
     let (_, vocab) = logits.dims2()?;
     let (mut rows, mut allowed, mut masks, mut counts) = (vec![], vec![], vec![], vec![]);
     let mut first = 0u32;
@@ -187,7 +188,7 @@ fn likeliest(
 fn share(
     logits: &Tensor,
     layout: &Layout,
-    found: impl Iterator<Item = (Option<Vec<Option<(u32, f32)>>>, Vec<Vec<f32>>)>,
+    found: impl Iterator<Item = (Option<Vec<Likeliest>>, Vec<Vec<f32>>)>,
 ) -> Result<Vec<Share>> {
     let mut first = 0;
     let mut shares = Vec::with_capacity(layout.members.len());

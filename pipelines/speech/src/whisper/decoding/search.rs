@@ -89,12 +89,15 @@ impl Logits<'_> {
     }
 }
 
+/// A row's likeliest token and its log probability; nothing where no token may come.
+pub(super) type Likeliest = Option<(u32, f32)>;
+
 /// What a pass found for a search's rows.
 pub(super) enum Found<'a> {
     /// Their logits.
     Logits(Logits<'a>),
     /// Their likeliest tokens with log probabilities, where no other may be chosen.
-    Likeliest(&'a [Option<(u32, f32)>]),
+    Likeliest(&'a [Likeliest]),
 }
 
 /// A way of choosing tokens.

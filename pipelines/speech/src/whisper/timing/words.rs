@@ -91,7 +91,7 @@ impl Lengths {
         lengths.sort_by(f64::total_cmp);
         let middle = lengths.len() / 2;
         let median = match (lengths.get(middle.wrapping_sub(1)), lengths.get(middle)) {
-            (Some(below), Some(above)) if lengths.len() % 2 == 0 => (below + above) / 2.0,
+            (Some(below), Some(above)) if lengths.len().is_multiple_of(2) => (below + above) / 2.0,
             (_, Some(middle)) => *middle,
             (_, None) => 0.0,
         };
