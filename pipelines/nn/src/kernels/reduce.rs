@@ -1,7 +1,7 @@
 //! What a row of logits is boiled down to: its largest number, and the logarithm of the sum of the exponentials.
 //! Apart from `elementwise`, whose kernels write as much as they read.
 
-use super::elementwise::{exp, for_vectors};
+use super::elementwise::{exp_of_small, for_vectors};
 use super::lanes::Lanes;
 use super::{Isa, Kernel, dispatch};
 
@@ -29,7 +29,8 @@ pub(crate) fn largest(isa: Isa, row: &[f32]) -> f32 {
     found
 }
 
-/// Σ e^(x − shift) over a row, in f32 along each lane; what is under e^-87 counts as nothing.
+/// Σ e^(x − shift) over a row whose largest number is `shift` or not far above, in f32 along each lane; what is under e^-87 counts as
+/// nothing.
 pub(crate) fn sum_of_exponentials(isa: Isa, row: &[f32], shift: f32) -> f32 {
     struct Sum<'a>(&'a [f32], f32, &'a mut f32);
     impl Kernel for Sum<'_> {
@@ -44,11 +45,11 @@ pub(crate) fn sum_of_exponentials(isa: Isa, row: &[f32], shift: f32) -> f32 {
                 for_vectors::<L>(
                     whole,
                     #[inline(always)]
-                    |at| sum = L::add(sum, exp::<L>(L::sub(at.load::<L>(row), shift))),
+                    |at| sum = L::add(sum, exp_of_small::<L>(L::sub(at.load::<L>(row), shift))),
                 );
                 let mut total = L::sum(sum);
                 for x in &self.0[whole..] {
-                    total += L::max_lane(exp::<L>(L::splat(x - self.1)));
+                    total += L::max_lane(exp_of_small::<L>(L::splat(x - self.1)));
                 }
                 *self.2 = total;
             }

@@ -83,11 +83,14 @@ impl Generation {
 }
 
 fn multilingual(own: &Fields, config: &WhisperConfig, tokens: &SpecialTokens) -> Result<bool> {
-    let has_choice = tokens.languages.len() > 1 && tokens.transcribe.is_some();
+    let languages = match tokens.transcribe {
+        Some(_) => tokens.languages.len(),
+        None => 0,
+    };
     Ok(match own.flag("is_multilingual")? {
-        Some(said) => said && has_choice,
+        Some(said) => said && languages > 0,
         // The English models' tokenizer knows all languages, too; their vocabulary tells them.
-        None => has_choice && config.vocab_size != ENGLISH_VOCAB,
+        None => languages > 1 && config.vocab_size != ENGLISH_VOCAB,
     })
 }
 
