@@ -79,13 +79,18 @@ fn speech_is_found_and_what_is_not_speech_is_not() {
         eprintln!("{name}: missed {m} of {s}, false {f} of {n}");
         missed += m;
         speech += s;
-        false_alarms += f;
-        silence += n;
+        if name == "babble.opus" {
+            // The voices of eight people are taken for speech half of the time.
+            assert!(f * 100 < n * 60, "{f} of {n}");
+        } else {
+            false_alarms += f;
+            silence += n;
+        }
     }
-    assert!(speech > 2_000 && silence > 300, "{speech} {silence}");
-    assert!(missed * 100 < speech * 6, "missed {missed} of {speech}");
+    assert!(speech > 2_000 && silence > 1_000, "{speech} {silence}");
+    assert!(missed * 100 < speech * 2, "missed {missed} of {speech}");
     assert!(
-        false_alarms * 100 < silence * 12,
+        false_alarms * 100 < silence * 6,
         "false alarms {false_alarms} of {silence}"
     );
 }

@@ -1,5 +1,25 @@
 //! Voice activity: where in a recording somebody speaks ([`Detector`]), and how that speech is put into chunks of a model's
 //! window ([`pack`]). Mono at 16 kHz, as the audio reader gives it.
+//!
+//! How it works: every 10 ms the energy of 24 bands above the noise there (minimum statistics, a second ahead), pitch,
+//! flatness and change; a perceptron of 6 000 weights over 1.4 s of that; and the hysteresis, least lengths and padding that
+//! faster-whisper has. Trained by tests/vad/train.py on espeak-ng voices, with synthetic rooms, equalisers and noise.
+//!
+//! How well, by tests/vad/measure.py (the table is in tests/vad/measured.txt; Silero v6 on the same two hours in brackets):
+//! frames of speech that are in no segment, and frames without speech that are in one (more than 0.2 s from speech), over
+//! no noise, white, pink and hum (20 to 0 dB), fan, babble, music and clicks (20 to 5 dB), at the default threshold:
+//!
+//! | voices | missed | false alarms |
+//! |---|---|---|
+//! | espeak-ng, voices not trained on | 0.7 % (2.0) | 5.3 % (4.8) |
+//! | flite, a synthesiser not trained on | 1.5 % (1.5) | 6.9 % (9.7) |
+//! | LibriVox, real people | 8.1 % (8.7) | 6.0 % (10.5) |
+//!
+//! In white or pink noise at 5 dB: 0.2 % missed and 0.7 % false at most for the synthesised voices, none false for the real
+//! ones. The real voices' marks come from their loudness and count soft word ends and breaths as speech, which is most of
+//! the 8 %. The noises are of the kinds that were trained with, though not the same recordings. What it does badly: babble of
+//! eight voices at 10 dB and louder is half taken for speech (Silero: 42 to 100 %), at 5 dB a quarter of flite's speech is
+//! lost in it; a fan that throbs can be taken for speech (up to 62 % in one cell).
 
 mod measures;
 mod pack;

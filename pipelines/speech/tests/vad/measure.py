@@ -20,7 +20,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import synthesis as s  # noqa: E402
 
-HERE = Path(__file__).parent
 PER_CELL = 4
 
 

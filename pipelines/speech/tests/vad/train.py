@@ -20,6 +20,8 @@ import synthesis as s  # noqa: E402
 TAPS = [-70, -45, -28, -16, -8, -3, 0, 3, 8, 16, 28, 45, 70]  # src/vad/score.rs
 HIDDEN = (32, 16)
 KINDS = ["none"] * 2 + ["white", "pink", "brown", "coloured", "hum", "fan", "fan", "clicks", "music", "music", "beeps", "babble", "babble"]
+# Added to the logit: a word missed is lost, and silence heard as speech costs one more window to decode.
+CAUTION = 0.8
 OUT = Path(__file__).parents[2] / "src" / "vad" / "weights.bin"
 
 
@@ -92,6 +94,7 @@ def main():
         first = net[0]
         first.bias -= (first.weight * (mean / scale)).sum(1)
         first.weight /= scale
+        net[4].bias += CAUTION
         flat = torch.cat([p.flatten() for layer in (net[0], net[2], net[4]) for p in (layer.weight, layer.bias)])
     OUT.write_bytes(flat.numpy().astype("<f4").tobytes())
     print(f"{OUT}: {len(flat)} weights")
