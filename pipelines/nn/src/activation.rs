@@ -4,7 +4,7 @@ use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
 use crate::kernels::elementwise::{Curve, activate};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use std::str::FromStr;
 
 /// An activation, by the names that config.json uses.
@@ -43,9 +43,9 @@ impl Activation {
     /// # Errors
     /// [`NnError::Input`] when `x` is on the CPU and not f32.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        match self.curve().filter(|_| x.device().is_cpu()) {
-            Some(curve) => on_host(curve, x, None),
-            None => self.plain(x),
+        match x.device().is_cpu() {
+            true => on_host(self.curve(), x, None),
+            false => self.plain(x),
         }
     }
 
@@ -60,25 +60,22 @@ impl Activation {
                 reason: format!("gate of shape {:?} and up of {:?}", gate.dims(), up.dims()),
             });
         }
-        match self.curve().filter(|_| gate.device().is_cpu()) {
-            Some(curve) => on_host(curve, gate, Some(up)),
-            None => Ok((self.plain(gate)? * up)?),
+        match gate.device().is_cpu() {
+            true => on_host(self.curve(), gate, Some(up)),
+            false => Ok((self.plain(gate)? * up)?),
         }
     }
 
-    fn curve(self) -> Option<Curve> {
+    fn curve(self) -> Curve {
         match self {
-            Self::Silu => Some(Curve::Silu),
-            Self::GeluTanh => Some(Curve::GeluTanh),
-            Self::Gelu => None,
+            Self::Silu => Curve::Silu,
+            Self::Gelu => Curve::Gelu,
+            Self::GeluTanh => Curve::GeluTanh,
         }
     }
 
-    /// In candle operations.
+    /// In candle operations, on any device.
     fn plain(self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() && x.dtype() != DType::F32 {
-            return with_f32(x, "activation", |_| Ok(x.clone()));
-        }
         Ok(match self {
             Self::Silu => x.silu()?,
             Self::Gelu => x.gelu_erf()?,

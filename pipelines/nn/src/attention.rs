@@ -87,6 +87,7 @@ pub(crate) fn paged_attention_on(
             queries,
             heads,
             config: *config,
+            causal: true,
         };
         // SAFETY: `check` has seen that spans are disjoint and that their blocks are there and cover the context.
         unsafe { attend(isa, &attention, spans, &mut out) };

@@ -3,15 +3,19 @@
 
 pub mod activation;
 pub mod attention;
+pub mod channel_norm;
+pub mod conv;
 pub mod device;
 pub mod embedding;
 pub mod error;
+pub mod full_attention;
 mod host;
 mod kernels;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;
 pub mod norm;
+pub mod reduce;
 pub mod rope;
 pub mod weights;
 

@@ -3,6 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::attention::{AttentionConfig, Span, paged_attention, paged_attention_plain};
+use chandler_nn::full_attention::{full_attention, full_attention_plain, full_attention_scores};
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 
 const CPU: Device = Device::Cpu;
@@ -254,6 +255,60 @@ fn a_row_has_the_same_bits_in_any_company_and_any_cut() {
                 assert!(among[34 * width..][..alone.len()] == alone);
             }
         }
+    }
+}
+
+#[test]
+fn every_row_of_a_full_span_sees_every_key_in_any_company() {
+    for model in MODELS {
+        let sequences = Sequences::new(model, &[1, 70, 150]);
+        let (scale, width) = (sequences.config().scale, model.heads * model.head_dim);
+        // More rows than keys, one row, a part of the keys, and the same keys twice.
+        let parts = [
+            (70, 0, 1),
+            (1, 2, 150),
+            (33, 1, 70),
+            (5, 1, 41),
+            (2, 2, 150),
+        ];
+        let rows = parts.iter().map(|(rows, ..)| rows).sum();
+        let q = tensor(&[rows, model.heads, model.head_dim], 5);
+        let mut spans = vec![];
+        for (rows, sequence, context) in parts {
+            let start = spans.last().map_or(0, |s: &Span<'_>| s.rows.end);
+            let blocks = sequences.tables[sequence].blocks();
+            spans.push(Span {
+                rows: start..start + rows,
+                context,
+                blocks,
+            });
+        }
+        let ours = full_attention(&q, &sequences.kernel, 1, &spans, scale).unwrap();
+        for cache in [&sequences.kernel, &sequences.plain] {
+            let plain = full_attention_plain(&q, cache, 1, &spans, scale).unwrap();
+            assert!(error(&ours, &plain) < 1e-5, "{}", error(&ours, &plain));
+        }
+        let dispatched = full_attention(&q, &sequences.plain, 1, &spans, scale).unwrap();
+        assert!(error(&ours, &dispatched) < 1e-5);
+        let ours = numbers(&ours);
+        for span in &spans {
+            let last = span.rows.end - 1;
+            let alone = Span {
+                rows: 0..1,
+                ..span.clone()
+            };
+            let q = q.narrow(0, last, 1).unwrap();
+            let alone = full_attention(&q, &sequences.kernel, 1, &[alone], scale).unwrap();
+            assert_eq!(numbers(&alone), ours[last * width..(last + 1) * width]);
+        }
+        let scores = full_attention_scores(&q, &sequences.kernel, 1, &spans[2], scale).unwrap();
+        assert_eq!(scores.dims(), [model.heads, 33, 70]);
+        let no_keys = Span {
+            rows: 0..rows,
+            context: 0,
+            blocks: &[],
+        };
+        assert!(full_attention(&q, &sequences.kernel, 1, &[no_keys], scale).is_err());
     }
 }
 

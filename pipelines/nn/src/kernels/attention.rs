@@ -1,4 +1,4 @@
-//! Causal attention over paged keys and values: online softmax over fixed tiles of 64 keys.
+//! Attention over paged keys and values, causal or over all of them: online softmax over fixed tiles of 64 keys.
 //!
 //! A (row, head) meets the same tiles in the same order whoever shares the batch and however its prompt was cut, and a tile
 //! in which it sees nothing changes no bit of its state. Heads that share a key head, and rows of one prompt, go through a
@@ -29,12 +29,15 @@ pub(crate) struct Attention<'a> {
     pub(crate) queries: &'a [f32],
     pub(crate) heads: usize,
     pub(crate) config: AttentionConfig,
+    /// Whether a row sees itself and what is before it, or every key of its span.
+    pub(crate) causal: bool,
 }
 
 /// Attends for every span into `out` [rows, heads, head_dim].
 ///
 /// # Safety
-/// Spans are disjoint and inside the queries; their blocks are inside the layer and cover their context.
+/// Spans are disjoint and inside the queries; their blocks are inside the layer and cover their context, which is no shorter
+/// than their rows where attention is causal, and not empty where it is not.
 pub(crate) unsafe fn attend(
     isa: Isa,
     attention: &Attention<'_>,
@@ -49,7 +52,10 @@ pub(crate) unsafe fn attend(
     let mut work = 0;
     for span in spans {
         work += span.rows.len() * span.context * attention.heads * attention.layout.head_dim * 2;
-        let before = span.context - span.rows.len();
+        let first_position = |start: usize| match attention.causal {
+            true => span.context - span.rows.len() + start,
+            false => span.context - 1,
+        };
         for start in (0..span.rows.len()).step_by(rows_per_task) {
             let rows = rows_per_task.min(span.rows.len() - start);
             tasks.extend((0..kv_heads).map(|kv_head| Task {
@@ -58,7 +64,7 @@ pub(crate) unsafe fn attend(
                 kv_head,
                 group,
                 first_row: span.rows.start + start,
-                first_position: before + start,
+                first_position: first_position(start),
                 rows,
                 out,
             }));
@@ -128,7 +134,7 @@ impl Kernel for Task<'_> {
             };
             queries
         ];
-        let last = self.first_position + self.rows - 1;
+        let last = self.position(self.rows - 1);
         let first = match self.attention.config.window {
             Some(window) => (self.first_position + 1).saturating_sub(window),
             None => 0,
@@ -161,6 +167,15 @@ impl Kernel for Task<'_> {
 }
 
 impl Task<'_> {
+    /// The last key that a row of this task sees.
+    #[inline(always)]
+    fn position(&self, row: usize) -> usize {
+        match self.attention.causal {
+            true => self.first_position + row,
+            false => self.first_position,
+        }
+    }
+
     /// The strip with this number, counted over the sequence's blocks; an empty one past `last`.
     #[inline(always)]
     unsafe fn strip(&self, number: usize, last: usize) -> Strip {
@@ -214,7 +229,7 @@ impl Task<'_> {
             });
             self.score::<L, Q>(queries, strips, &mut scores);
             for q in 0..Q {
-                let position = self.first_position + (first + q) / self.group;
+                let position = self.position((first + q) / self.group);
                 let state = states.get_unchecked_mut(first + q);
                 scales[q] = self.soften::<L>(position, strips, &mut scores[q], &mut seen, state);
             }
@@ -239,12 +254,14 @@ impl Task<'_> {
                 });
                 let mut sums = [[L::splat(0.0); VECTORS]; Q];
                 for d in 0..self.attention.layout.head_dim {
-                    let keys: [L::Vector; VECTORS] =
-                        std::array::from_fn(|v| L::load(keys[v].add(d * STRIP)));
+                    let mut vectors = [L::splat(0.0); VECTORS];
+                    for v in 0..VECTORS {
+                        vectors[v] = L::load(keys[v].add(d * STRIP));
+                    }
                     for q in 0..Q {
                         let x = L::splat(*queries[q].add(d));
                         for v in 0..VECTORS {
-                            sums[q][v] = L::mul_add(x, keys[v], sums[q][v]);
+                            sums[q][v] = L::mul_add(x, vectors[v], sums[q][v]);
                         }
                     }
                 }
@@ -348,18 +365,23 @@ impl Task<'_> {
         let width = self.attention.layout.value_width();
         // SAFETY: as for `gather`; `seen` lanes are inside their strips.
         unsafe {
-            let mut sums: [[L::Vector; V]; Q] = std::array::from_fn(|q| {
-                std::array::from_fn(|v| {
+            // Loops and no closures, which are not inlined this deep: what is not inlined has no instruction set.
+            let mut sums = [[L::splat(0.0); V]; Q];
+            for q in 0..Q {
+                let scale = L::splat(scales[q]);
+                for v in 0..V {
                     let so_far = L::load(outputs.add(q * width + d + v * L::WIDTH));
-                    L::mul(so_far, L::splat(scales[q]))
-                })
-            });
+                    sums[q][v] = L::mul(so_far, scale);
+                }
+            }
             for s in 0..STRIPS {
                 let (start, end) = seen[s];
                 for lane in start..end {
                     let row = strips[s].values.add(lane * width + d);
-                    let values: [L::Vector; V] =
-                        std::array::from_fn(|v| L::load(row.add(v * L::WIDTH)));
+                    let mut values = [L::splat(0.0); V];
+                    for v in 0..V {
+                        values[v] = L::load(row.add(v * L::WIDTH));
+                    }
                     for q in 0..Q {
                         let weight = L::splat(*scores[q].as_ptr().add(s * STRIP + lane));
                         for v in 0..V {

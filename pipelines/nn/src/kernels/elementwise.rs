@@ -9,18 +9,45 @@ use super::{Isa, Kernel, dispatch};
 /// Elements that a task takes: 64 KiB of f32, some 10 µs of memory traffic.
 pub(super) const TASK_ELEMENTS: usize = 1 << 14;
 
+/// Where e^x would be denormal: ln of the smallest normal f32, rounded up.
+const LOWEST: f32 = -87.336_54;
+
 /// e^x to within 2 units in the last place; 0 where it would be denormal, infinity from 88.73 on.
-///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, n·ln 2 subtracted in two parts, e^r by the Taylor polynomial of degree 7 (the first
-/// term left out is 1.2e-9 at the end of the range).
 ///
 /// # Safety
 /// As for [`Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn exp<L: Lanes>(x: L::Vector) -> L::Vector {
-    /// ln of the smallest normal f32, rounded up.
-    const LOWEST: f32 = -87.336_54;
     const HIGHEST: f32 = 88.722_84;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let clamped = L::min(L::max(x, L::splat(LOWEST)), L::splat(HIGHEST));
+        let (e, n) = reduced_exp::<L>(clamped);
+        // n is 128 at the upper end, which has no power in f32; half of it twice does not overflow early.
+        let half = L::round(L::mul(n, L::splat(0.5)));
+        let rest = L::sub(n, half);
+        let scaled = L::mul(L::mul(e, L::power_of_two(half)), L::power_of_two(rest));
+        L::zero_below(scaled, x, LOWEST)
+    }
+}
+
+/// The same for x up to 88, and the same bits, in fewer steps: for differences to a largest number.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn exp_of_small<L: Lanes>(x: L::Vector) -> L::Vector {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (e, n) = reduced_exp::<L>(L::max(x, L::splat(LOWEST)));
+        L::zero_below(L::mul(e, L::power_of_two(n)), x, LOWEST)
+    }
+}
+
+/// e^r and n for x = n·ln 2 + r with |r| ≤ ln 2 / 2, n·ln 2 subtracted in two parts, e^r by the Taylor polynomial of degree 7 (the
+/// first term left out is 1.2e-9 at the end of the range).
+#[inline(always)]
+unsafe fn reduced_exp<L: Lanes>(x: L::Vector) -> (L::Vector, L::Vector) {
     const TAYLOR: [f32; 7] = [
         1.0 / 5040.0,
         1.0 / 720.0,
@@ -32,20 +59,14 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L::Vector) -> L::Vector {
     ];
     // SAFETY: the caller's promise.
     unsafe {
-        let clamped = L::min(L::max(x, L::splat(LOWEST)), L::splat(HIGHEST));
-        let n = L::round(L::mul(clamped, L::splat(std::f32::consts::LOG2_E)));
-        let r = L::mul_add(n, L::splat(-0.693_359_4), clamped);
+        let n = L::round(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
+        let r = L::mul_add(n, L::splat(-0.693_359_4), x);
         let r = L::mul_add(n, L::splat(2.121_944_4e-4), r);
         let mut e = L::splat(TAYLOR[0]);
         for coefficient in &TAYLOR[1..] {
             e = L::mul_add(e, r, L::splat(*coefficient));
         }
-        let e = L::mul_add(e, r, L::splat(1.0));
-        // n is 128 at the upper end, which has no power in f32; half of it twice does not overflow early.
-        let half = L::round(L::mul(n, L::splat(0.5)));
-        let rest = L::sub(n, half);
-        let scaled = L::mul(L::mul(e, L::power_of_two(half)), L::power_of_two(rest));
-        L::zero_below(scaled, x, LOWEST)
+        (L::mul_add(e, r, L::splat(1.0)), n)
     }
 }
 
@@ -73,11 +94,41 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L::Vector) -> L::Vector {
     }
 }
 
+/// erfc(x) for x ≥ 0: a polynomial in 1 / (1 + x/2) in the exponent, to within 1.2e-7 of itself (Press et al., "Numerical
+/// Recipes", section 6.2, `erfcc`) and what rounding x² costs.
+#[inline(always)]
+unsafe fn erfc<L: Lanes>(x: L::Vector) -> L::Vector {
+    const TERMS: [f32; 9] = [
+        0.170_872_77,
+        -0.822_152_2,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_07,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_7,
+    ];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let t = L::div(L::splat(1.0), L::mul_add(x, L::splat(0.5), L::splat(1.0)));
+        let mut sum = L::splat(TERMS[0]);
+        for term in &TERMS[1..] {
+            sum = L::mul_add(sum, t, L::splat(*term));
+        }
+        let sum = L::mul_add(sum, t, L::splat(-1.265_512_2));
+        let exponent = L::sub(sum, L::mul(x, x));
+        L::mul(t, exp_of_small::<L>(exponent))
+    }
+}
+
 /// The activations that have a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Curve {
     /// x·sigmoid(x)
     Silu,
+    /// x·Φ(x)
+    Gelu,
     /// The tanh approximation of GELU, as x·sigmoid(2u).
     GeluTanh,
     /// cap·tanh(x / cap)
@@ -90,6 +141,14 @@ unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
     unsafe {
         match which {
             Curve::Silu => L::mul(x, sigmoid::<L>(x)),
+            Curve::Gelu => {
+                // Φ(x) is 1 − tail for x ≥ 0 and tail below, tail being erfc(|x|/√2) / 2.
+                let magnitude = L::max(x, L::sub(L::splat(0.0), x));
+                let twice = erfc::<L>(L::mul(magnitude, L::splat(std::f32::consts::FRAC_1_SQRT_2)));
+                let tail = L::mul(L::mul(x, twice), L::splat(0.5));
+                let rest = L::mul(x, L::sub(L::splat(1.0), twice));
+                L::add(tail, L::zero_below(rest, x, 0.0))
+            }
             Curve::GeluTanh => {
                 // 2u = 2·√(2/π)·(x + 0.044715·x³)
                 let scale = 2.0 * (2.0 / std::f32::consts::PI).sqrt();

@@ -14,6 +14,7 @@ pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod norms;
 pub(crate) mod parallel;
+pub(crate) mod reduce;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

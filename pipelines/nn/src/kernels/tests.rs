@@ -261,6 +261,17 @@ fn lanes_are_added_up_four_by_four_and_transposed_in_order() {
     }
 }
 
+/// The error function by its series without cancellation (Abramowitz and Stegun 7.1.6).
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (x, x, 1.0);
+    while term.abs() > 1e-18 * sum.abs() {
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+        n += 1.0;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}
+
 #[test]
 fn the_exponential_is_within_two_units_in_the_last_place() {
     struct Exp<'a>(&'a [f32], &'a mut [f32]);
@@ -298,7 +309,12 @@ fn activations_follow_their_formulas() {
     let gate: Vec<f32> = noise(1003, 12).iter().map(|x| x * 30.0).collect();
     let up = noise(1003, 13);
     for isa in Isa::all_available() {
-        for which in [Curve::Silu, Curve::GeluTanh, Curve::SoftCap(7.0)] {
+        for which in [
+            Curve::Silu,
+            Curve::Gelu,
+            Curve::GeluTanh,
+            Curve::SoftCap(7.0),
+        ] {
             let mut out = vec![0.0; gate.len()];
             activate(isa, which, &gate, Some(&up), &mut out);
             for ((x, up), y) in gate.iter().zip(&up).zip(&out) {
@@ -306,6 +322,7 @@ fn activations_follow_their_formulas() {
                 let expected = f64::from(*up)
                     * match which {
                         Curve::Silu => x / (1.0 + (-x).exp()),
+                        Curve::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
                         Curve::GeluTanh => {
                             let u =
                                 (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));

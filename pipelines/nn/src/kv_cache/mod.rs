@@ -211,6 +211,33 @@ impl KvCache {
         }
     }
 
+    /// The first `len` keys and values in some blocks, each [len, kv_heads, head_dim].
+    ///
+    /// # Errors
+    /// [`NnError::Input`] for a layer or a block that is not there.
+    pub(crate) fn read_span(
+        &self,
+        layer: usize,
+        blocks: &[u32],
+        len: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let size = self.shape.block_size;
+        if let (Storage::Plain(layers), [block]) = (&self.storage, blocks)
+            && let Some((keys, values)) = layers.get(layer)
+        {
+            // One block is a stretch of the tensor: no gathering.
+            let start = *block as usize * size;
+            return Ok((keys.narrow(0, start, len)?, values.narrow(0, start, len)?));
+        }
+        let slots: Vec<u32> = (0..len)
+            .filter_map(|position| {
+                let block = blocks.get(position / size)?;
+                Some(block * size as u32 + (position % size) as u32)
+            })
+            .collect();
+        self.read(layer, &slots)
+    }
+
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }

@@ -280,6 +280,21 @@ impl HostTensor {
         Self::over(one.name, one.stored, shape, one.backing, one.range)
     }
 
+    /// The same numbers in another shape; shares the bytes. A block format keeps whole blocks in a row.
+    ///
+    /// # Errors
+    /// [`NnError::TensorBytes`] when the shape is for another number of numbers, [`NnError::Blocks`] when its rows are no whole
+    /// blocks.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Result<Self> {
+        Self::over(
+            self.name.clone(),
+            self.stored,
+            shape,
+            self.backing.clone(),
+            self.range.clone(),
+        )
+    }
+
     /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out]. A quantised one becomes f32,
     /// since its blocks lie along the rows.
     ///
