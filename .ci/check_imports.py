@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest"}, {"core"}),
-    "api": ({"engine", "kinds", "spellings"}, {"core"}),
-    "runpod": ({"engine", "storage", "webhook", "reach", "kinds", "spellings"}, {"core"}),
+    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions"}, {"core"}),
+    "api": ({"engine", "reach", "captions", "kinds", "spellings"}, {"core"}),
+    "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
@@ -25,6 +25,7 @@ MODULES = {
     "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
+    "captions": (set(), set()),
     "machine": (set(), set()),
     "kinds": (set(), set()),
     "nearest": (set(), set()),

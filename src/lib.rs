@@ -1,6 +1,7 @@
 //! The worker: everything that is not tensor work. `main.rs` only parses and dispatches; tests and benches use this library.
 
 pub mod api;
+pub mod captions;
 pub mod catalog;
 pub mod cli;
 pub mod config;

@@ -223,6 +223,7 @@ pub(super) fn sum(a: Usage, b: Usage) -> Usage {
         cached_tokens: a.cached_tokens.saturating_add(b.cached_tokens),
         completion_tokens: a.completion_tokens.saturating_add(b.completion_tokens),
         reasoning_tokens: a.reasoning_tokens.saturating_add(b.reasoning_tokens),
+        audio_ms: a.audio_ms.saturating_add(b.audio_ms),
     }
 }
 

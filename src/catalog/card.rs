@@ -16,7 +16,7 @@ pub struct Card {
     pub aliases: Vec<String>,
     /// What it does, by its Hugging Face pipeline tag.
     pub task: Task,
-    /// Where its files are: a hub id, `embedded` or `mock`.
+    /// Where its files are: a hub id, `embedded`, `mock` or `mock-asr`.
     pub source: String,
     /// The revision to take when the user names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,10 +87,8 @@ impl Tested {
 /// Where a model's files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// Inside this program.
-    Embedded,
-    /// Nowhere: the mock needs none.
-    Mock,
+    /// Inside this program, under this name.
+    Within(&'a str),
     /// On the Hugging Face hub, under this id.
     Hub(&'a str),
 }
@@ -154,8 +152,8 @@ impl Card {
     /// Where its files are.
     pub fn origin(&self) -> Origin<'_> {
         match self.source.as_str() {
-            "embedded" => Origin::Embedded,
-            "mock" => Origin::Mock,
+            "embedded" => Origin::Within("demo"),
+            within @ ("mock" | "mock-asr") => Origin::Within(within),
             hub => Origin::Hub(hub),
         }
     }

@@ -192,8 +192,14 @@ mod tests {
             catalog.find("TINYLLAMA").unwrap().id,
             "tinyllama-1.1b-chat-v1.0"
         );
-        assert_eq!(catalog.find("demo").unwrap().origin(), Origin::Embedded);
-        assert_eq!(catalog.find("mock").unwrap().origin(), Origin::Mock);
+        assert_eq!(
+            catalog.find("demo").unwrap().origin(),
+            Origin::Within("demo")
+        );
+        assert_eq!(
+            catalog.find("mock").unwrap().origin(),
+            Origin::Within("mock")
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::weights::gs::{GsOptions, Login};
 use crate::weights::hub::HubOptions;
 use crate::weights::mirror::Scope;
 use crate::weights::s3::S3Options;
-use crate::weights::{DEMO, Kind, Location, MOCK, MirrorPlace, StoreOptions, Wanted};
+use crate::weights::{Kind, Location, MirrorPlace, StoreOptions, Wanted};
 
 /// The model that the settings name.
 ///
@@ -23,9 +23,7 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
     let settings = &resolution.settings;
     let card = resolution.card.as_ref();
     let text = match card.map(Card::origin) {
-        Some(Origin::Mock) => MOCK,
-        Some(Origin::Embedded) => DEMO,
-        Some(Origin::Hub(id)) => id,
+        Some(Origin::Within(name) | Origin::Hub(name)) => name,
         None => settings.model.as_str(),
     };
     let hint = near(&resolution.catalog, card, &settings.model);
@@ -54,7 +52,7 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
     let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
     let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
     let gguf = match &location {
-        Location::Mock | Location::Demo => {
+        Location::Mock(_) | Location::Demo => {
             return Err(refuse("this is a model, and no adapter".to_owned()));
         }
         Location::GgufFile(_) => true,

@@ -285,6 +285,7 @@ mod tests {
         let collected = Collected {
             rows: vec![row],
             usage,
+            ..Collected::default()
         };
         Ok(Answer {
             collected,

@@ -51,7 +51,7 @@ pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker
     let resolved = weights::resolve(&wanted.location)
         .map_err(|error| Exit::new(USAGE, format!("{error}{}", wanted.hint)))?;
     let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
-    let mock = matches!(resolved.source, Source::Mock);
+    let mock = matches!(resolved.source, Source::Mock(_));
     check_adapters(&settings.lora, &id, &aliases, mock)?;
     tracing::debug!(
         model = id,

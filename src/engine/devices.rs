@@ -2,7 +2,7 @@
 //! a model; the seam between `doctor` and the numeric crates.
 
 /// Whether this build has CUDA.
-pub const BUILT: bool = cfg!(all(feature = "cuda", feature = "text"));
+pub const BUILT: bool = cfg!(all(feature = "cuda", feature = "models"));
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +28,13 @@ pub struct Gpu {
 }
 
 /// Says that there are none to look for.
-#[cfg(not(all(feature = "cuda", feature = "text")))]
+#[cfg(not(all(feature = "cuda", feature = "models")))]
 pub fn look() -> Devices {
     Devices::CpuOnly
 }
 
 /// Opens each GPU in turn and asks it what it is.
-#[cfg(all(feature = "cuda", feature = "text"))]
+#[cfg(all(feature = "cuda", feature = "models"))]
 pub fn look() -> Devices {
     use chandler_nn::device::{CudaTuning, DeviceChoice, DeviceOptions, describe};
 

@@ -2,22 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 use chandler_core::LoadError;
-use chandler_core::mock::{MockOptions, MockPipeline};
-#[cfg(feature = "text")]
+use chandler_core::mock::{MockOptions, MockPipeline, MockRecogniser};
+#[cfg(feature = "models")]
 use chandler_nn::weights::Snapshot;
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 use super::{Brought, LoadProgress};
 use super::{Engine, EngineOptions, Fetch, Loaded, Stage};
 use crate::weights::store::Fetched;
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 use crate::weights::{self, Location};
-use crate::weights::{Source, Wanted};
+use crate::weights::{Mock, Source, Wanted};
 
 /// How a model is to be run; every field has been checked as far as that goes without the model.
 #[derive(Debug, Clone)]
@@ -93,9 +94,9 @@ pub struct Model {
 
 /// Threads that the numeric library below would start by itself, where this build has one.
 pub fn library_threads() -> Option<usize> {
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     let threads = Some(chandler_nn::device::library_threads());
-    #[cfg(not(feature = "text"))]
+    #[cfg(not(feature = "models"))]
     let threads = None;
     threads
 }
@@ -103,21 +104,28 @@ pub fn library_threads() -> Option<usize> {
 /// Starts an engine for a model. Returns at once; what goes wrong while loading is the engine's status.
 pub fn start(model: Model, load: LoadOptions, options: EngineOptions) -> Engine {
     Engine::launch(options, move |progress| match model.source {
-        Source::Mock => {
+        Source::Mock(kind) => {
             progress.stage(Stage::BuildingModel);
-            Ok(Loaded::new(MockPipeline::new(MockOptions {
-                rows: load.max_rows,
-                context_length: load.max_model_len.unwrap_or(MOCK_CONTEXT),
-                ..MockOptions::default()
-            })))
+            Ok(mock(kind, &load))
         }
-        #[cfg(feature = "text")]
+        #[cfg(feature = "models")]
         source => with_files(source, &model.wanted, load, progress),
     })
 }
 
+fn mock(kind: Mock, load: &LoadOptions) -> Loaded {
+    match kind {
+        Mock::Speech => Loaded::new(MockRecogniser::new(load.max_rows, Duration::ZERO)),
+        Mock::Text => Loaded::new(MockPipeline::new(MockOptions {
+            rows: load.max_rows,
+            context_length: load.max_model_len.unwrap_or(MOCK_CONTEXT),
+            ..MockOptions::default()
+        })),
+    }
+}
+
 /// Fetches what is elsewhere, and loads; a model in shards while they come.
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 fn with_files(
     source: Source,
     wanted: &Wanted,
@@ -154,7 +162,7 @@ fn with_files(
     }
 }
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 impl LoadOptions {
     fn store(&self) -> Result<&Fetch, LoadError> {
         let none = || LoadError("there is no store to fetch it".to_owned());
@@ -181,7 +189,7 @@ impl LoadOptions {
         let loaded = match source {
             Source::Snapshot(snapshot) => super::registry::load(snapshot, &self, progress)?,
             Source::Gguf(path) => super::registry::load_gguf(path, &self, progress)?,
-            Source::Mock | Source::Remote => {
+            Source::Mock(_) | Source::Remote => {
                 return Err(LoadError("nothing was fetched".to_owned()));
             }
         };

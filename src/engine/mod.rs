@@ -1,7 +1,7 @@
 //! The only caller of the pipelines: one plain thread per loaded model, one bounded queue in front of it.
 //! Front doors see [`Engine`] and [`Subscription`]; no tensor and no model type passes this point upwards.
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 mod arriving;
 mod cold_start;
 pub mod devices;
@@ -13,7 +13,7 @@ pub mod load;
 mod load_text;
 mod mailbox;
 mod recovery;
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 mod registry;
 mod stats;
 mod status;

@@ -7,15 +7,34 @@ use std::path::{Path, PathBuf};
 use super::{WeightsError, names};
 
 /// The name of the embedded demo model.
-pub const DEMO: &str = "demo";
-/// The name of the pipeline without a model, for load tests.
-pub const MOCK: &str = "mock";
+const DEMO: &str = "demo";
+
+/// A pipeline without a model, for load tests and for trying front doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mock {
+    /// It says its prompt's words back.
+    Text,
+    /// It hears text.
+    Speech,
+}
+
+impl Mock {
+    const ALL: [Self; 2] = [Self::Text, Self::Speech];
+
+    /// What it is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "mock",
+            Self::Speech => "mock-asr",
+        }
+    }
+}
 
 /// A place that a model or an adapter is at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// Nowhere: the mock says its prompt's words back.
-    Mock,
+    /// Nowhere.
+    Mock(Mock),
     /// In this program.
     Demo,
     /// A directory here.
@@ -63,10 +82,11 @@ impl Location {
     /// # Errors
     /// [`WeightsError`] with what would do.
     pub fn read(text: &str) -> Result<Self, WeightsError> {
-        match text {
-            MOCK => return Ok(Self::Mock),
-            DEMO => return Ok(Self::Demo),
-            _ => {}
+        if let Some(mock) = Mock::ALL.into_iter().find(|mock| mock.name() == text) {
+            return Ok(Self::Mock(mock));
+        }
+        if text == DEMO {
+            return Ok(Self::Demo);
         }
         if let Some(rest) = text.strip_prefix("s3://") {
             return Bucket::read(text, rest).map(Self::S3);
@@ -99,7 +119,7 @@ impl Location {
     /// What the model is called when nobody says otherwise.
     pub fn id(&self) -> String {
         match self {
-            Self::Mock => MOCK.to_owned(),
+            Self::Mock(mock) => mock.name().to_owned(),
             Self::Demo => "chandler-demo".to_owned(),
             Self::Directory(path) => directory_name(path),
             Self::GgufFile(path) => gguf_name(&path.to_string_lossy()),
@@ -116,7 +136,7 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mock => f.write_str("the mock pipeline, which has no model"),
+            Self::Mock(_) => f.write_str("the mock pipeline, which has no model"),
             Self::Demo => f.write_str("the embedded demo model"),
             Self::Directory(path) => write!(f, "directory {}", path.display()),
             Self::GgufFile(path) => write!(f, "GGUF file {}", path.display()),

@@ -3,7 +3,7 @@
 
 pub mod cache;
 pub mod choose;
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 mod embedded;
 mod error;
 pub mod gs;
@@ -23,9 +23,9 @@ pub mod transfer;
 mod wanted;
 
 pub use error::WeightsError;
-pub use location::{Bucket, DEMO, GgufChoice, Location, MOCK};
+pub use location::{Bucket, GgufChoice, Location, Mock};
 pub use options::{MirrorPlace, StoreOptions};
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 pub use resolve::fetched;
 pub use resolve::{Resolved, Source, resolve};
 pub use wanted::{Kind, Wanted};

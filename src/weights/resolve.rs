@@ -1,11 +1,11 @@
 //! From a location to files that a loader opens: at once where they are here, after a fetch where they are not. Apart from the
 //! store, which fetches and opens nothing.
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 use std::path::{Path, PathBuf};
 
-use super::{Location, WeightsError};
-#[cfg(feature = "text")]
+use super::{Location, Mock, WeightsError};
+#[cfg(feature = "models")]
 use super::{location, store::Fetched};
 
 /// A model whose files are at hand, or known to be elsewhere.
@@ -22,16 +22,16 @@ pub struct Resolved {
 /// Where a model's files are.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Nowhere: the mock says its prompt's words back.
-    Mock,
+    /// Nowhere.
+    Mock(Mock),
     /// In a directory or in the binary.
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     Snapshot(chandler_nn::weights::Snapshot),
     /// In one GGUF file, or the first of several.
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     Gguf(PathBuf),
     /// On the hub or in a bucket; perhaps in the cache.
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     Remote,
 }
 
@@ -47,18 +47,18 @@ pub fn resolve(location: &Location) -> Result<Resolved, WeightsError> {
     })
 }
 
-#[cfg(not(feature = "text"))]
+#[cfg(not(feature = "models"))]
 fn source(location: &Location) -> Result<Source, WeightsError> {
     match location {
-        Location::Mock => Ok(Source::Mock),
+        Location::Mock(kind) => Ok(Source::Mock(*kind)),
         other => Err(WeightsError::NoPipelines(other.to_string())),
     }
 }
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 fn source(location: &Location) -> Result<Source, WeightsError> {
     match location {
-        Location::Mock => Ok(Source::Mock),
+        Location::Mock(kind) => Ok(Source::Mock(*kind)),
         Location::Demo => Ok(Source::Snapshot(super::embedded::demo())),
         Location::Directory(path) => directory(path),
         Location::GgufFile(path) => Ok(Source::Gguf(path.clone())),
@@ -70,7 +70,7 @@ fn source(location: &Location) -> Result<Source, WeightsError> {
 ///
 /// # Errors
 /// [`WeightsError::Unusable`].
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 pub fn fetched(fetched: &Fetched) -> Result<Source, WeightsError> {
     match &fetched.gguf {
         Some(file) => Ok(Source::Gguf(file.clone())),
@@ -78,7 +78,7 @@ pub fn fetched(fetched: &Fetched) -> Result<Source, WeightsError> {
     }
 }
 
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 fn directory(path: &Path) -> Result<Source, WeightsError> {
     let unusable = |reason: String| WeightsError::Unusable {
         model: path.display().to_string(),
@@ -93,7 +93,7 @@ fn directory(path: &Path) -> Result<Source, WeightsError> {
 }
 
 /// The one GGUF model of a directory without safetensors, if that is what it is: a file, or the first of a split one.
-#[cfg(feature = "text")]
+#[cfg(feature = "models")]
 fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
     let entries = std::fs::read_dir(dir).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
@@ -125,20 +125,20 @@ fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
 mod tests {
     use super::*;
 
-    #[cfg(not(feature = "text"))]
+    #[cfg(not(feature = "models"))]
     #[test]
     fn a_build_without_pipelines_has_only_the_mock() {
-        assert!(resolve(&Location::Mock).is_ok());
+        assert!(resolve(&Location::Mock(Mock::Text)).is_ok());
         let error = resolve(&Location::read("org/name").unwrap()).unwrap_err();
         assert!(error.to_string().contains("`text`"), "{error}");
     }
 
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     fn resolved(text: &str) -> Result<Resolved, WeightsError> {
         resolve(&Location::read(text)?)
     }
 
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     #[test]
     fn a_gguf_is_found_by_its_path_and_in_its_directory() {
         let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ mod tests {
         assert!(error.contains(".gguf"), "{error}");
     }
 
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     #[test]
     fn a_directory_is_called_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(resolved(model.to_str().unwrap()).unwrap().id, "tiny");
     }
 
-    #[cfg(feature = "text")]
+    #[cfg(feature = "models")]
     #[test]
     fn what_is_elsewhere_is_left_for_the_store() {
         let found = resolved("org/name@dev").unwrap();

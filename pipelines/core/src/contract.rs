@@ -179,6 +179,10 @@ fn compare(alone: &BTreeMap<RequestId, Answer>, other: &BTreeMap<RequestId, Answ
                     );
                 }
                 assert_eq!(
+                    a.transcript, b.transcript,
+                    "request {id}: the transcript differs {how}"
+                );
+                assert_eq!(
                     (a.usage.prompt_tokens, a.usage.completion_tokens),
                     (b.usage.prompt_tokens, b.usage.completion_tokens),
                     "request {id}: usage differs {how}"

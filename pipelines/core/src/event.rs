@@ -2,6 +2,7 @@
 
 use crate::error::RequestError;
 use crate::pipeline::RequestId;
+use crate::speech::{Heard, SpokenSegment, Transcript};
 
 /// One thing that happened to one request. Nothing is retracted: text is emitted only when it is final.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,11 +17,15 @@ pub enum Event {
     },
     /// More of one row's text.
     Text(TextDelta),
-    /// How far the work is, where it is counted in steps; a later one replaces an earlier one.
+    /// What is known of the audio; before its first segment.
+    Heard(Box<Heard>),
+    /// The next segment of a transcript.
+    Segment(Box<SpokenSegment>),
+    /// How far the work is, where it is counted: in steps, or milliseconds of audio. A later one replaces an earlier one.
     Progress {
-        /// Steps done.
+        /// Done.
         done: u32,
-        /// Steps in all.
+        /// In all.
         total: u32,
     },
     /// Terminal: every row has ended.
@@ -65,6 +70,11 @@ impl Event {
                     .sum();
                 let text = delta.text.len() + delta.reasoning.len();
                 64 + text + calls + delta.tokens.len() * 64 + tops * 48
+            }
+            Self::Segment(segment) => {
+                let words = segment.words.iter().flatten();
+                let words: usize = words.map(|word| 56 + word.text.len()).sum();
+                192 + segment.text.len() + 4 * segment.tokens.len() + words
             }
             _ => 64,
         }
@@ -203,6 +213,8 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Of these, thoughts.
     pub reasoning_tokens: u32,
+    /// Milliseconds of audio heard.
+    pub audio_ms: u64,
 }
 
 /// Where a step puts its events.
@@ -231,6 +243,8 @@ impl Events {
 pub struct Collected {
     /// One entry per row, in row order.
     pub rows: Vec<RowOutput>,
+    /// What was heard, where audio was asked about.
+    pub transcript: Option<Box<Transcript>>,
     /// Set once the terminal event was seen.
     pub usage: Usage,
 }
@@ -288,6 +302,15 @@ impl Collected {
                 if let Some(out) = self.rows.get_mut(row) {
                     out.add(delta);
                 }
+                Ok(false)
+            }
+            Event::Heard(heard) => {
+                self.transcript.get_or_insert_default().heard = *heard;
+                Ok(false)
+            }
+            Event::Segment(segment) => {
+                let transcript = self.transcript.get_or_insert_default();
+                transcript.segments.push(*segment);
                 Ok(false)
             }
             Event::Done(usage) => {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::RequestError;
 use crate::form::{Constraint, Reasoning, ToolChoice};
+use crate::speech::SpeechInput;
 
 /// What a model does, by its Hugging Face pipeline tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +58,49 @@ impl Task {
 pub enum Input {
     /// For a language model.
     Text(TextInput),
+    /// For a speech recogniser.
+    Speech(SpeechInput),
+}
+
+impl Input {
+    /// What it asks for, in a few words.
+    fn wants(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "the request is for text to be written",
+            Self::Speech(_) => "the request has audio to be heard",
+        }
+    }
+
+    /// The input of a language model.
+    ///
+    /// # Errors
+    /// That it is for a model of another kind; `does` says what the loaded one does.
+    pub fn text(self, does: Task) -> Result<TextInput, RequestError> {
+        match self {
+            Self::Text(input) => Ok(input),
+            other => Err(other.unable(does)),
+        }
+    }
+
+    /// The input of a speech recogniser.
+    ///
+    /// # Errors
+    /// As [`Input::text`].
+    pub fn speech(self, does: Task) -> Result<SpeechInput, RequestError> {
+        match self {
+            Self::Speech(input) => Ok(input),
+            other => Err(other.unable(does)),
+        }
+    }
+
+    fn unable(&self, does: Task) -> RequestError {
+        let message = format!(
+            "{}; the model loaded here does {:?}",
+            self.wants(),
+            does.tag()
+        );
+        RequestError::unsupported("model", message)
+    }
 }
 
 /// A request to a language model.

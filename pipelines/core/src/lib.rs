@@ -7,6 +7,7 @@ pub mod form;
 pub mod input;
 pub mod pipeline;
 pub mod random;
+pub mod speech;
 
 #[cfg(feature = "testing")]
 pub mod contract;
@@ -23,4 +24,8 @@ pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, T
 pub use pipeline::{
     Activity, Admission, CacheSize, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline,
     Prepare, Prepared, RequestId, Step, Tally, Ticket,
+};
+pub use speech::{
+    Audio, Belief, Heard, HeardLanguage, Hints, LongForm, Search, SpeechInput, SpeechTask,
+    SpokenSegment, SpokenWord, Times, Transcript, VoiceActivity,
 };

@@ -137,6 +137,8 @@ pub struct ModelInfo {
     pub chat: bool,
     /// Names of the adapters (LoRA) that a request may ask for.
     pub adapters: Vec<String>,
+    /// Codes of the languages that a request may name; none where it has no choice.
+    pub languages: Vec<String>,
     /// The cache that it was given, for models that have one.
     pub cache: Option<CacheSize>,
 }

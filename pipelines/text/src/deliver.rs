@@ -227,6 +227,7 @@ impl TextPipeline {
                 .map(|row| row.generated.len() as u32)
                 .sum(),
             reasoning_tokens: request.rows.iter().map(Row::thought_tokens).sum(),
+            ..Usage::default()
         };
         let keep = request.plan.keep as usize;
         self.batch.take(id);

@@ -125,6 +125,7 @@ impl TextPipeline {
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
             adapters: names_of(&options.adapters)?,
+            languages: Vec::new(),
             cache: Some(CacheSize {
                 bytes: cache.bytes() as u64,
                 blocks: shape.blocks,

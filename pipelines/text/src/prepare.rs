@@ -48,9 +48,7 @@ impl Prepare for TextPreparer {
     type Prepared = TextPrepared;
 
     fn prepare(&self, input: Input) -> Result<TextPrepared, RequestError> {
-        let Input::Text(input) = input else {
-            return Err(RequestError::unsupported("input", "this model takes text"));
-        };
+        let input = input.text(self.info.task)?;
         input.sampling.validate()?;
         self.check_counts(&input)?;
         let Asked {

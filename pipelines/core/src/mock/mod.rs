@@ -3,6 +3,7 @@
 //! Thoughts, tool calls and answers in a form come from `script`.
 
 mod script;
+mod speech;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::pipeline::{
 use crate::random::Stream;
 use script::Script;
 pub use script::{CALL, THINK};
+pub use speech::MockRecogniser;
 
 /// What the mock should do wrong, and how slowly.
 #[derive(Debug, Clone)]
@@ -116,7 +118,7 @@ impl Prepare for MockPreparer {
     type Prepared = MockPrepared;
 
     fn prepare(&self, input: Input) -> Result<MockPrepared, RequestError> {
-        let Input::Text(input) = input;
+        let input = input.text(Task::TextGeneration)?;
         input.sampling.validate()?;
         let mut words = self.words(&input)?;
         let script = Script::of(&input, &words)?;
@@ -164,7 +166,12 @@ impl Prepare for MockPreparer {
     }
 
     fn count_tokens(&self, input: &Input) -> Result<u32, RequestError> {
-        let Input::Text(input) = input;
+        let Input::Text(input) = input else {
+            return Err(RequestError::unsupported(
+                "input",
+                "the mock counts words of text",
+            ));
+        };
         Ok(self.words(input)?.len() as u32)
     }
 
@@ -179,6 +186,7 @@ impl Prepare for MockPreparer {
             dtype: "f32".into(),
             chat: true,
             adapters: self.0.adapters.clone(),
+            languages: Vec::new(),
             cache: None,
         }
     }
@@ -415,6 +423,7 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
                 cached_tokens: 0,
                 completion_tokens: request.said as u32 * request.best_of,
                 reasoning_tokens: request.script.thoughts(request.said) * request.best_of,
+                ..Usage::default()
             }),
         );
     }
