@@ -10,7 +10,9 @@ use std::time::Duration;
 use chandler_core::LoadError;
 use chandler_core::mock::{MockOptions, MockPipeline, MockRecogniser};
 #[cfg(feature = "models")]
-use chandler_nn::weights::Snapshot;
+use chandler_nn::device::{DTypeChoice, DeviceOptions};
+#[cfg(feature = "models")]
+use chandler_nn::weights::{LoadStep, Snapshot, quantize::Quantize};
 
 #[cfg(feature = "models")]
 use super::{Brought, LoadProgress};
@@ -163,6 +165,24 @@ fn with_files(
 }
 
 #[cfg(feature = "models")]
+impl LoadProgress<'_> {
+    /// What a pipeline tells of its loading.
+    pub(super) fn step(&self, step: LoadStep) {
+        match step {
+            LoadStep::Weights { done, total } => {
+                self.stage(Stage::ReadingWeights);
+                self.bytes(done, total);
+            }
+            LoadStep::Quantizing { done, total } => {
+                self.stage(Stage::Quantizing);
+                self.bytes(done, total);
+            }
+            LoadStep::Building => self.stage(Stage::BuildingModel),
+        }
+    }
+}
+
+#[cfg(feature = "models")]
 impl LoadOptions {
     fn store(&self) -> Result<&Fetch, LoadError> {
         let none = || LoadError("there is no store to fetch it".to_owned());
@@ -183,6 +203,41 @@ impl LoadOptions {
         }
         self.adapters = adapters;
         Ok(self)
+    }
+
+    /// Sets the threads that arithmetic takes.
+    pub(super) fn settle_threads(&self) -> Result<(), LoadError> {
+        match self.threads {
+            Some(threads) => chandler_nn::device::set_threads(threads)
+                .map_err(|error| LoadError::context("threads", error)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn device(&self) -> Result<DeviceOptions, LoadError> {
+        let choice = self.device.parse();
+        let tuning = self.cuda_tuning.parse();
+        Ok(DeviceOptions {
+            choice: choice.map_err(|error| LoadError::context("device", error))?,
+            allow_cpu: self.allow_cpu,
+            tuning: tuning.map_err(|error: String| LoadError::context("cuda_tuning", error))?,
+        })
+    }
+
+    pub(super) fn dtype(&self) -> Result<DTypeChoice, LoadError> {
+        let choice = self.dtype.parse();
+        choice.map_err(|error| LoadError::context("dtype", error))
+    }
+
+    pub(super) fn quantize(&self) -> Result<Option<Quantize>, LoadError> {
+        let Some(scheme) = &self.quantize else {
+            return Ok(None);
+        };
+        let scheme = scheme.parse();
+        Ok(Some(Quantize {
+            scheme: scheme.map_err(|error: String| LoadError::context("quantize", error))?,
+            cache: self.cache_dir.clone(),
+        }))
     }
 
     fn open(self, source: &Source, progress: &LoadProgress<'_>) -> Result<Loaded, LoadError> {

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chandler_core::LoadError;
-use chandler_nn::device::DeviceOptions;
 use chandler_nn::weights::Snapshot;
-use chandler_nn::weights::quantize::Quantize;
 use chandler_text::chat::CivilTime;
-use chandler_text::{BatchLimits, LoadStep, TextOptions, TextPipeline};
+use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
 use super::load::LoadOptions;
-use super::{LoadProgress, Loaded, Stage};
+use super::{LoadProgress, Loaded};
 use crate::weights::Location;
 
 /// Loads a language model.
@@ -20,15 +18,10 @@ pub(super) fn load(
     options: &LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
-    if let Some(threads) = options.threads {
-        chandler_nn::device::set_threads(threads).map_err(|e| LoadError::context("threads", e))?;
-    }
+    options.settle_threads()?;
     let text = TextOptions {
-        device: device(options)?,
-        dtype: options
-            .dtype
-            .parse()
-            .map_err(|e| LoadError::context("dtype", e))?,
+        device: options.device()?,
+        dtype: options.dtype()?,
         max_model_len: options.max_model_len,
         limits: BatchLimits {
             max_rows: options.max_rows,
@@ -37,50 +30,14 @@ pub(super) fn load(
             speculate: options.speculate,
         },
         cache_bytes: options.kv_cache_bytes,
-        quantize: quantize(options)?,
+        quantize: options.quantize()?,
         clock: Arc::new(now),
         adapters: adapters(options)?,
     };
-    let report = |step: LoadStep| match step {
-        LoadStep::Weights { done, total } => {
-            progress.stage(Stage::ReadingWeights);
-            progress.bytes(done, total);
-        }
-        LoadStep::Quantizing { done, total } => {
-            progress.stage(Stage::Quantizing);
-            progress.bytes(done, total);
-        }
-        LoadStep::Building => progress.stage(Stage::BuildingModel),
-    };
+    let report = |step| progress.step(step);
     TextPipeline::load(snapshot, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
-}
-
-fn device(options: &LoadOptions) -> Result<DeviceOptions, LoadError> {
-    Ok(DeviceOptions {
-        choice: options
-            .device
-            .parse()
-            .map_err(|e| LoadError::context("device", e))?,
-        allow_cpu: options.allow_cpu,
-        tuning: options
-            .cuda_tuning
-            .parse()
-            .map_err(|e: String| LoadError::context("cuda_tuning", e))?,
-    })
-}
-
-fn quantize(options: &LoadOptions) -> Result<Option<Quantize>, LoadError> {
-    let Some(scheme) = &options.quantize else {
-        return Ok(None);
-    };
-    Ok(Some(Quantize {
-        scheme: scheme
-            .parse()
-            .map_err(|e: String| LoadError::context("quantize", e))?,
-        cache: options.cache_dir.clone(),
-    }))
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {

@@ -6,20 +6,37 @@ use chandler_core::LoadError;
 use chandler_nn::weights::Snapshot;
 
 use super::load::LoadOptions;
-use super::{LoadProgress, Loaded, load_text};
+#[cfg(feature = "speech")]
+use super::load_speech;
+#[cfg(feature = "text")]
+use super::load_text;
+use super::{LoadProgress, Loaded};
 
 type Load = fn(&Snapshot, &LoadOptions, &LoadProgress<'_>) -> Result<Loaded, LoadError>;
 
 /// A pipeline, and the architectures in config.json that it serves.
 struct Registered {
-    serves: fn(&str) -> bool,
+    architectures: fn() -> Vec<&'static str>,
     load: Load,
 }
 
-const PIPELINES: &[Registered] = &[Registered {
-    serves: |architecture| chandler_text::config::architectures().any(|a| a == architecture),
-    load: load_text::load,
-}];
+const PIPELINES: &[Registered] = &[
+    #[cfg(feature = "text")]
+    Registered {
+        architectures: || chandler_text::config::architectures().collect(),
+        load: load_text::load,
+    },
+    #[cfg(feature = "speech")]
+    Registered {
+        architectures: || vec![chandler_speech::whisper::config::ARCHITECTURE],
+        load: load_speech::load_whisper,
+    },
+    #[cfg(feature = "speech")]
+    Registered {
+        architectures: || vec![chandler_speech::ctc::config::ARCHITECTURE],
+        load: load_speech::load_ctc,
+    },
+];
 
 /// Loads a snapshot with the pipeline that serves its architecture.
 pub(super) fn load(
@@ -28,14 +45,16 @@ pub(super) fn load(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     let architecture = architecture(snapshot)?;
-    match PIPELINES.iter().find(|p| (p.serves)(&architecture)) {
+    let serves = |p: &&Registered| (p.architectures)().contains(&architecture.as_str());
+    match PIPELINES.iter().find(serves) {
         Some(pipeline) => (pipeline.load)(snapshot, options, progress),
-        None => Err(LoadError(format!(
-            "config.json: architectures: {architecture} is not served; {} are",
-            chandler_text::config::architectures()
-                .collect::<Vec<_>>()
-                .join(", ")
-        ))),
+        None => {
+            let all = PIPELINES.iter().flat_map(|p| (p.architectures)());
+            Err(LoadError(format!(
+                "config.json: architectures: {architecture} is not served; {} are",
+                all.collect::<Vec<_>>().join(", ")
+            )))
+        }
     }
 }
 
@@ -45,8 +64,18 @@ pub(super) fn load_gguf(
     options: &LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
-    let snapshot = chandler_text::gguf::open(path).map_err(|error| LoadError(error.to_string()))?;
-    load(&snapshot, options, progress)
+    #[cfg(feature = "text")]
+    {
+        let snapshot =
+            chandler_text::gguf::open(path).map_err(|error| LoadError(error.to_string()))?;
+        load(&snapshot, options, progress)
+    }
+    #[cfg(not(feature = "text"))]
+    {
+        let _ = (options, progress);
+        let message = "this build has no language models (feature `text`), and a GGUF file is one";
+        Err(LoadError(format!("{}: {message}", path.display())))
+    }
 }
 
 fn architecture(snapshot: &Snapshot) -> Result<String, LoadError> {

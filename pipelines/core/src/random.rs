@@ -1,6 +1,13 @@
 //! Random numbers that depend on (seed, position) and on nothing else, so that a request draws the same
 //! ones alone, in any batch, and after it was suspended and resumed.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// A seed that no other request has: the standard library's hasher keys come from the system's randomness.
+pub fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// A counter-based stream: `Philox4x32-10` of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stream {

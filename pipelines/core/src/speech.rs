@@ -116,6 +116,8 @@ pub struct Search {
     pub length_penalty: Option<f32>,
     /// The same seed and request give the same answer; none draws a fresh one.
     pub seed: Option<u64>,
+    /// Tokens of a window at most; no more than the model's half is taken in any case.
+    pub max_new_tokens: Option<u32>,
     /// Tokens that are never written; -1 stands for the model's own list, and an empty list for none.
     pub suppress_tokens: Option<Vec<i64>>,
 }

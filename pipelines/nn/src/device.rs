@@ -389,6 +389,15 @@ pub fn library_threads() -> usize {
     candle_core::utils::get_num_threads()
 }
 
+/// What a device is called: `cpu`, `cuda:0`, …
+pub fn name(device: &candle_core::Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

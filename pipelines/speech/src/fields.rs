@@ -34,6 +34,11 @@ impl Fields {
         }
     }
 
+    /// All of it.
+    pub(crate) fn into_value(self) -> Value {
+        Value::Object(self.map)
+    }
+
     #[cfg(test)]
     pub(crate) fn of(file: &'static str, value: Value) -> Self {
         let map = match value {

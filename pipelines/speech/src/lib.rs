@@ -3,8 +3,16 @@
 pub mod audio;
 pub mod ctc;
 pub mod error;
+mod failure;
 pub mod features;
 mod fields;
 pub mod layers;
+mod listening;
+mod load;
+mod sample;
 pub mod vad;
 pub mod whisper;
+
+pub use ctc::serving::{CtcPipeline, CtcPrepared, CtcPreparer};
+pub use load::SpeechOptions;
+pub use whisper::serving::{WhisperPipeline, WhisperPrepared, WhisperPreparer};

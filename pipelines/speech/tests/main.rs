@@ -7,5 +7,6 @@ mod decoding;
 mod features;
 mod hostile;
 mod resample;
+mod serving;
 mod vad;
 mod whisper;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
-use chandler_nn::device::{DTypeChoice, DeviceOptions};
+use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
 use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
-use chandler_nn::weights::{Snapshot, TensorSource};
+use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
 use crate::answer::dialect::Dialect;
 use crate::chat::{ChatTemplate, Clock};
@@ -44,27 +44,6 @@ pub struct TextOptions {
     pub clock: Clock,
     /// Adapters (LoRA) that requests may ask for: their names, and peft's directories.
     pub adapters: Vec<(String, Snapshot)>,
-}
-
-/// What loading tells of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadStep {
-    /// Bytes of weights that are in memory, of all.
-    Weights {
-        /// In memory.
-        done: u64,
-        /// All.
-        total: u64,
-    },
-    /// Bytes of the checkpoint that are quantised, of all.
-    Quantizing {
-        /// Quantised.
-        done: u64,
-        /// All.
-        total: u64,
-    },
-    /// Layers are being put together.
-    Building,
 }
 
 impl TextPipeline {
@@ -121,7 +100,7 @@ impl TextPipeline {
             context_length: config.max_position,
             vocab_size: config.vocab_size,
             parameters: parameters(weights.as_ref()),
-            device: describe(&device),
+            device: device::name(&device),
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
             adapters: names_of(&options.adapters)?,
@@ -295,21 +274,4 @@ fn cache_shape(
         ));
     }
     Ok(CacheShape { blocks, ..one })
-}
-
-fn parameters(weights: &dyn TensorSource) -> u64 {
-    weights
-        .names()
-        .iter()
-        .filter_map(|name| weights.tensor(name).ok())
-        .map(|tensor| tensor.elements() as u64)
-        .sum()
-}
-
-fn describe(device: &candle_core::Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
-    }
 }

@@ -1,11 +1,10 @@
 //! From an input to what the batch takes: chat template, tokens, and every setting decided and checked. Runs off the
 //! engine's thread.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use chandler_core::input::Chat;
+use chandler_core::random::fresh_seed;
 use chandler_core::{
     ErrorKind, Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput,
 };
@@ -408,9 +407,4 @@ struct Asked {
     reading: Reading,
     /// The conversation, without tools that the model is not to see.
     chat: Option<Chat>,
-}
-
-/// A seed that no other request has: the standard library's hasher keys come from the system's randomness.
-fn fresh_seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

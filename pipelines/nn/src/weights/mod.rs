@@ -10,6 +10,7 @@ mod file;
 pub mod gguf;
 mod host_tensor;
 mod index;
+mod load_step;
 mod mapping;
 pub mod quantize;
 mod quantized;
@@ -22,9 +23,10 @@ pub use arriving::Arrivals;
 pub use directory::SnapshotDir;
 pub use embedded::StaticSource;
 pub use host_tensor::HostTensor;
+pub use load_step::LoadStep;
 pub use quantized::{QuantType, StoredType, quantize, quantize_tensor};
 pub use snapshot::{MAX_FILE_BYTES, Snapshot};
-pub use source::TensorSource;
+pub use source::{TensorSource, parameters};
 
 #[cfg(test)]
 mod tests;

@@ -36,3 +36,13 @@ pub trait TensorSource: Send + Sync {
     /// [`NnError::Io`](crate::error::NnError::Io) when reading fails.
     fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()>;
 }
+
+/// Numbers in all tensors together.
+pub fn parameters(weights: &dyn TensorSource) -> u64 {
+    weights
+        .names()
+        .iter()
+        .filter_map(|name| weights.tensor(name).ok())
+        .map(|tensor| tensor.elements() as u64)
+        .sum()
+}

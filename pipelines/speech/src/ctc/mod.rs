@@ -6,6 +6,7 @@ pub mod config;
 pub mod encoder;
 mod extractor;
 pub mod model;
+pub mod serving;
 pub mod vocabulary;
 
 pub use adapter::Adapter;

@@ -16,6 +16,7 @@ pub mod prompt;
 pub mod rules;
 pub mod segment;
 pub mod sequential;
+pub mod serving;
 mod stack;
 pub mod timing;
 pub mod tokenizer;

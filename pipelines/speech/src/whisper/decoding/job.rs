@@ -15,6 +15,16 @@ pub enum Job {
     Align(AlignmentJob),
 }
 
+impl Job {
+    /// Sequences of the batch that it may grow to.
+    pub fn sequences(&self) -> usize {
+        match self {
+            Self::Decode(job) => job.strategy.rows(),
+            Self::Detect | Self::Align(_) => 1,
+        }
+    }
+}
+
 /// How a window is to be transcribed.
 #[derive(Debug, Clone)]
 pub struct DecodeJob {

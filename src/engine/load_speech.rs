@@ -1,0 +1,48 @@
+//! How a speech recogniser is loaded from the worker's options: the one place where the two vocabularies meet.
+
+use chandler_core::LoadError;
+use chandler_nn::weights::Snapshot;
+use chandler_speech::{CtcPipeline, SpeechOptions, WhisperPipeline};
+
+use super::load::LoadOptions;
+use super::{LoadProgress, Loaded};
+
+/// Loads a Whisper model.
+pub(super) fn load_whisper(
+    snapshot: &Snapshot,
+    options: &LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let speech = speech_options(options)?;
+    WhisperPipeline::load(snapshot, &speech, &|step| progress.step(step))
+        .map(Loaded::new)
+        .map_err(|error| LoadError(error.to_string()))
+}
+
+/// Loads a CTC model.
+pub(super) fn load_ctc(
+    snapshot: &Snapshot,
+    options: &LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let speech = speech_options(options)?;
+    CtcPipeline::load(snapshot, &speech, &|step| progress.step(step))
+        .map(Loaded::new)
+        .map_err(|error| LoadError(error.to_string()))
+}
+
+fn speech_options(options: &LoadOptions) -> Result<SpeechOptions, LoadError> {
+    options.settle_threads()?;
+    if !options.adapters.is_empty() {
+        let message = "a speech model takes no adapters (LoRA)";
+        return Err(LoadError::context("lora", message));
+    }
+    Ok(SpeechOptions {
+        device: options.device()?,
+        dtype: options.dtype()?,
+        max_rows: options.max_rows,
+        prefill_chunk: options.prefill_chunk,
+        cache_bytes: options.kv_cache_bytes,
+        quantize: options.quantize()?,
+    })
+}
