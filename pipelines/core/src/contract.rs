@@ -19,6 +19,8 @@ pub struct Subject<'a, P> {
     pub input: &'a dyn Fn(u64) -> Input,
     /// How many requests a check uses.
     pub requests: u64,
+    /// Steps between two suspensions, at least 2: enough for the smallest piece of work that is not done again after one.
+    pub suspend_every: u64,
 }
 
 /// Runs every check of the suite.
@@ -256,6 +258,7 @@ fn suspended_requests_go_on_where_they_stood<P: Pipeline>(
     let mut driver = Driver::new((subject.make)(), subject.input);
     let mut next = 0;
     let mut out: Vec<(u64, P::Prepared)> = Vec::new();
+    let every = subject.suspend_every.max(2);
     let mut turn = 0u64;
     let mut suspended = 0;
     while next < subject.requests || !driver.open.is_empty() || !out.is_empty() {
@@ -265,14 +268,14 @@ fn suspended_requests_go_on_where_they_stood<P: Pipeline>(
             next += 1;
         }
         driver.step();
-        if turn.is_multiple_of(3)
+        if turn.is_multiple_of(every)
             && let Some(id) = driver.open.keys().copied().nth((turn % 5) as usize)
             && let Some(prepared) = driver.pipeline.suspend(id)
         {
             driver.silenced.insert(id);
             out.push((id.0, prepared));
             suspended += 1;
-        } else if turn % 3 == 1
+        } else if turn % every == 1
             && let Some((number, prepared)) = out.pop()
         {
             readmit_when_there_is_room(&mut driver, number, prepared);

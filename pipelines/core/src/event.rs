@@ -315,6 +315,10 @@ impl Collected {
             }
             Event::Done(usage) => {
                 self.usage = usage;
+                if let Some(transcript) = &mut self.transcript {
+                    // Channels are heard beside each other, and which is first depends on the company.
+                    transcript.segments.sort_by_key(|segment| segment.channel);
+                }
                 Ok(true)
             }
             Event::Failed(error) => Err(error),

@@ -261,7 +261,8 @@ pub trait Pipeline {
     /// Forgets a request at once; no event follows. Unknown ids are ignored.
     fn cancel(&mut self, id: RequestId);
 
-    /// Takes a request out so that admitting it again goes on where it stood. `None` for an unknown id.
+    /// Takes a request out so that admitting it again goes on where it stood: at most the piece of work that it was in the middle of (a
+    /// window of audio) is done again. `None` for an unknown id.
     fn suspend(&mut self, id: RequestId) -> Option<Self::Prepared>;
 
     /// Makes the device's state new after a failed step. Called when nothing is inside.

@@ -245,7 +245,7 @@ pub struct SpokenWord {
 pub struct Transcript {
     /// Length, language.
     pub heard: Heard,
-    /// Its segments, in the order of the audio within each channel.
+    /// Its segments, channel after channel, in the order of the audio.
     pub segments: Vec<SpokenSegment>,
 }
 

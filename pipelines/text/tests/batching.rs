@@ -60,6 +60,7 @@ fn the_language_model_keeps_the_contract() {
         make: &|| load("llama2-f32", LIMITS, None),
         input: &contract_input,
         requests: 40,
+        suspend_every: 3,
     });
 }
 
@@ -71,6 +72,7 @@ fn it_keeps_the_contract_when_blocks_run_short() {
         make: &make,
         input: &contract_input,
         requests: 40,
+        suspend_every: 3,
     });
 }
 

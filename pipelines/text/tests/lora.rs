@@ -344,6 +344,7 @@ fn a_model_with_adapters_keeps_the_contract() {
         make: &make,
         input: &request,
         requests: 24,
+        suspend_every: 3,
     });
 }
 

@@ -286,6 +286,7 @@ fn requests_that_begin_alike_keep_the_contract() {
             make: &|| load("llama2-f32", LIMITS, bytes),
             input: &|number| Input::Text(related(number)),
             requests: 40,
+            suspend_every: 3,
         });
     }
 }
@@ -296,5 +297,6 @@ fn it_keeps_the_contract_without_reuse() {
         make: &|| load("llama2-f32", OFF, Some(FEW_BLOCKS)),
         input: &|number| Input::Text(related(number)),
         requests: 40,
+        suspend_every: 3,
     });
 }

@@ -184,6 +184,7 @@ fn guessing_keeps_the_contract() {
             make: &|| load("llama2-f32", GUESSING, bytes),
             input: &|number| Input::Text(related(number)),
             requests: 40,
+            suspend_every: 3,
         });
     }
 }

@@ -422,5 +422,6 @@ fn constrained_requests_keep_the_contract() {
         make: &|| load(&fixture("qwen2-f32")),
         input: &ask,
         requests: 24,
+        suspend_every: 3,
     });
 }

@@ -303,6 +303,7 @@ mod tests {
             make: &|| MockRecogniser::new(3, Duration::ZERO),
             input: &input,
             requests: 40,
+            suspend_every: 3,
         });
     }
 }

@@ -84,6 +84,7 @@ fn the_mock_keeps_the_contract() {
         make: &|| MockPipeline::new(MockOptions::default()),
         input: &input,
         requests: 60,
+        suspend_every: 3,
     });
 }
 

@@ -40,6 +40,8 @@ fn it_keeps_the_contract() {
         make: &|| load("mms-f32"),
         input: &input,
         requests: 24,
+        // An utterance goes through in fewer.
+        suspend_every: 20,
     });
 }
 
@@ -82,7 +84,8 @@ fn words_lie_within_the_recording_and_make_the_text() {
         panic!("{:?}", found.segments);
     };
     let words: String = found.words().map(|word| word.text.as_str()).collect();
-    assert_eq!(words.trim(), found.text());
+    let text = found.text();
+    assert!(words.split_whitespace().eq(text.split_whitespace()));
     assert!(segment.start >= 0.0 && segment.end <= 2.1 && segment.start < segment.end);
     assert!(
         found
