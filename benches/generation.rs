@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
 
+mod common;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,7 +16,7 @@ use chandler_core::{
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::weights::Snapshot;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline, gguf};
-use rayon::prelude::*;
+use common::{Roof, median, middle, peak_bytes};
 
 const PREFILL: usize = 512;
 const DECODE: u32 = 48;
@@ -141,47 +143,11 @@ fn admit(pipeline: &mut TextPipeline, id: u64, prompt: Vec<u32>, tokens: u32) {
     ));
 }
 
-fn median(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
-    middle((0..runs).map(|_| run()).collect())
-}
-
-fn middle(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
-}
-
-/// The most memory this process has had, in bytes.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmHWM:"))
-        .unwrap_or_default();
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|kb| kb.parse::<u64>().ok())
-        .unwrap_or(0)
-        * 1024
-}
-
 /// The machine's roof and the model under it, in turns of one token each: a shared machine's memory is not equally fast from
 /// one second to the next. Medians of tokens per second at batch 1, and of the bytes per second that all threads together
 /// read from memory.
 fn in_turns(pipeline: &mut TextPipeline, prompt: Vec<u32>, tokens: u32) -> (f64, f64) {
-    let words = vec![1u64; (1 << 30) / 8];
-    // Which way of reading is the fastest differs from processor to processor: some want one stream for their prefetcher,
-    // some need several to fill the memory's queue.
-    let ways = [
-        read_pass::<1>,
-        read_pass::<2>,
-        read_pass::<4>,
-        read_pass::<8>,
-    ];
-    let tried = ways.map(|way| (median(RUNS, || way(&words)), way));
-    let (_, best) = tried
-        .into_iter()
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .expect("there are four");
+    let roof = Roof::find(RUNS);
     let mut reads = Vec::new();
     let mut steps = Vec::new();
     admit(pipeline, 0, prompt, tokens);
@@ -198,38 +164,8 @@ fn in_turns(pipeline: &mut TextPipeline, prompt: Vec<u32>, tokens: u32) -> (f64,
                 _ => {}
             }
         }
-        reads.push(best(&words));
+        reads.push(roof.read());
     }
     // The first token came with the prompt.
     (middle(steps.split_off(1)), middle(reads))
-}
-
-/// One sum over all words, by all threads, each of which reads `STREAMS` places at once.
-fn read_pass<const STREAMS: usize>(words: &[u64]) -> f64 {
-    // Places a power of two apart would share the same few lines of every cache.
-    const SKEW: usize = 8 * 67;
-    let part = words.len() / rayon::current_num_threads().max(1);
-    let sum_part = |part: &[u64]| {
-        let stream = (part.len() / STREAMS).saturating_sub(SKEW) / 8 * 8;
-        let mut sums = [[0u64; 8]; STREAMS];
-        for at in (0..stream).step_by(8) {
-            for (s, sums) in sums.iter_mut().enumerate() {
-                let from = s * (stream + SKEW / STREAMS) + at;
-                for (sum, word) in sums.iter_mut().zip(&part[from..from + 8]) {
-                    *sum = sum.wrapping_add(*word);
-                }
-            }
-        }
-        (
-            sums.into_iter().flatten().fold(0, u64::wrapping_add),
-            stream * STREAMS,
-        )
-    };
-    let started = Instant::now();
-    let (sum, read) = words
-        .par_chunks(part)
-        .map(sum_part)
-        .reduce(|| (0, 0), |a, b| (a.0.wrapping_add(b.0), a.1 + b.1));
-    assert!(sum > 0);
-    (read * 8) as f64 / started.elapsed().as_secs_f64()
 }
