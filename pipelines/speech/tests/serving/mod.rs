@@ -2,4 +2,5 @@
 
 mod ctc;
 mod driver;
+mod reference;
 mod whisper;
