@@ -111,6 +111,19 @@ def check_clients(binary, model):
         worker.terminate()
 
 
+def check_audio(binary, _):
+    """OpenAI's client and curl upload audio; the mock hears it, whatever model the other checks are about."""
+    for key in (None, KEY):
+        worker = Worker(binary, "mock-asr", **({"CHANDLER_API_KEYS": KEY} if key else {})).ready()
+        command = [sys.executable, str(ROOT / "tests/conformance/openai_audio.py"), worker.url] + ([key] if key else [])
+        print(f"-- openai_audio.py {'with' if key else 'without'} an API key", flush=True)
+        if subprocess.run(command).returncode != 0:
+            worker.fail("did not satisfy openai_audio.py")
+        if any("so it begins" in line for line in worker.log):
+            worker.fail("wrote what was said into the log")
+        worker.terminate()
+
+
 def check_run(binary, model):
     question = "What is the capital of France?"
     done = subprocess.run([binary, "run", question, "--model", model], capture_output=True, text=True, timeout=120)
@@ -182,7 +195,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
-    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_runpod, check_hub)
+    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_audio, check_runpod, check_hub)
     for check in (*checks, containers.check):
         check(given.binary, given.model)
 

@@ -83,6 +83,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
             "proposed_tokens": counters.tally.proposed_tokens,
             "accepted_tokens": counters.tally.accepted_tokens,
             "completion_tokens": counters.completion_tokens,
+            "audio_seconds": counters.audio_ms as f64 / 1000.0,
             "device_bytes": counters.device_bytes,
             "host_bytes": counters.host_bytes,
         },

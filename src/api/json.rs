@@ -89,10 +89,13 @@ struct Layer<'a> {
     map: &'a Map<String, Value>,
 }
 
+/// The house's names of fields, and the others for the same.
+pub(super) type Spellings = [(&'static str, &'static [&'static str])];
+
 /// The fields of a request: an object, and perhaps a second one with defaults behind it.
 pub(super) struct Fields<'a> {
     layers: Vec<Layer<'a>>,
-    spellings: bool,
+    spellings: &'static Spellings,
 }
 
 /// A field that was given.
@@ -111,7 +114,7 @@ impl<'a> Fields<'a> {
     pub(super) fn within(prefix: String, map: &'a Map<String, Value>) -> Self {
         Self {
             layers: vec![Layer { prefix, map }],
-            spellings: false,
+            spellings: &[],
         }
     }
 
@@ -123,16 +126,22 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes other clients' spellings of the same fields as well.
-    pub(super) fn with_spellings(mut self) -> Self {
-        self.spellings = true;
+    pub(super) fn with_spellings(self) -> Self {
+        self.spelled(&SPELLINGS)
+    }
+
+    /// Takes these spellings of the same fields as well.
+    pub(super) fn spelled(mut self, spellings: &'static Spellings) -> Self {
+        self.spellings = spellings;
         self
     }
 
     /// The field, unless it is absent or null.
     pub(super) fn find(&self, key: &str) -> Option<Found<'a>> {
-        let others = SPELLINGS
+        let others = self
+            .spellings
             .iter()
-            .filter(|(name, _)| self.spellings && *name == key)
+            .filter(|(name, _)| *name == key)
             .flat_map(|(_, others)| others.iter().copied());
         let keys: Vec<&str> = [key].into_iter().chain(others).collect();
         self.layers.iter().find_map(|layer| {

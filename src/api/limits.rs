@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::audio::over_limit;
 use super::auth::KeyDigest;
 use super::error::Dialect;
 use super::state::Api;
@@ -31,33 +32,53 @@ const SWEEP: u32 = 1024;
 /// # Errors
 /// [`ErrorKind::TooLarge`], or that the caller broke off.
 pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, RequestError> {
-    let mut whole = BytesMut::new();
     let mut chunks = body.into_data_stream();
+    let read = read_chunks(&mut chunks, limit).await;
+    if read.is_err() {
+        drain(&mut chunks).await;
+    }
+    read
+}
+
+/// The same of a body that has begun to be a stream; what is left of one that is refused stays in it.
+///
+/// # Errors
+/// As [`read_body`].
+pub(super) async fn read_chunks(
+    chunks: &mut BodyDataStream,
+    limit: usize,
+) -> Result<Bytes, RequestError> {
+    let mut whole = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
             RequestError::new(ErrorKind::BadInput, format!("the body broke off: {error}"))
         })?;
         if whole.len() + chunk.len() > limit {
-            let drained = async {
-                let mut seen = 0;
-                while let Some(Ok(chunk)) = chunks.next().await {
-                    seen += chunk.len();
-                    if seen > POLITE_BYTES {
-                        break;
-                    }
-                }
-            };
-            // Why ignored: whether the rest came or not, the answer is the same.
-            let _ = tokio::time::timeout(POLITE_TIME, drained).await;
-            return Err(RequestError::new(
-                ErrorKind::TooLarge,
-                format!("the body is over the limit of {limit} bytes"),
-            )
-            .with_code("request_too_large"));
+            return Err(over(limit));
         }
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
+}
+
+/// Reads what is left of a body and throws it away, for a while: a caller who is still sending reads no answer.
+pub(super) async fn drain(chunks: &mut BodyDataStream) {
+    let drained = async {
+        let mut seen = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            seen += chunk.len();
+            if seen > POLITE_BYTES {
+                break;
+            }
+        }
+    };
+    // Why ignored: whether the rest came or not, the answer is the same.
+    let _ = tokio::time::timeout(POLITE_TIME, drained).await;
+}
+
+fn over(limit: usize) -> RequestError {
+    let message = format!("the body is over the limit of {limit} bytes");
+    RequestError::new(ErrorKind::TooLarge, message).with_code("request_too_large")
 }
 
 /// Who is counted: a key, or an address where there are no keys.
@@ -146,22 +167,46 @@ pub(super) fn timed_out(limit: Duration) -> RequestError {
 
 /// Refuses a body by the length it announces, before any of it is read.
 pub(super) async fn announced(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let limit = api.settings.body_limit;
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let expects = request.headers().contains_key(header::EXPECT);
+    let headers = request.headers();
     // Why only with Expect: others have the body under way, and reading it lets them see the answer.
-    if expects && announced.is_some_and(|bytes| bytes > limit as u64) {
-        let error = RequestError::new(
-            ErrorKind::TooLarge,
-            format!("the body is over the limit of {limit} bytes"),
-        )
-        .with_code("request_too_large");
-        return Dialect::of_path(request.uri().path())
-            .error_with(StatusCode::PAYLOAD_TOO_LARGE, error)
-            .into_response();
+    if let Some(bytes) = length(headers).filter(|_| headers.contains_key(header::EXPECT)) {
+        let path = request.uri().path();
+        let error = if path.starts_with(AUDIO) && is_form(headers) {
+            let limit = api.settings.upload_limit;
+            let around = super::audio::AROUND as u64;
+            (bytes > limit.saturating_add(around)).then(|| over_limit("file", limit))
+        } else {
+            let limit = match hears(path) {
+                true => api.json_room().unwrap_or(usize::MAX),
+                false => api.settings.body_limit,
+            };
+            (bytes > limit as u64).then(|| over(limit))
+        };
+        if let Some(error) = error {
+            return Dialect::of_path(path).error(error).into_response();
+        }
     }
     next.run(request).await
+}
+
+/// Where audio comes in.
+const AUDIO: &str = "/v1/audio/";
+
+fn hears(path: &str) -> bool {
+    path.starts_with(AUDIO) || path == "/predict"
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| {
+        kind.as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"multipart/")
+    })
+}
+
+/// What a request says of its body's length.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
 }

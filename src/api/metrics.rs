@@ -79,6 +79,7 @@ fn describe() {
     );
     metrics::describe_counter!("chandler_prompt_tokens_total", "Tokens read");
     metrics::describe_counter!("chandler_completion_tokens_total", "Tokens written");
+    metrics::describe_counter!("chandler_audio_seconds_total", "Seconds of audio heard");
     metrics::describe_histogram!(
         "chandler_time_to_first_token_seconds",
         "From submission to the first text"
@@ -160,6 +161,8 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
     metrics::gauge!("chandler_host_bytes").set(counters.host_bytes as f64);
     metrics::gauge!("chandler_cache_bytes").set(cache.unwrap_or_default().bytes as f64);
     metrics::gauge!("chandler_cache_tokens").set(cache.unwrap_or_default().tokens as f64);
+    // Why here and not where they are heard: a counter is a whole number, and many clips are shorter than a second.
+    metrics::counter!("chandler_audio_seconds_total").absolute(counters.audio_ms / 1000);
     for (name, count) in counted(counters.tally) {
         metrics::counter!(name).absolute(count);
     }

@@ -1,6 +1,7 @@
 //! The HTTP front door: translates protocols into the engine's inputs and its events into answers, and knows no model.
 //! This file puts the routes and layers together; each dialect is a file of its own.
 
+mod audio;
 mod auth;
 mod dialogue;
 mod error;
@@ -10,6 +11,7 @@ mod json;
 mod limits;
 mod messages;
 pub mod metrics;
+mod multipart;
 mod observe;
 mod openai;
 mod openapi;

@@ -1,9 +1,10 @@
 //! Whatever a body holds, every parser gives a request or an error that names something, and never panics.
 
-use chandler_core::{Prompt, RequestError, TextInput, ToolChoice};
+use chandler_core::{Prompt, RequestError, SpeechInput, TextInput, ToolChoice};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::audio::{fields, source};
 use super::generate::{characters, context};
 use super::json::{Fields, object, parse};
 use super::openai::sampling::MOST_ROWS;
@@ -12,7 +13,7 @@ use super::predict::instance;
 use super::{messages, responses};
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 78] = [
+const KEYS: [&str; 103] = [
     "model",
     "messages",
     "role",
@@ -90,6 +91,31 @@ const KEYS: [&str; 78] = [
     "thinking",
     "budget_tokens",
     "output_config",
+    "audio_base64",
+    "audio_url",
+    "language",
+    "languages",
+    "translate",
+    "task",
+    "keywords",
+    "hotwords",
+    "prefix",
+    "beam_size",
+    "patience",
+    "suppress_tokens",
+    "temperature_increment_on_fallback",
+    "log_prob_threshold",
+    "vad_filter",
+    "vad_parameters",
+    "threshold",
+    "chunking_strategy",
+    "timestamp_granularities",
+    "word_timestamps",
+    "without_timestamps",
+    "max_duration",
+    "channels",
+    "detect_language",
+    "known_speaker_names",
     "unknown",
 ];
 
@@ -127,6 +153,15 @@ fn leaf() -> impl Strategy<Value = Value> {
             "enabled",
             "required",
             "any",
+            "verbose_json",
+            "server_vad",
+            "word",
+            "translate",
+            "-1",
+            "1,2",
+            "AAAA",
+            "data:,a",
+            "https://a/b",
             ""
         ])
         .prop_map(|s| json!(s)),
@@ -172,6 +207,12 @@ fn nearly_right() -> impl Strategy<Value = Value> {
         Just(
             json!({"messages": [{"role": "user", "content": "a"}], "response_format":
             {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}})
+        ),
+        Just(
+            json!({"audio": "AAAA", "language": "en", "temperature": [0, 0.5], "vad_parameters": {"threshold": 0.5}})
+        ),
+        Just(
+            json!({"audio_url": "https://a/b", "chunking_strategy": {"type": "server_vad"}, "suppress_tokens": "-1"})
         ),
     ];
     let changes = prop::collection::vec((prop::sample::select(KEYS.to_vec()), anything()), 0..4);
@@ -226,6 +267,35 @@ fn is_sound(input: &TextInput) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The same of what is asked about audio.
+fn is_heard(input: &SpeechInput) -> Result<(), TestCaseError> {
+    let search = &input.search;
+    let ladder = search.temperatures.iter();
+    prop_assert!(ladder.clone().all(|ladder| !ladder.is_empty()));
+    prop_assert!(ladder.flatten().all(|rung| (0.0..=1.0).contains(rung)));
+    prop_assert!(
+        search
+            .suppress_tokens
+            .iter()
+            .flatten()
+            .all(|token| *token >= -1)
+    );
+    prop_assert!(
+        search
+            .beam_size
+            .is_none_or(|size| (1..=MOST_ROWS).contains(&size))
+    );
+    prop_assert!(search.patience.is_none_or(|patience| patience > 0.0));
+    prop_assert!(input.max_seconds.is_none_or(|seconds| seconds > 0.0));
+    prop_assert!(
+        input
+            .language
+            .as_ref()
+            .is_none_or(|language| !language.is_empty())
+    );
+    Ok(())
+}
+
 fn read_all(body: &Value) -> Result<(), TestCaseError> {
     names_something(context::read(body))?;
     names_something(characters::read(body))?;
@@ -240,6 +310,14 @@ fn read_all(body: &Value) -> Result<(), TestCaseError> {
     let Some(map) = names_something(object(body))? else {
         return Ok(());
     };
+    let spoken = Fields::within("instances[0]".into(), map)
+        .or("parameters", Some(map))
+        .spelled(fields::SPELLINGS);
+    names_something(source::read(&spoken, 1 << 20))?;
+    if let Some(wish) = names_something(fields::read(&spoken))? {
+        is_heard(&wish.input)?;
+        names_something(fields::agree(&wish, &spoken))?;
+    }
     for fields in [
         Fields::new(map),
         Fields::new(&Map::new())

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::auth::ApiKeys;
+use crate::reach::{self, AllowedHosts, Limits};
 
 /// Settings of the HTTP front door.
 #[derive(Debug, Clone)]
@@ -19,6 +20,10 @@ pub struct ApiSettings {
     pub cors_origins: Vec<String>,
     /// Bytes that a JSON body may have.
     pub body_limit: usize,
+    /// Bytes that an uploaded file may have, in a form or as base64.
+    pub upload_limit: u64,
+    /// Fetches what requests name by address.
+    pub downloads: reach::Client,
     /// Requests per minute and key, or per peer address where there are no keys.
     pub rate_limit: Option<u32>,
     /// Time for a whole request, waiting and streaming included.
@@ -45,6 +50,8 @@ impl Default for ApiSettings {
             api_keys: ApiKeys::default(),
             cors_origins: Vec::new(),
             body_limit: 4 << 20,
+            upload_limit: 512 << 20,
+            downloads: reach::Client::new(AllowedHosts::default(), Limits::default()),
             rate_limit: None,
             request_timeout: Duration::from_secs(600),
             write_stall: Duration::from_secs(60),

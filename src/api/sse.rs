@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use chandler_core::{Event, RequestError, TextDelta, Usage};
+use chandler_core::{Event, Heard, RequestError, SpokenSegment, TextDelta, Usage};
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -34,6 +34,10 @@ pub(super) trait Writer: Send + 'static {
     fn started(&mut self, _prompt_tokens: u32, _cached_tokens: u32) {}
     /// More text of one request's row.
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames);
+    /// What is known of the audio that is heard.
+    fn heard(&mut self, _heard: Heard) {}
+    /// The next segment of a transcript.
+    fn segment(&mut self, _segment: SpokenSegment, _frames: &mut Frames) {}
     /// Every request has ended well; `usage` is their sum.
     fn close(&mut self, usage: Usage, frames: &mut Frames);
     /// The answer has failed after it had begun.
@@ -114,6 +118,8 @@ pub(super) struct Answers {
 /// What came next.
 enum Next {
     Text(usize, TextDelta),
+    Heard(Box<Heard>),
+    Segment(Box<SpokenSegment>),
     /// A request has joined the batch: its prompt's tokens, and those of them that were found in the cache.
     Started(u32, u32),
     /// Nothing that a reader sees.
@@ -146,7 +152,8 @@ impl Answers {
         }
     }
 
-    /// Waits for the first text, so that a failure before it is an HTTP error and not a broken stream.
+    /// Waits for the first text, so that a failure before it is an HTTP error and not a broken stream; of audio only until it was
+    /// heard, since from there to its first words may be longer than proxies wait.
     ///
     /// # Errors
     /// The failure, and the number of the request that failed.
@@ -167,7 +174,7 @@ impl Answers {
                 };
                 self.read = sum(self.read, more);
             }
-            let enough = matches!(event, Event::Text(_) | Event::Done(_));
+            let enough = matches!(event, Event::Text(_) | Event::Heard(_) | Event::Done(_));
             self.held.push_back((number, event));
             if enough {
                 break;
@@ -196,6 +203,8 @@ impl Answers {
         };
         match event {
             Some((number, Event::Text(delta))) => Ok(Next::Text(number, delta)),
+            Some((_, Event::Heard(heard))) => Ok(Next::Heard(heard)),
+            Some((_, Event::Segment(segment))) => Ok(Next::Segment(segment)),
             Some((
                 _,
                 Event::Started {
@@ -328,6 +337,8 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             Err(_) if until == ping => frames.0.push_str(manners.ping),
             Err(_) => return Err(timed_out(talk.terms.allowed)),
             Ok(Ok(Next::Text(number, delta))) => talk.writer.text(number, delta, frames),
+            Ok(Ok(Next::Heard(heard))) => talk.writer.heard(*heard),
+            Ok(Ok(Next::Segment(segment))) => talk.writer.segment(*segment, frames),
             Ok(Ok(Next::Started(prompt, cached))) => talk.writer.started(prompt, cached),
             Ok(Ok(Next::Quiet)) => {}
             Ok(Ok(Next::End)) => {

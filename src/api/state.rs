@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use chandler_core::{ErrorKind, RequestError};
+use axum::http::HeaderMap;
+use chandler_core::{ErrorKind, RequestError, Task};
 use tokio::time::Instant as Deadline;
 
-use super::limits::RateLimit;
+use super::limits::{RateLimit, length};
 use super::metrics::Exporter;
 use super::settings::ApiSettings;
 use crate::engine::Engine;
+
+/// What JSON may have where a model hears: JSON is in memory several times while it is read, so that this is far less than an
+/// upload may have. No platform hands on more (runpod.md, vertex.md, cloudrun.md: 10 to 32 MB).
+const JSON_AUDIO: u64 = 32 << 20;
 
 /// The front door's state; cheap to clone.
 pub(super) type Api = Arc<Shared>;
@@ -107,6 +112,27 @@ impl Shared {
             field: Some("model".into()),
             ..RequestError::new(ErrorKind::NotFound, message).with_code("model_not_found")
         }
+    }
+
+    /// Bytes that the JSON body of a prediction may have, which may hold audio; waits for a model that loads only when a body
+    /// has room under one limit and not under the other.
+    pub(super) async fn json_limit(&self, headers: &HeaderMap) -> Result<usize, RequestError> {
+        let usual = self.settings.body_limit;
+        if length(headers).is_some_and(|bytes| bytes <= usual as u64) {
+            return Ok(usual);
+        }
+        self.engine.loaded().await?;
+        Ok(self.json_room().unwrap_or(usual))
+    }
+
+    /// The same as far as it is known now.
+    pub(super) fn json_room(&self) -> Option<usize> {
+        let usual = self.settings.body_limit;
+        let hears = self.engine.info()?.task == Task::AutomaticSpeechRecognition;
+        // Base64 of as much as may be uploaded, and something around it.
+        let most = self.settings.upload_limit.saturating_mul(4) / 3 + (64 << 10);
+        let audio = usize::try_from(most.min(JSON_AUDIO)).unwrap_or(usize::MAX);
+        Some(if hears { usual.max(audio) } else { usual })
     }
 
     pub(super) fn uptime(&self) -> Duration {

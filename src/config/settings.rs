@@ -226,6 +226,9 @@ settings! {
         [var("CHANDLER_CORS_ORIGINS"), var("CORS_ORIGINS")];
     /// Largest request body, such as 4MiB; a larger one gets 413.
     body_limit: ByteSize = "4MiB", Server, Some("body-limit"), "SIZE", [var("CHANDLER_BODY_LIMIT")];
+    /// Largest audio file that is uploaded in a form or sent in base64, such as 100MiB; a larger one gets 413. Forms do not count
+    /// against --body-limit; JSON does, and has room for 24MiB of audio at least where the model hears.
+    max_upload: ByteSize = "512MiB", Server, Some("max-upload"), "SIZE", [var("CHANDLER_MAX_UPLOAD")];
     /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.

@@ -219,6 +219,26 @@ impl Engine {
         }
     }
 
+    /// Whether one more request would find a place in the queue, for a caller who has much to read before he submits it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`].
+    pub fn has_place(&self) -> Result<(), RequestError> {
+        let queued = self.shared.stats.queued.load(Ordering::Acquire);
+        match queued < self.shared.options.queue {
+            true => Ok(()),
+            false => Err(self.full(queued)),
+        }
+    }
+
+    fn full(&self, queued: usize) -> RequestError {
+        let limit = self.shared.options.queue;
+        self.shared.stats.rejected();
+        let message =
+            format!("the queue is full: {queued} requests wait and {limit} may; try again later");
+        RequestError::new(ErrorKind::Busy, message).with_retry_after(1 + queued as u32 / 64)
+    }
+
     fn places(&self, wanted: usize) -> Result<Vec<Place>, RequestError> {
         let (queued, limit) = (&self.shared.stats.queued, self.shared.options.queue);
         if wanted > limit {
@@ -231,12 +251,7 @@ impl Engine {
             .map(|_| Place(self.shared.stats.clone()))
             .collect();
         if before + wanted > limit {
-            self.shared.stats.rejected();
-            let message = format!(
-                "the queue is full: {before} requests wait and {limit} may; try again later"
-            );
-            return Err(RequestError::new(ErrorKind::Busy, message)
-                .with_retry_after(1 + before as u32 / 64));
+            return Err(self.full(before));
         }
         Ok(places)
     }

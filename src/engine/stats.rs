@@ -47,6 +47,8 @@ pub struct Counters {
     pub cached_tokens: u64,
     /// Tokens written.
     pub completion_tokens: u64,
+    /// Milliseconds of audio heard.
+    pub audio_ms: u64,
     /// Bytes on the device.
     pub device_bytes: u64,
     /// Bytes on the host.
@@ -72,6 +74,7 @@ pub(super) struct Stats {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
+    audio_ms: AtomicU64,
     device_bytes: AtomicU64,
     host_bytes: AtomicU64,
     tally: Mutex<Tally>,
@@ -95,6 +98,7 @@ impl Stats {
             prompt_tokens: self.prompt_tokens.load(Relaxed),
             cached_tokens: self.cached_tokens.load(Relaxed),
             completion_tokens: self.completion_tokens.load(Relaxed),
+            audio_ms: self.audio_ms.load(Relaxed),
             device_bytes: self.device_bytes.load(Relaxed),
             host_bytes: self.host_bytes.load(Relaxed),
             tally: *self.tally.lock().unwrap_or_else(PoisonError::into_inner),
@@ -133,6 +137,7 @@ impl Stats {
             .fetch_add(usage.cached_tokens.into(), Relaxed);
         self.completion_tokens
             .fetch_add(usage.completion_tokens.into(), Relaxed);
+        self.audio_ms.fetch_add(usage.audio_ms, Relaxed);
         metrics::counter!("chandler_prompt_tokens_total").increment(usage.prompt_tokens.into());
         metrics::counter!("chandler_completion_tokens_total")
             .increment(usage.completion_tokens.into());

@@ -346,7 +346,7 @@ impl<P: Pipeline> Worker<P> {
 
     fn deliver(&mut self, id: RequestId, event: Event) -> Option<Delivery> {
         let running = self.running.get_mut(&id)?;
-        if matches!(event, Event::Text(_)) {
+        if matches!(event, Event::Text(_) | Event::Segment(_)) {
             running.timeline.text_arrived();
         }
         let ending = match &event {

@@ -35,6 +35,15 @@ async fn the_official_client_is_content() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with the openai package"]
+async fn the_official_client_is_content_with_speech() {
+    let mut setup = Setup::hearing(1);
+    setup.api.api_keys = vec!["a-key".into()].into();
+    let worker = setup.start().await;
+    run(&worker, "openai_audio.py", &["a-key"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python with the anthropic package"]
 async fn anthropics_client_is_content() {
     let mut setup = Setup::slow(1);

@@ -1,6 +1,10 @@
 //! The HTTP front door.
 
 mod adapters;
+mod audio;
+mod audio_limits;
+mod audio_predict;
+mod audio_streams;
 mod auth;
 mod bad_input;
 mod clients;

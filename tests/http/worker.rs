@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use chandler::api::{self, ApiSettings};
-use chandler::engine::{Engine, EngineOptions};
+use chandler::engine::{Engine, EngineOptions, Loaded};
 use chandler::runpod::local::{self, LocalOptions};
 use chandler::runpod::{Handler, Streaming};
-use chandler_core::mock::{MockOptions, MockPipeline};
+use chandler_core::mock::{MockOptions, MockPipeline, MockRecogniser};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +32,8 @@ pub struct Setup {
     pub engine: EngineOptions,
     /// The model loads until this sender is dropped.
     pub loading: Option<std::sync::mpsc::Receiver<()>>,
+    /// A recogniser of speech instead of a language model; of `mock`, rows and step count.
+    pub hears: bool,
     /// RunPod's client-side routes as well.
     pub local: Option<LocalOptions>,
 }
@@ -43,18 +45,29 @@ impl Setup {
         setup
     }
 
+    /// A recogniser of speech; a step of it is a segment.
+    pub fn hearing(step_ms: u64) -> Self {
+        Self {
+            hears: true,
+            ..Self::slow(step_ms)
+        }
+    }
+
     pub async fn start(mut self) -> Worker {
         if self.api.model_id == "default" {
             self.api.model_id = "chandler/mock".into();
             self.api.aliases = vec!["mock".into()];
         }
-        let (loading, mock) = (self.loading, self.mock);
+        let (loading, mock, hears) = (self.loading, self.mock, self.hears);
         let waits = loading.is_some();
-        let engine = Engine::start(self.engine, move |_| {
+        let engine = Engine::launch(self.engine, move |_| {
             if let Some(loading) = loading {
                 let _ = loading.recv();
             }
-            Ok(MockPipeline::new(mock))
+            Ok(match hears {
+                true => Loaded::new(MockRecogniser::new(mock.rows, mock.step)),
+                false => Loaded::new(MockPipeline::new(mock)),
+            })
         });
         if !waits {
             let mut status = engine.watch();
@@ -143,6 +156,13 @@ impl Worker {
         events(&response.text().await.unwrap())
     }
 
+    /// A form of text fields and a file, as it is.
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> reqwest::Response {
+        let request = self.client.post(self.url(path));
+        let request = request.header("content-type", "multipart/form-data; boundary=wick");
+        request.body(form(fields)).send().await.unwrap()
+    }
+
     /// A good answer under the request id `test`, so that every id in it is known; times are 0.
     pub async fn steady(&self, path: &str, body: Value) -> Value {
         let mut value: Value = self.as_test(path, &body).await.json().await.unwrap();
@@ -225,6 +245,21 @@ pub fn wire(path: &str, body: &Value) -> Vec<u8> {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}")
         .into_bytes()
+}
+
+/// The parts of a form in their order, between boundaries of `wick`; `file` is sent as one.
+pub fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = String::new();
+    for (name, text) in fields {
+        let more = match *name {
+            "file" => "; filename=\"a.wav\"\r\nContent-Type: audio/x-wav",
+            _ => "",
+        };
+        body += &format!(
+            "--wick\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{text}\r\n"
+        );
+    }
+    (body + "--wick--\r\n").into_bytes()
 }
 
 pub fn events(text: &str) -> Vec<Value> {

@@ -29,15 +29,19 @@ pub(in crate::api) async fn retrieve(State(api): State<Api>, Path(id): Path<Stri
 
 fn model(api: &Api) -> Value {
     let info = api.engine.info();
-    json!({
+    let mut model = json!({
         "id": api.settings.model_id,
         "object": "model",
         "created": api.created,
         "owned_by": "chandler",
         "aliases": api.settings.aliases,
         "task": info.as_ref().map(|info| info.task.tag()),
-        "max_model_len": info.as_ref().map(|info| info.context_length),
-    })
+        "max_model_len": info.as_ref().map(|info| info.context_length).filter(|tokens| *tokens > 0),
+    });
+    if let Some(info) = info.filter(|info| !info.languages.is_empty()) {
+        model["languages"] = info.languages.into();
+    }
+    model
 }
 
 /// An adapter, in the same shape; `parent` is vLLM's name for the model that it belongs to.

@@ -29,18 +29,29 @@ pub(super) fn check(number: usize, instance: &Instance) -> Result<(), RequestErr
     Ok(())
 }
 
-/// The lists. Those of speech and translation are filled when such models are served here; until then an instance that asks
-/// for one is refused.
+/// The lists of a language model's answers.
 pub(super) fn lists(answers: Vec<Collected>) -> Value {
     let texts: Vec<String> = answers
         .into_iter()
         .map(|answer| answer.rows.into_iter().next().unwrap_or_default().text)
         .collect();
-    json!({
+    filled("generated_texts", texts.into())
+}
+
+/// The lists of a speech recogniser's.
+pub(super) fn transcripts(texts: Vec<Value>) -> Value {
+    filled("transcripts", texts.into())
+}
+
+/// One list filled, and the others empty: a worker has one model, and what that does not do is refused.
+fn filled(name: &str, texts: Value) -> Value {
+    let mut lists = json!({
         "transcripts": [],
         "to_english_translations": [],
         "from_english_translations": [],
         "base64_audio": [],
-        "generated_texts": texts,
-    })
+        "generated_texts": [],
+    });
+    lists[name] = texts;
+    lists
 }

@@ -5,6 +5,7 @@ mod grouped;
 mod instance;
 mod predictions;
 mod raw;
+mod speech;
 mod task;
 
 use axum::body::Body;
@@ -30,7 +31,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let value = match read(&api, body).await {
+    let value = match read(&api, &headers, body).await {
         Ok(value) => value,
         Err(error) => return Dialect::OpenAi.error(error).into_response(),
     };
@@ -44,8 +45,9 @@ pub(super) async fn post(
 }
 
 /// The body, which some gateways put into a JSON string.
-async fn read(api: &Api, body: Body) -> Result<Value, RequestError> {
-    let value = json::parse(&read_body(body, api.settings.body_limit).await?)?;
+async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Value, RequestError> {
+    let limit = api.json_limit(headers).await?;
+    let value = json::parse(&read_body(body, limit).await?)?;
     let value = match value {
         Value::String(inner) => json::parse(inner.as_bytes())?,
         value => value,

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use chandler_core::{Collected, ErrorKind, Input, RequestError};
+use chandler_core::{Collected, ErrorKind, Input, RequestError, Task};
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use super::instance::{Instance, instance};
-use super::{grouped, task};
+use super::{grouped, speech, task};
 use crate::api::json::Fields;
 use crate::api::openai::sampling::MOST_PROMPTS;
 use crate::api::openai::{UsageBody, chat};
@@ -26,7 +26,11 @@ pub(super) async fn answer(api: &Api, body: &Map<String, Value>) -> Result<Respo
     }
     bounded(list.len(), parameters, api.settings.body_limit)?;
     let grouped = task::is_grouped(&Fields::new(body).or("parameters", parameters))?;
-    let instances = read(api, list, parameters).await?;
+    let does = does(api, list, parameters).await?;
+    if does == Some(Task::AutomaticSpeechRecognition) {
+        return speech::predictions(api, list, parameters, grouped).await;
+    }
+    let instances = read(api, list, parameters, does).await?;
     if grouped {
         for (i, one) in instances.iter().enumerate() {
             grouped::check(i, one)?;
@@ -63,18 +67,27 @@ pub(super) async fn answer(api: &Api, body: &Map<String, Value>) -> Result<Respo
     Ok(Json(json!({"predictions": predictions})).into_response())
 }
 
+/// What the model does, as far as that matters.
+async fn does(
+    api: &Api,
+    list: &[Value],
+    parameters: Option<&Map<String, Value>>,
+) -> Result<Option<Task>, RequestError> {
+    let shared = parameters.cloned().map(Value::Object);
+    // Why waited for only then: all else can be told without the model.
+    match list.iter().chain(&shared).any(task::is_asked) {
+        true => Ok(Some(api.engine.loaded().await?.task)),
+        false => Ok(api.engine.info().map(|info| info.task)),
+    }
+}
+
 /// All instances, or the first error.
 async fn read(
     api: &Api,
     list: &[Value],
     parameters: Option<&Map<String, Value>>,
+    does: Option<Task>,
 ) -> Result<Vec<Instance>, RequestError> {
-    let shared = parameters.cloned().map(Value::Object);
-    // Why waited for only then: all else can be told without the model.
-    let does = match list.iter().chain(&shared).any(task::is_asked) {
-        true => Some(api.engine.loaded().await?.task),
-        false => api.engine.info().map(|info| info.task),
-    };
     let mut instances = Vec::with_capacity(list.len());
     for (i, value) in list.iter().enumerate() {
         instances.push(instance(i, value, parameters, does)?);
@@ -114,7 +127,7 @@ fn bounded(
 }
 
 /// An error with the instance's place in front, where the instance is at fault.
-fn of_instance(number: usize, is_chat: bool, mut error: RequestError) -> RequestError {
+pub(super) fn of_instance(number: usize, is_chat: bool, mut error: RequestError) -> RequestError {
     let at_fault = matches!(
         error.kind,
         ErrorKind::BadInput | ErrorKind::Unsupported | ErrorKind::TooLarge | ErrorKind::NotFound

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use chandler_core::RequestError;
 use serde_json::{Map, Value};
 
+use super::speech;
+use crate::api::audio::source;
 use crate::api::error::Dialect;
 use crate::api::observe::{ANTHROPIC_HEADER, RequestId};
 use crate::api::openai::{chat, completions};
@@ -13,7 +15,8 @@ use crate::api::state::Api;
 use crate::api::{messages, responses};
 
 const MISSING: &str = "instances is missing; the body must be {\"instances\": [...]}, or the body of a chat (messages), \
-    a completion (prompt), a response (input) or a message of Anthropic's (messages with anthropic_version)";
+    a completion (prompt), a response (input), a message of Anthropic's (messages with anthropic_version) or a transcription \
+    (audio, audio_base64 or audio_url)";
 
 /// What a body without instances is.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +25,7 @@ enum Kind {
     Completion,
     Response,
     Message,
+    Speech,
     Embeddings,
     Unknown,
 }
@@ -33,6 +37,8 @@ impl Kind {
         let anthropic = has("anthropic_version") || headers.contains_key("anthropic-version");
         if has("messages") {
             if anthropic { Self::Message } else { Self::Chat }
+        } else if source::FIELDS.into_iter().any(has) {
+            Self::Speech
         } else if let Some(input) = body.get("input").filter(|input| !input.is_null()) {
             let asks = has("encoding_format") || has("dimensions") || is_texts(input);
             if asks {
@@ -71,6 +77,10 @@ pub(super) async fn answer(
         Kind::Completion => completions::answer(api, id, body).await,
         Kind::Response => responses::answer(api, id, body).await,
         Kind::Message => return message(api, id, body).await,
+        Kind::Speech => match body.as_object() {
+            Some(map) => speech::raw(api, id, map).await,
+            None => Err(RequestError::field("instances", MISSING)),
+        },
         Kind::Embeddings => Err(no_embeddings(api)),
         Kind::Unknown => Err(RequestError::field("instances", MISSING)),
     };
@@ -129,6 +139,12 @@ mod tests {
             (json!({"input": []}), Kind::Response),
             (json!({"input": null, "prompt": "a"}), Kind::Completion),
             (json!({"model": "m"}), Kind::Completion),
+            (
+                json!({"model": "m", "audio_url": "a", "prompt": "b"}),
+                Kind::Speech,
+            ),
+            (json!({"messages": [], "audio": {}}), Kind::Chat),
+            (json!({"audio": null}), Kind::Unknown),
             (json!({"inputs": "a"}), Kind::Unknown),
             (json!({}), Kind::Unknown),
         ] {

@@ -7,9 +7,12 @@ use serde_json::Value;
 use crate::api::json::{Fields, wrong};
 
 /// The words that callers of the first container use, and what the hub calls the same.
-const WORDS: [(&str, Task); 8] = [
+const WORDS: [(&str, Task); 11] = [
     ("asr", Task::AutomaticSpeechRecognition),
     ("transcribe", Task::AutomaticSpeechRecognition),
+    ("stt", Task::AutomaticSpeechRecognition),
+    ("speech_to_text", Task::AutomaticSpeechRecognition),
+    ("translate_speech", Task::AutomaticSpeechRecognition),
     ("translate", Task::Translation),
     ("translate_to_english", Task::Translation),
     ("translate_from_english", Task::Translation),
@@ -19,8 +22,11 @@ const WORDS: [(&str, Task); 8] = [
 ];
 
 /// Fields that have a meaning in one task only.
-const FIELDS: [(&str, Task); 3] = [
+const FIELDS: [(&str, Task); 6] = [
     ("audio", Task::AutomaticSpeechRecognition),
+    ("audio_base64", Task::AutomaticSpeechRecognition),
+    ("audio_url", Task::AutomaticSpeechRecognition),
+    ("audioUrl", Task::AutomaticSpeechRecognition),
     ("source_language", Task::Translation),
     ("target_language", Task::Translation),
 ];
@@ -41,6 +47,8 @@ pub(super) fn check(fields: &Fields<'_>, does: Task) -> Result<(), RequestError>
         let known = WORDS.iter().find(|(known, _)| *known == word);
         let other = match known {
             Some((_, wanted)) if *wanted == does => None,
+            // A speech recogniser's own word for translating what it hears.
+            Some(("translate", _)) if does == Task::AutomaticSpeechRecognition => None,
             Some((_, wanted)) => Some(format!("{name} is {word:?} ({})", wanted.tag())),
             None if word == does.tag() => None,
             None => Some(format!("{name} is {word:?}")),
