@@ -187,7 +187,11 @@ mod tests {
         let served = Arc::new(OnceLock::new());
         if let Some(task) = task {
             let (task, model, device) = (task.to_owned(), "mine".to_owned(), "cuda:1".to_owned());
-            served.get_or_init(|| Served { task, model, device });
+            served.get_or_init(|| Served {
+                task,
+                model,
+                device,
+            });
         }
         Known {
             served,
@@ -260,9 +264,15 @@ mod tests {
     #[test]
     fn a_model_that_hears_is_to_be_given_something_to_hear() {
         let known = known(Some(SPEECH_RECOGNITION));
-        for input in [json!({"model": "base", "transcription": "srt"}), json!({"audio": null})] {
+        for input in [
+            json!({"model": "base", "transcription": "srt"}),
+            json!({"audio": null}),
+        ] {
             let refusal = recognise(input, &known).err();
-            assert_eq!(refusal.as_deref(), Some("Must provide either audio or audio_base64"));
+            assert_eq!(
+                refusal.as_deref(),
+                Some("Must provide either audio or audio_base64")
+            );
         }
         let probed = recognise(json!({"debug": true}), &known).unwrap();
         assert_eq!(probed.path, "/health");

@@ -301,7 +301,10 @@ mod tests {
 
     fn body_of(input: Value) -> Result<Value, String> {
         let call = recognise(input, &known(Some(SPEECH_RECOGNITION)))?;
-        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/predict"));
+        assert_eq!(
+            (call.method.as_str(), call.path.as_str()),
+            ("POST", "/predict")
+        );
         Ok(call.body.unwrap())
     }
 
@@ -379,12 +382,24 @@ mod tests {
         ] {
             assert_eq!(ladder(given.clone()), Ok(temperatures), "{given}");
         }
-        assert_eq!(ladder(step(json!(0.01))).unwrap().as_array().unwrap().len(), 101);
+        assert_eq!(
+            ladder(step(json!(0.01))).unwrap().as_array().unwrap().len(),
+            101
+        );
         for (given, words) in [
-            (step(json!(0)), "temperature_increment_on_fallback is 0; it must be a number from 0.01 up"),
+            (
+                step(json!(0)),
+                "temperature_increment_on_fallback is 0; it must be a number from 0.01 up",
+            ),
             (step(json!(1e-9)), "temperature_increment_on_fallback is"),
-            (step(json!("a")), "temperature_increment_on_fallback is a string"),
-            (json!({"temperature": "a"}), "temperature is a string; it must be a number"),
+            (
+                step(json!("a")),
+                "temperature_increment_on_fallback is a string",
+            ),
+            (
+                json!({"temperature": "a"}),
+                "temperature is a string; it must be a number",
+            ),
             (
                 json!({"temperature": [0], "temperature_increment_on_fallback": 0.2}),
                 "temperature is an array",
@@ -425,7 +440,10 @@ mod tests {
             json!({"audio": "https://example.com/a.wav", "audio_base64": "aGk="}),
             json!({"audio_url": "https://example.com/a.wav", "audioUrl": "https://example.com/a.wav"}),
         ] {
-            assert_eq!(refusal(input), "Must provide either audio or audio_base64, not both");
+            assert_eq!(
+                refusal(input),
+                "Must provide either audio or audio_base64, not both"
+            );
         }
         assert!(body_of(json!({"audio": "https://example.com/a.wav", "audio_base64": ""})).is_ok());
     }
@@ -447,22 +465,47 @@ mod tests {
         for (field, value, words) in [
             ("audio_file", json!("a.wav"), "audio_file is not served"),
             ("audio_r2", json!("b/a.wav"), "audio_r2 is not served"),
-            ("recognise_speakers", json!(true), "recognise_speakers is true"),
-            ("recognise_speakers", json!(1), "recognise_speakers is 1; it must be true or false"),
+            (
+                "recognise_speakers",
+                json!(true),
+                "recognise_speakers is true",
+            ),
+            (
+                "recognise_speakers",
+                json!(1),
+                "recognise_speakers is 1; it must be true or false",
+            ),
             ("organisation", json!(true), "organisation is true"),
             ("stream", json!(true), "stream is true"),
         ] {
             for task in [None, Some("transcribe")] {
-                let input = json!({"audio_url": "https://example.com/a.wav", field: value, "task": task});
+                let input =
+                    json!({"audio_url": "https://example.com/a.wav", field: value, "task": task});
                 let error = refusal(input);
                 assert!(error.starts_with(words), "{error}");
             }
         }
         for (field, value, words) in [
-            ("colour", json!("red"), "Unexpected input. colour is not a valid input option."),
-            ("response_format", json!("srt"), "Unexpected input. response_format"),
-            ("transcription", json!(7), "transcription is 7; it must be a string"),
-            ("translate", json!("yes"), "translate is a string; it must be true or false"),
+            (
+                "colour",
+                json!("red"),
+                "Unexpected input. colour is not a valid input option.",
+            ),
+            (
+                "response_format",
+                json!("srt"),
+                "Unexpected input. response_format",
+            ),
+            (
+                "transcription",
+                json!(7),
+                "transcription is 7; it must be a string",
+            ),
+            (
+                "translate",
+                json!("yes"),
+                "translate is a string; it must be true or false",
+            ),
         ] {
             let error = refusal(json!({"audio_base64": "aGk=", field: value}));
             assert!(error.starts_with(words), "{error}");
@@ -472,7 +515,10 @@ mod tests {
             "s3Config": {"accessSecret": "hush"},
         });
         let body = body_of(harmless).unwrap();
-        assert_eq!(body, json!({"instances": [with_defaults(json!({"audio_base64": "aGk="}))]}));
+        assert_eq!(
+            body,
+            json!({"instances": [with_defaults(json!({"audio_base64": "aGk="}))]})
+        );
     }
 
     #[test]
@@ -490,7 +536,8 @@ mod tests {
         let instance =
             json!({"audio_base64": "aGk=", "translate": true, "task": SPEECH_RECOGNITION});
         assert_eq!(body_of(input).unwrap(), json!({"instances": [instance]}));
-        let both = json!({"task": "stt", "audio_base64": "aGk=", "target_lang": "a", "language": "a"});
+        let both =
+            json!({"task": "stt", "audio_base64": "aGk=", "target_lang": "a", "language": "a"});
         assert!(refusal(both).contains("both target_lang and language"));
     }
 

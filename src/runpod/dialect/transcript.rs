@@ -54,17 +54,11 @@ impl Format {
 }
 
 fn string<'a>(segment: &'a Value, key: &str) -> &'a str {
-    segment
-        .get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    segment.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn number(segment: &Value, key: &str) -> f64 {
-    segment
-        .get(key)
-        .and_then(Value::as_f64)
-        .unwrap_or_default()
+    segment.get(key).and_then(Value::as_f64).unwrap_or_default()
 }
 
 /// One prediction, or two of which the second is a translation, on their way to an output.
@@ -229,10 +223,22 @@ mod tests {
             "detected_language": "fr", "transcription": "a b --> c", "translation": null, "device": "cuda", "model": "mine",
         });
         assert_eq!(output, expected);
-        let keys: Vec<&str> = output.as_object().unwrap().keys().map(String::as_str).collect();
+        let keys: Vec<&str> = output
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         assert_eq!(
             keys,
-            ["segments", "detected_language", "transcription", "translation", "device", "model"]
+            [
+                "segments",
+                "detected_language",
+                "transcription",
+                "translation",
+                "device",
+                "model"
+            ]
         );
     }
 
@@ -251,7 +257,11 @@ mod tests {
             ),
         ] {
             let transcription = Format::named(name).unwrap();
-            let output = Transcripts { transcription, ..shape() }.whole(answer());
+            let output = Transcripts {
+                transcription,
+                ..shape()
+            }
+            .whole(answer());
             assert_eq!(output["transcription"], expected, "{name}");
         }
         assert_eq!(Format::named("plain text"), None);
@@ -280,7 +290,11 @@ mod tests {
     #[test]
     fn silence_has_no_segments() {
         let answer = json!({"predictions": [{"text": "", "language": null, "segments": []}]});
-        let output = Transcripts { translation: Some(Format::Plain), ..shape() }.whole(answer);
+        let output = Transcripts {
+            translation: Some(Format::Plain),
+            ..shape()
+        }
+        .whole(answer);
         assert_eq!(
             output,
             json!({"segments": [], "detected_language": null, "transcription": "", "translation": "", "device": "cuda",
@@ -291,9 +305,18 @@ mod tests {
     #[test]
     fn an_error_names_the_inputs_field_wherever_it_was_sent() {
         for (told, said) in [
-            ("instances[0].beam_size is 0", "beam_size is 0 (it is read as x)"),
-            ("instances[1].translate is true", "translate is true (it is read as x)"),
-            ("parameters.audio is empty", "audio is empty (it is read as x)"),
+            (
+                "instances[0].beam_size is 0",
+                "beam_size is 0 (it is read as x)",
+            ),
+            (
+                "instances[1].translate is true",
+                "translate is true (it is read as x)",
+            ),
+            (
+                "parameters.audio is empty",
+                "audio is empty (it is read as x)",
+            ),
             (
                 "instances[0].vad_parameters.threshold is 9",
                 "vad_parameters.threshold is 9 (it is read as x)",
