@@ -32,13 +32,15 @@ const SIZES: [&str; 10] = [
 
 /// What `/predict` takes under the same name and with the same meaning: that worker's, and what it has not. A name that is
 /// not here is refused, as there.
-const SAME: [&str; 31] = [
+const SAME: [&str; 33] = [
     "audio",
     "audio_base64",
     "audio_url",
     "audioUrl",
     "model",
     "language",
+    "temperature",
+    "temperature_increment_on_fallback",
     "best_of",
     "beam_size",
     "patience",
@@ -75,13 +77,6 @@ const OF_THE_ORIGINAL: [&str; 6] = [
     "hotwords",
     "word_timestamps",
 ];
-
-const LOGPROB: [&str; 2] = ["logprob_threshold", "log_prob_threshold"];
-/// A ladder of temperatures ends here.
-const HOTTEST: f64 = 1.0;
-const INCREMENT: f64 = 0.2;
-/// Finer ladders than this have more rungs than anybody climbs.
-const LEAST_INCREMENT: f64 = 0.01;
 
 /// Reads an input that was taken for one of speech.
 ///
@@ -174,14 +169,12 @@ fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result
     let transcription = format(&mut map, "transcription")?;
     let translation = format(&mut map, "translation")?;
     let translation = flag(&mut map, "translate")?.then_some(translation);
-    let temperatures = temperatures(&mut map)?;
     if let Some(other) = map.keys().find(|key| !SAME.contains(&key.as_str())) {
         return Err(format!(
             "Unexpected input. {other} is not a valid input option. Leave it out, or add \
              \"task\": {SPEECH_RECOGNITION:?}, and the input is an instance of /predict"
         ));
     }
-    map.insert("temperature".into(), temperatures);
     add_defaults(&mut map);
     let shape = Transcripts {
         note,
@@ -225,42 +218,13 @@ fn must_be(field: &str, is: Option<&Value>, wanted: &str) -> String {
     format!("{field} is {is}; it must be {wanted}")
 }
 
-/// From the first one in equal steps up to 1, which are tried in turn where a transcript is not believed.
-fn temperatures(map: &mut Map<String, Value>) -> Result<Value, String> {
-    const FIRST: &str = "temperature";
-    const STEP: &str = "temperature_increment_on_fallback";
-    let step = take(map, STEP);
-    let first = match take(map, FIRST) {
-        None => 0.0,
-        Some(Value::Number(number)) => number.as_f64().unwrap_or(0.0),
-        Some(ladder @ Value::Array(_)) => {
-            return match step {
-                None => Ok(ladder),
-                Some(_) => Err(format!(
-                    "{FIRST} is an array, which is a whole ladder; leave out {STEP}"
-                )),
-            };
-        }
-        other => {
-            let wanted = "a number, or an array of numbers";
-            return Err(must_be(FIRST, other.as_ref(), wanted));
-        }
-    };
-    let given = step.as_ref().map_or(Some(INCREMENT), Value::as_f64);
-    let Some(step) = given.filter(|step| *step >= LEAST_INCREMENT) else {
-        let wanted = format!("a number from {LEAST_INCREMENT} up; above 1 there is no fallback");
-        return Err(must_be(STEP, step.as_ref(), &wanted));
-    };
-    // The first one is there in any case: what is wrong with it is `/predict`'s to say.
-    let rungs = ((HOTTEST - first) / step + 1e-6).floor().max(0.0) as u32;
-    // 3 * 0.2 is 0.6000000000000001.
-    let rung = |number: u32| ((first + f64::from(number) * step) * 1e6).round() / 1e6;
-    Ok((0..=rungs.min(100)).map(rung).collect())
-}
-
-/// What that worker does where nothing is said.
+/// What that worker does where nothing is said, unless another spelling of it was used, or an array of temperatures, which is
+/// a ladder without further steps.
 fn add_defaults(map: &mut Map<String, Value>) {
+    let is_ladder = map.get("temperature").is_some_and(Value::is_array);
     for (field, value) in [
+        ("temperature", json!(0.0)),
+        ("temperature_increment_on_fallback", json!(0.2)),
         ("best_of", json!(5)),
         ("beam_size", json!(5)),
         ("patience", json!(1.0)),
@@ -268,12 +232,17 @@ fn add_defaults(map: &mut Map<String, Value>) {
         ("suppress_tokens", json!("-1")),
         ("condition_on_previous_text", json!(true)),
         ("compression_ratio_threshold", json!(2.4)),
+        ("logprob_threshold", json!(-1.0)),
         ("no_speech_threshold", json!(0.6)),
     ] {
-        map.entry(field).or_insert(value);
-    }
-    if !LOGPROB.iter().any(|field| map.contains_key(*field)) {
-        map.insert("logprob_threshold".into(), json!(-1.0));
+        let is_said = match field {
+            "temperature_increment_on_fallback" => is_ladder,
+            "logprob_threshold" => map.contains_key("log_prob_threshold"),
+            _ => false,
+        };
+        if !is_said {
+            map.entry(field).or_insert(value);
+        }
     }
 }
 
@@ -315,7 +284,7 @@ mod tests {
     /// Their defaults, as `/predict` is asked for them.
     fn with_defaults(more: Value) -> Value {
         let mut instance = json!({
-            "task": SPEECH_RECOGNITION, "temperature": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "best_of": 5, "beam_size": 5,
+            "task": SPEECH_RECOGNITION, "temperature": 0.0, "temperature_increment_on_fallback": 0.2, "best_of": 5, "beam_size": 5,
             "patience": 1.0, "length_penalty": 0.0, "suppress_tokens": "-1", "condition_on_previous_text": true,
             "compression_ratio_threshold": 2.4, "no_speech_threshold": 0.6, "logprob_threshold": -1.0,
         });
@@ -342,7 +311,8 @@ mod tests {
         });
         let body = body_of(input).unwrap();
         let instance = with_defaults(json!({
-            "audio": "https://example.com/a.wav", "condition_on_previous_text": false, "logprob_threshold": -1,
+            "audio": "https://example.com/a.wav", "temperature": 0, "condition_on_previous_text": false,
+            "logprob_threshold": -1,
         }));
         assert_eq!(body, json!({"instances": [instance]}));
     }
@@ -364,50 +334,18 @@ mod tests {
     }
 
     #[test]
-    fn temperatures_are_a_ladder() {
-        let ladder = |more: Value| {
-            let mut input = json!({"audio_base64": "aGk="});
-            for (key, value) in more.as_object().unwrap() {
-                input[key] = value.clone();
-            }
-            body_of(input).map(|body| body["instances"][0]["temperature"].clone())
-        };
-        let step = |step: Value| json!({"temperature_increment_on_fallback": step});
-        for (given, temperatures) in [
-            (json!({"temperature": 0.5}), json!([0.5, 0.7, 0.9])),
-            (step(json!(0.5)), json!([0.0, 0.5, 1.0])),
-            (step(json!(2)), json!([0.0])),
-            (json!({"temperature": 7}), json!([7.0])),
-            (json!({"temperature": [0, 0.4]}), json!([0, 0.4])),
-        ] {
-            assert_eq!(ladder(given.clone()), Ok(temperatures), "{given}");
-        }
+    fn an_array_of_temperatures_has_no_steps() {
+        let input = json!({"audio_base64": "aGk=", "temperature": [0, 0.4]});
+        let body = body_of(input).unwrap();
+        let instance = body["instances"][0].as_object().unwrap();
+        assert_eq!(instance["temperature"], json!([0, 0.4]));
+        assert!(!instance.contains_key("temperature_increment_on_fallback"));
+        let input = json!({"audio_base64": "aGk=", "temperature": 0.5});
+        let body = body_of(input).unwrap();
         assert_eq!(
-            ladder(step(json!(0.01))).unwrap().as_array().unwrap().len(),
-            101
+            body["instances"][0]["temperature_increment_on_fallback"],
+            0.2
         );
-        for (given, words) in [
-            (
-                step(json!(0)),
-                "temperature_increment_on_fallback is 0; it must be a number from 0.01 up",
-            ),
-            (step(json!(1e-9)), "temperature_increment_on_fallback is"),
-            (
-                step(json!("a")),
-                "temperature_increment_on_fallback is a string",
-            ),
-            (
-                json!({"temperature": "a"}),
-                "temperature is a string; it must be a number",
-            ),
-            (
-                json!({"temperature": [0], "temperature_increment_on_fallback": 0.2}),
-                "temperature is an array",
-            ),
-        ] {
-            let error = ladder(given).unwrap_err();
-            assert!(error.starts_with(words), "{error}");
-        }
     }
 
     #[test]
