@@ -125,14 +125,15 @@ async fn what_is_not_asked_for_is_null_or_not_there() {
 async fn a_job_that_came_while_the_model_loaded_names_it_as_any_other() {
     let (loaded, waits) = mpsc::channel();
     let jobs = loading(Some(waits));
-    let output = tokio::join!(jobs.output(json!({"audio_base64": said("one")})), async {
-        // The job is in the queue by then: it has a place there before it waits for the model.
-        while jobs.worker.counters().queued == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        drop(loaded);
-    });
-    let (model, device) = (&output.0["model"], &output.0["device"]);
+    let ((), output) = tokio::join!(
+        async {
+            // Long enough for the job to have found a model that is not there yet.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(loaded);
+        },
+        jobs.output(json!({"audio_base64": said("one")})),
+    );
+    let (model, device) = (&output["model"], &output["device"]);
     assert_eq!((model, device), (&json!("mock-asr"), &json!("cpu")));
 }
 

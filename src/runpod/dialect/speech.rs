@@ -171,8 +171,8 @@ fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result
     let translation = flag(&mut map, "translate")?.then_some(translation);
     if let Some(other) = map.keys().find(|key| !SAME.contains(&key.as_str())) {
         return Err(format!(
-            "Unexpected input. {other} is not a valid input option. Leave it out, or add \
-             \"task\": {SPEECH_RECOGNITION:?}, and the input is an instance of /predict"
+            "Unexpected input. {other} is not a valid input option. (leave it out, or add \
+             \"task\": {SPEECH_RECOGNITION:?}, with which the input is an instance of /predict)"
         ));
     }
     add_defaults(&mut map);
@@ -193,7 +193,7 @@ fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result
 
 fn one_audio(map: &mut Map<String, Value>) -> Result<(), String> {
     // There, an empty text is nothing given.
-    map.retain(|key, value| !AUDIO.contains(&key.as_str()) || value != "");
+    map.retain(|key, value| !AUDIO.contains(&key.as_str()) || *value != "");
     match AUDIO.iter().filter(|field| has(map, field)).count() {
         0 => Err(NO_AUDIO.to_owned()),
         1 => Ok(()),
