@@ -246,20 +246,18 @@ fn add_defaults(map: &mut Map<String, Value>) {
     }
 }
 
-/// One instance, or two of the same audio, which is sent once: the second is a translation of it with the same search. (Their
-/// worker takes only the temperatures over to it; whoever asks for ten beams or says the language means both.)
-fn body(map: Map<String, Value>, translates: bool) -> Value {
-    let task = ("task".to_owned(), json!(SPEECH_RECOGNITION));
+/// One instance, or two of which the second is a translation with the same search. (Their worker takes only the temperatures
+/// over to it; whoever asks for ten beams or says the language means both.) Both have the audio: what instances have in common
+/// could be said once, as `parameters`, but of those `/predict` takes much less.
+fn body(mut map: Map<String, Value>, translates: bool) -> Value {
+    map.insert("task".into(), SPEECH_RECOGNITION.into());
     if !translates {
-        let instance: Map<_, _> = [task].into_iter().chain(map).collect();
-        return json!({"instances": [instance]});
+        return json!({"instances": [map]});
     }
-    let (own, both): (Map<_, _>, Map<_, _>) = map
-        .into_iter()
-        .partition(|(key, _)| OF_THE_ORIGINAL.contains(&key.as_str()));
-    let original: Map<_, _> = [task.clone()].into_iter().chain(own).collect();
-    let translation = Map::from_iter([task, ("translate".to_owned(), json!(true))]);
-    json!({"instances": [original, translation], "parameters": both})
+    let mut translation = map.clone();
+    translation.retain(|key, _| !OF_THE_ORIGINAL.contains(&key.as_str()));
+    translation.insert("translate".into(), true.into());
+    json!({"instances": [map, translation]})
 }
 
 #[cfg(test)]
@@ -353,17 +351,13 @@ mod tests {
         let input = json!({
             "audio_base64": "aGk=", "translate": true, "language": "fr", "initial_prompt": "bonjour", "word_timestamps": true,
         });
-        let mut both = with_defaults(json!({"audio_base64": "aGk=", "language": "fr"}));
-        both.as_object_mut().unwrap().shift_remove("task");
-        let body = body_of(input).unwrap();
-        assert_eq!(body["parameters"], both);
-        assert_eq!(
-            body["instances"],
-            json!([
-                {"task": SPEECH_RECOGNITION, "initial_prompt": "bonjour", "word_timestamps": true},
-                {"task": SPEECH_RECOGNITION, "translate": true},
-            ])
-        );
+        let both = json!({"audio_base64": "aGk=", "language": "fr"});
+        let (mut original, mut translation) = (with_defaults(both.clone()), with_defaults(both));
+        original["initial_prompt"] = "bonjour".into();
+        original["word_timestamps"] = true.into();
+        translation["translate"] = true.into();
+        let expected = json!({"instances": [original, translation]});
+        assert_eq!(body_of(input).unwrap(), expected);
     }
 
     #[test]

@@ -162,11 +162,10 @@ impl Shape for Transcripts {
         Vec::new()
     }
 
-    /// In the input's words, which may have gone out as a second instance's, or as both instances' parameters.
+    /// In the input's words, which may have gone out as a second instance's.
     fn error(&self, failure: Failure) -> String {
         let message = failure.message.replace("instances[1]", "instances[0]");
-        let message = message.strip_prefix("parameters.").unwrap_or(&message);
-        format!("{} ({})", of_input(message), self.note)
+        format!("{} ({})", of_input(&message), self.note)
     }
 }
 
@@ -312,10 +311,6 @@ mod tests {
             (
                 "instances[1].translate is true",
                 "translate is true (it is read as x)",
-            ),
-            (
-                "parameters.audio is empty",
-                "audio is empty (it is read as x)",
             ),
             (
                 "instances[0].vad_parameters.threshold is 9",
