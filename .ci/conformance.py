@@ -5,7 +5,7 @@
 
 The port answers within 50 ms of process start; the client scripts of tests/conformance pass, with and without an API
 key; the official RunPod worker proves the fake platform, and ours is compared with it; the official client of the hub
-proves the hub double; `run` answers; SIGTERM ends with code 0 while requests are under way; a taken port is an error.
+proves the hub double; `run` answers and hears; SIGTERM ends with code 0 while requests are under way; a taken port is an error.
 Then the same as each platform's container: containers.py.
 """
 
@@ -17,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -133,6 +134,19 @@ def check_run(binary, model):
         sys.exit(f"`run` ended with {done.returncode} and said {done.stdout!r}\n{done.stderr}")
 
 
+def check_hear(binary, _):
+    """`run` on the mock that hears text: each line of a file is a segment."""
+    with tempfile.NamedTemporaryFile("w", suffix=".wav") as audio:
+        audio.write("hello there\nworld")
+        audio.flush()
+        command = [binary, "run", "--task", "asr", "--model", "mock-asr", "--format", "vtt", audio.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    print(f"run --task asr: {done.stdout!r}")
+    expected = "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nhello there\n\n00:00:01.000 --> 00:00:01.500\nworld\n\n"
+    if done.returncode != 0 or done.stdout != expected:
+        sys.exit(f"`run --task asr` ended with {done.returncode} and said {done.stdout!r}\n{done.stderr}")
+
+
 def check_drain(binary, model):
     """Requests that are under way when SIGTERM comes get their whole answer."""
     worker = Worker(binary, model).ready()
@@ -174,7 +188,8 @@ def check_taken_port(binary, model):
 def check_runpod(binary, _):
     """The official worker proves the platform; then ours is compared with it, and the official clients speak to ours."""
     platform = Path(binary).parent / "runpod-platform"
-    scripts = [("runpod_sdk.py", [platform]), ("runpod_wire.py", [platform, binary]), ("runpod_ours.py", [platform, binary])]
+    both = ("runpod_wire.py", "runpod_ours.py", "runpod_speech.py")
+    scripts = [("runpod_sdk.py", [platform]), *((script, [platform, binary]) for script in both)]
     for script, arguments in scripts:
         print(f"-- {script}", flush=True)
         command = [sys.executable, str(ROOT / "tests/conformance" / script), *map(str, arguments)]
@@ -195,7 +210,9 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
-    checks = (check_start, check_run, check_taken_port, check_drain, check_clients, check_audio, check_runpod, check_hub)
+    checks = (
+        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_runpod, check_hub,
+    )
     for check in (*checks, containers.check):
         check(given.binary, given.model)
 

@@ -5,6 +5,7 @@
 // The helpers of one test binary have no reader outside it who would need their documentation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod cli;
 mod http;
 mod outputs;
 mod runpod;

@@ -36,27 +36,24 @@ impl Answer {
     }
 }
 
-/// Asks and waits for the end. `on_text` sees every piece as it comes and says whether to go on.
+/// Asks and waits for the end. `on_event` sees everything as it comes and says whether to go on.
 ///
 /// # Errors
 /// The request's own error.
 pub async fn ask(
     engine: &Engine,
     input: Input,
-    mut on_text: impl FnMut(&str) -> bool,
+    mut on_event: impl FnMut(&Event) -> bool,
 ) -> Result<Answer, RequestError> {
     let asked = Instant::now();
     let mut subscription = engine.submit(input).await?;
     let mut collected = Collected::default();
     let mut first_token = None;
     while let Some(event) = subscription.next().await {
-        if let Event::Text(delta) = &event {
+        if matches!(event, Event::Text(_) | Event::Segment(_)) {
             first_token.get_or_insert_with(|| asked.elapsed());
-            if !delta.text.is_empty() && !on_text(&delta.text) {
-                break;
-            }
         }
-        if collected.add(event)? {
+        if !on_event(&event) || collected.add(event)? {
             break;
         }
     }

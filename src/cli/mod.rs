@@ -41,6 +41,7 @@ Examples:
   chandler serve --model Qwen/Qwen2.5-0.5B-Instruct  fetch a model from the Hugging Face hub and serve it
   chandler pull Qwen/Qwen2.5-0.5B-Instruct --dry-run  see what would be fetched
   chandler run \"What is the capital of France?\"   answer once, without a server
+  chandler run --task asr --model ./recogniser talk.mp3  write down what is said in an audio file
   chandler selftest                               run the embedded model here and compare
   chandler doctor                                 what this machine has, and what is wrong with it
   chandler config show                            see every setting and where it came from

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::answer;
-use super::dialect::{self, Call, Known};
+use super::dialect::{self, Call, Known, Served};
 use super::growth::Growth;
 use super::job::Job;
 use super::work::{Outcome, Piece, Work};
@@ -44,8 +44,7 @@ pub struct Handler {
 struct Shared {
     router: Router,
     streaming: Streaming,
-    /// The loaded model's task, as `/health` tells it.
-    task: OnceLock<String>,
+    served: Arc<OnceLock<Served>>,
 }
 
 impl Handler {
@@ -54,7 +53,7 @@ impl Handler {
         let shared = Shared {
             router,
             streaming,
-            task: OnceLock::new(),
+            served: Arc::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -73,8 +72,9 @@ impl Work for Handler {
 
 impl Shared {
     async fn answer(&self, job: Job) -> BoxStream<'static, Piece> {
+        self.look().await;
         let known = Known {
-            task: self.task().await,
+            served: self.served.clone(),
             streaming: self.streaming,
         };
         let call = match dialect::recognise(job.input, &known) {
@@ -100,7 +100,12 @@ impl Shared {
             None => request.body(Body::empty()),
         };
         match request {
-            Ok(request) => answer::pieces(self.send(request).await, shape, growth).await,
+            Ok(request) => {
+                let response = self.send(request).await;
+                // Why again: a job that came while the model loaded has an answer now, which may name the model.
+                self.look().await;
+                answer::pieces(response, shape, growth).await
+            }
             Err(_) => only(Outcome::failed(format!(
                 "the route {path:?} is not a path that a request can have"
             ))),
@@ -112,17 +117,26 @@ impl Shared {
         response
     }
 
-    /// What the loaded model does; asked for until there is one.
-    async fn task(&self) -> Option<&str> {
-        if let Some(task) = self.task.get() {
-            return Some(task);
+    /// Asks what the loaded model is, until there is one.
+    async fn look(&self) {
+        if self.served.get().is_none()
+            && let Some(served) = self.served_now().await
+        {
+            self.served.get_or_init(|| served);
         }
+    }
+
+    async fn served_now(&self) -> Option<Served> {
         let health = Request::builder().uri("/health").body(Body::empty()).ok()?;
         let body = self.send(health).await.into_body();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.ok()?;
         let health: Value = serde_json::from_slice(&bytes).ok()?;
-        let task = health.get("task")?.as_str()?.to_owned();
-        Some(self.task.get_or_init(|| task))
+        let text = |key: &str| Some(health.get(key)?.as_str()?.to_owned());
+        Some(Served {
+            task: text("task")?,
+            model: text("model")?,
+            device: text("device")?,
+        })
     }
 }
 

@@ -24,7 +24,7 @@ pub use bucket::{Bucket, Condition, Sending, Stored};
 pub use destination::{Access, Addressing, Credentials, Destination, Operator};
 pub use failure::Refusal;
 pub use key::{object_key, sanitised};
-pub use spelling::from_job;
+pub use spelling::{STORES, from_job};
 pub use uploader::{Object, Uploader};
 
 use std::io;

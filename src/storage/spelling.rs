@@ -9,7 +9,7 @@ use super::StorageError;
 use super::destination::{Addressing, Credentials, Destination, Parts};
 
 /// The object's names, the one that is about outputs only first.
-const OBJECT: [&str; 4] = [
+pub const STORES: [&str; 4] = [
     "outputS3Config",
     "output_s3_config",
     "s3Config",
@@ -59,7 +59,7 @@ pub fn from_job(
 ) -> Result<Option<Destination>, StorageError> {
     let places = [Some(rest), input.as_object()];
     let found = places.into_iter().flatten().find_map(|place| {
-        OBJECT.iter().find_map(|name| {
+        STORES.iter().find_map(|name| {
             let value = place.get(*name)?;
             let said =
                 !value.is_null() && value.as_object().is_none_or(|config| !config.is_empty());

@@ -137,5 +137,5 @@ def sdk(mode):
     return [sys.executable, HERE / "runpod_sdk_worker.py", mode]
 
 
-def chandler(binary, *more):
-    return [binary, "serve", "--model", "mock", "--host", "127.0.0.1", "--port", "0", *more]
+def chandler(binary, *more, model="mock"):
+    return [binary, "serve", "--model", model, "--host", "127.0.0.1", "--port", "0", *more]

@@ -1,24 +1,19 @@
 //! What each shape of a job's input gives, on the mock: the outputs that existing clients parse.
 
 use chandler::api;
-use chandler::runpod::{Handler, Job, Outcome, Piece, Streaming, Work};
+use chandler::runpod::{Handler, Streaming, Work};
 use chandler_core::mock::Fault;
 use futures_util::StreamExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::jobs::{Jobs, job};
 use crate::http::worker::{Setup, Worker, chat, chat_with, events};
 
-/// A worker whose jobs are done in the process, as the job loop does them.
-struct Jobs {
-    worker: Worker,
-    handler: Handler,
-}
-
-async fn jobs() -> Jobs {
+async fn jobs() -> Jobs<Worker> {
     with(Setup::default(), Streaming::default()).await
 }
 
-async fn with(setup: Setup, streaming: Streaming) -> Jobs {
+async fn with(setup: Setup, streaming: Streaming) -> Jobs<Worker> {
     let mut settings = setup.api.clone();
     settings.model_id = "mock".into();
     let worker = setup.start().await;
@@ -26,51 +21,6 @@ async fn with(setup: Setup, streaming: Streaming) -> Jobs {
     Jobs {
         handler: Handler::new(inner, streaming),
         worker,
-    }
-}
-
-fn job(input: Value) -> Job {
-    Job {
-        id: "job-1".into(),
-        input,
-        rest: Map::new(),
-    }
-}
-
-impl Jobs {
-    /// The chunks and the end.
-    async fn run(&self, input: Value) -> (Vec<Value>, Outcome) {
-        let mut pieces: Vec<Piece> = self.handler.start(job(input)).collect().await;
-        let Some(Piece::Done(outcome)) = pieces.pop() else {
-            panic!("no outcome");
-        };
-        let chunks = pieces.into_iter().map(|piece| match piece {
-            Piece::Chunk(chunk) => chunk,
-            other => panic!("{other:?}"),
-        });
-        (chunks.collect(), outcome)
-    }
-
-    /// The output of a job that streams nothing.
-    async fn output(&self, input: Value) -> Value {
-        let (chunks, outcome) = self.run(input).await;
-        assert!(chunks.is_empty() && !outcome.is_stream, "{outcome:?}");
-        assert_eq!(outcome.body.as_object().unwrap().len(), 1);
-        outcome
-            .body
-            .get("output")
-            .unwrap_or_else(|| panic!("{outcome:?}"))
-            .clone()
-    }
-
-    async fn error(&self, input: Value) -> String {
-        let (chunks, outcome) = self.run(input.clone()).await;
-        assert!(chunks.is_empty(), "{chunks:?}");
-        let error = outcome
-            .error()
-            .unwrap_or_else(|| panic!("{input}: {outcome:?}"));
-        assert_eq!(outcome.body.as_object().unwrap().len(), 1);
-        error.as_str().unwrap().to_owned()
     }
 }
 

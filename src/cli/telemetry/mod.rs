@@ -14,6 +14,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, Settings};
 
+/// The target of lines that stand in for a bar where there is no terminal. A quiet command has them, too.
+pub const PROGRESS: &str = "chandler::bar";
+
 /// Starts logging; the bars that are added to what it returns do not garble the lines.
 pub fn start(settings: &Settings, warnings: &[String]) -> MultiProgress {
     let bars = MultiProgress::new();
@@ -49,11 +52,12 @@ pub fn start(settings: &Settings, warnings: &[String]) -> MultiProgress {
     bars
 }
 
-/// A command that answers on a terminal is not to be drowned by its own log: only warnings, unless somebody asked.
+/// A command that answers on a terminal is not to be drowned by its own log: only warnings and how far long work
+/// is, unless somebody asked.
 pub fn start_quiet(settings: &Settings, warnings: &[String]) -> MultiProgress {
     let mut settings = settings.clone();
     if settings.log_level.source == crate::config::Source::Default {
-        settings.log_level.value = crate::config::LogFilter("warn".to_owned());
+        settings.log_level.value = crate::config::LogFilter(format!("warn,{PROGRESS}=info"));
     }
     start(&settings, warnings)
 }

@@ -8,9 +8,13 @@ mod prediction;
 mod properties;
 mod route;
 mod sampling;
+mod speech;
 mod stream;
 mod tasks;
 mod tokens;
+mod transcript;
+
+use std::sync::{Arc, OnceLock};
 
 use axum::http::Method;
 use serde_json::{Map, Value};
@@ -55,21 +59,42 @@ pub(super) trait Shape: Send {
 }
 
 /// What is known besides the input.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
-    /// The loaded model's task, once it is loaded.
-    pub(super) task: Option<&'a str>,
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// The loaded model, once it is loaded: a shape that outlives the load looks again.
+    pub(super) served: Arc<OnceLock<Served>>,
     pub(super) streaming: Streaming,
 }
 
-impl Known<'_> {
+/// The loaded model, as `/health` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    /// The hub's name of what it does.
+    pub(super) task: String,
+    /// What it is called.
+    pub(super) model: String,
+    /// `cpu`, `cuda:0`, …
+    pub(super) device: String,
+}
+
+impl Known {
+    fn task(&self) -> Option<&str> {
+        self.served.get().map(|served| served.task.as_str())
+    }
+
     /// Whether the model writes text, as far as is known.
     fn writes(&self) -> bool {
-        self.task.is_none_or(|task| task == TEXT_GENERATION)
+        self.task().is_none_or(|task| task == TEXT_GENERATION)
+    }
+
+    /// Whether the model hears speech, as far as is known.
+    fn hears(&self) -> bool {
+        self.task().is_none_or(|task| task == SPEECH_RECOGNITION)
     }
 }
 
 const TEXT_GENERATION: &str = "text-generation";
+const SPEECH_RECOGNITION: &str = "automatic-speech-recognition";
 
 /// What an input may be, for errors.
 const UNDERSTOOD: &str = "this worker understands {openai_route, openai_input}, {route, body?, method?}, \
@@ -80,7 +105,7 @@ const UNDERSTOOD: &str = "this worker understands {openai_route, openai_input}, 
 ///
 /// # Errors
 /// What is wrong with it, and what would do.
-pub(super) fn recognise(input: Value, known: &Known<'_>) -> Result<Call, String> {
+pub(super) fn recognise(input: Value, known: &Known) -> Result<Call, String> {
     let map = match input {
         Value::Object(map) => map,
         text @ Value::String(_) => return Ok(prediction::instance(text, None)),
@@ -99,13 +124,20 @@ pub(super) fn recognise(input: Value, known: &Known<'_>) -> Result<Call, String>
         return Ok(prediction::instances(map));
     }
     if let Some(reading) = tasks::read(&map) {
-        return Ok(prediction::of_task(map, reading));
+        // What a model of another kind is asked is `/predict`'s to refuse.
+        return match reading.task == SPEECH_RECOGNITION && known.hears() {
+            true => speech::read(map, reading, known),
+            false => Ok(prediction::of_task(map, reading)),
+        };
     }
     if tokens::is(&map, known) {
         return tokens::read(map, known);
     }
     if prediction::is(&map) {
         return prediction::read(map, known);
+    }
+    if known.task() == Some(SPEECH_RECOGNITION) {
+        return Err(speech::NO_AUDIO.to_owned());
     }
     let mut keys: Vec<&str> = map.keys().map(String::as_str).take(8).collect();
     keys.sort_unstable();
@@ -151,9 +183,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(super) fn known(task: Option<&str>) -> Known<'_> {
+    pub(super) fn known(task: Option<&str>) -> Known {
+        let served = Arc::new(OnceLock::new());
+        if let Some(task) = task {
+            let (task, model, device) = (task.to_owned(), "mine".to_owned(), "cuda:1".to_owned());
+            served.get_or_init(|| Served {
+                task,
+                model,
+                device,
+            });
+        }
         Known {
-            task,
+            served,
             streaming: Streaming::default(),
         }
     }
@@ -218,6 +259,23 @@ mod tests {
     fn a_bare_prompt_is_a_prediction_where_the_model_writes_no_text() {
         let call = recognise(json!({"prompt": "a"}), &known(Some("text-to-image"))).unwrap();
         assert_eq!(call.path, "/predict");
+    }
+
+    #[test]
+    fn a_model_that_hears_is_to_be_given_something_to_hear() {
+        let known = known(Some(SPEECH_RECOGNITION));
+        for input in [
+            json!({"model": "base", "transcription": "srt"}),
+            json!({"audio": null}),
+        ] {
+            let refusal = recognise(input, &known).err();
+            assert_eq!(
+                refusal.as_deref(),
+                Some("Must provide either audio or audio_base64")
+            );
+        }
+        let probed = recognise(json!({"debug": true}), &known).unwrap();
+        assert_eq!(probed.path, "/health");
     }
 
     #[test]

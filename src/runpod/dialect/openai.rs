@@ -9,7 +9,7 @@ use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::sse::Event;
 
-pub(super) fn read(mut map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
+pub(super) fn read(mut map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let path = match take(&mut map, "openai_route") {
         Some(Value::String(route)) => path_of(&route),
         other => {

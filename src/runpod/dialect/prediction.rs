@@ -22,7 +22,7 @@ pub(super) fn is(map: &Map<String, Value>) -> bool {
     own.into_iter().any(|key| has(map, key))
 }
 
-pub(super) fn read(map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
+pub(super) fn read(map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let streams = map.get("stream") == Some(&Value::Bool(true));
     // A task that the model does not do is `/predict`'s to refuse.
     let writes = map
@@ -37,7 +37,7 @@ pub(super) fn read(map: Map<String, Value>, known: &Known<'_>) -> Result<Call, S
 /// One instance.
 pub(super) fn instance(input: Value, note: Option<String>) -> Call {
     let shape = Prediction { note, is_one: true };
-    predict(json!({"instances": [input]}), shape)
+    predict(json!({"instances": [input]}), Box::new(shape))
 }
 
 /// An input that asks for a task in other words than ours.
@@ -52,21 +52,22 @@ pub(super) fn instances(map: Map<String, Value>) -> Call {
         note: None,
         is_one: false,
     };
-    predict(Value::Object(map), shape)
+    predict(Value::Object(map), Box::new(shape))
 }
 
-fn predict(body: Value, shape: Prediction) -> Call {
+/// A whole `/predict` body.
+pub(super) fn predict(body: Value, shape: Box<dyn Shape>) -> Call {
     Call {
         method: Method::POST,
         path: "/predict".into(),
         body: Some(body),
-        shape: Box::new(shape),
+        shape,
         growth: Growth::default(),
     }
 }
 
 /// Reads an instance as a request to the route that streams what it asks for.
-fn streamed(mut map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
+fn streamed(mut map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let parameters = take(&mut map, "parameters");
     let mut body = in_our_words(map);
     match parameters {

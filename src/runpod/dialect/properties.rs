@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::tests::known;
-use super::{TEXT_GENERATION, recognise};
+use super::{SPEECH_RECOGNITION, TEXT_GENERATION, recognise};
 use crate::runpod::sse::Splitter;
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 38] = [
+const KEYS: [&str; 48] = [
     "openai_route",
     "openai_input",
     "route",
@@ -42,6 +42,16 @@ const KEYS: [&str; 38] = [
     "height",
     "width",
     "audio",
+    "audio_base64",
+    "audio_url",
+    "audio_file",
+    "target_lang",
+    "recognise_speakers",
+    "transcription",
+    "translation",
+    "translate",
+    "temperature_increment_on_fallback",
+    "word_timestamps",
     "speaker_id",
     "query",
     "docs",
@@ -58,6 +68,8 @@ fn leaf() -> impl Strategy<Value = Value> {
         "//x",
         "GET",
         "summarise",
+        "transcribe",
+        "translate",
         "text-generation",
         "tts",
         "a b",
@@ -100,6 +112,7 @@ fn check(input: &Value, task: Option<&str>) -> Result<(), TestCaseError> {
         Err(refusal) => {
             let helps = [
                 "must be",
+                "Must provide",
                 "understands",
                 "put it inside",
                 "leave",
@@ -115,8 +128,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_input_is_a_request_or_is_refused_with_what_would_do(input in anything(), loaded in any::<bool>()) {
-        check(&input, loaded.then_some(TEXT_GENERATION))?;
+    fn any_input_is_a_request_or_is_refused_with_what_would_do(input in anything(), task in prop::sample::select(vec![None, Some(TEXT_GENERATION), Some(SPEECH_RECOGNITION)])) {
+        check(&input, task)?;
     }
 
     #[test]
@@ -129,5 +142,6 @@ proptest! {
         }
         let chunks = call.shape.chunks();
         call.shape.output(chunks);
+        call.shape.whole(event);
     }
 }

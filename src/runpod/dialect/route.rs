@@ -8,7 +8,7 @@ use super::openai::passed_on;
 use super::{Call, Known, take};
 use crate::kinds::kind_of;
 
-pub(super) fn read(mut map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
+pub(super) fn read(mut map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let path = match take(&mut map, "route") {
         Some(Value::String(route)) if is_path(&route) => route,
         Some(Value::String(_)) => {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::has;
+use super::{SPEECH_RECOGNITION, has};
 
 /// The seeds' names for tasks (seeds.md 1.1.1, 1.3.1, 2.1.1), and the hub's for the same.
 const NAMES: [(&str, &str); 21] = [
@@ -72,6 +72,16 @@ const FIELDS: [(&str, &[&[&str]]); 7] = [
     ("feature-extraction", &[&["input"]]),
 ];
 
+/// The fields that audio comes in, and one of which an input of speech has.
+pub(super) const AUDIO: [&str; 6] = [
+    "audio",
+    "audio_base64",
+    "audio_url",
+    "audioUrl",
+    "audio_r2",
+    "audio_file",
+];
+
 /// What an input was read as, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reading {
@@ -85,7 +95,24 @@ pub(super) struct Reading {
 pub(super) fn read(map: &Map<String, Value>) -> Option<Reading> {
     match map.get("task") {
         None | Some(Value::Null) => by_fields(map),
-        Some(name) => by_name(name.as_str()?),
+        Some(name) => {
+            let name = name.as_str()?;
+            by_name(name).map(|reading| with_audio(map, name, reading))
+        }
+    }
+}
+
+/// These are said of texts, and of speech that is to be written down in English.
+fn with_audio(map: &Map<String, Value>, name: &str, reading: Reading) -> Reading {
+    let field = AUDIO.iter().find(|field| has(map, field));
+    match (name, field) {
+        ("translate" | "translate_to_english", Some(field)) => Reading {
+            task: SPEECH_RECOGNITION,
+            because: format!(
+                "the input's task {name:?} is read as {SPEECH_RECOGNITION} because it has {field}"
+            ),
+        },
+        _ => reading,
     }
 }
 
@@ -162,6 +189,10 @@ mod tests {
                 "text-to-speech",
             ),
             (json!({"task": "translate", "text": "a"}), "translation"),
+            (
+                json!({"task": "translate", "audio_url": "https://example.com/a.wav"}),
+                "automatic-speech-recognition",
+            ),
             (json!({"text": "a", "speaker_id": 248}), "text-to-speech"),
             (
                 json!({"model": "m", "query": "q", "docs": []}),

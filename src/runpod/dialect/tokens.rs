@@ -23,7 +23,7 @@ const OWN: [&str; 6] = [
 const SHARED: [&str; 3] = ["prompt", "messages", "stream"];
 
 /// Whether an input is of this dialect: it has a field that no other has, or nothing beside what this one has.
-pub(super) fn is(map: &Map<String, Value>, known: &Known<'_>) -> bool {
+pub(super) fn is(map: &Map<String, Value>, known: &Known) -> bool {
     let asks = has(map, "prompt") || has(map, "messages");
     let own = OWN.iter().any(|key| has(map, key));
     let nothing_else = map
@@ -32,7 +32,7 @@ pub(super) fn is(map: &Map<String, Value>, known: &Known<'_>) -> bool {
     asks && (own || (nothing_else && known.writes()))
 }
 
-pub(super) fn read(mut map: Map<String, Value>, known: &Known<'_>) -> Result<Call, String> {
+pub(super) fn read(mut map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let stream = flag(&mut map, "stream")?;
     let template = flag(&mut map, "apply_chat_template")?;
     // Read and never looked at by worker-vllm, too; its own shape is the only one it has here.

@@ -1,0 +1,3 @@
+//! The program's commands, as somebody types them.
+
+mod run;
