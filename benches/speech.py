@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--binary", help="the benchmark's program, where it is built already")
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args()
     model, audio = given.work / given.shape, given.work / f"speech-{given.minutes:g}.wav"
@@ -207,7 +208,7 @@ def main() -> None:
 
             files = ["tokenizer.json", "preprocessor_config.json"]
             ctranslate2.converters.TransformersConverter(str(model), copy_files=files).convert(str(converted[kind]), quantization=kind, force=True)
-    binary = bench_binary()
+    binary = given.binary or bench_binary()
     found = {
         "machine": platform.processor() or platform.machine(), "threads": given.threads, "shape": given.shape, "minutes": given.minutes, "tokens": TOKENS,
         "ours_f32": ours(binary, model, audio, given.threads),

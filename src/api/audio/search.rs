@@ -8,7 +8,8 @@ use super::fields::signed;
 use crate::api::json::{Fields, Found, wrong};
 use crate::api::openai::sampling::MOST_ROWS;
 
-const MOST_TEMPERATURES: usize = 32;
+/// As many as draws are kept apart for.
+const MOST_TEMPERATURES: usize = 16;
 const MOST_SUPPRESSED: usize = 1024;
 
 /// Reads them.
@@ -23,6 +24,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Search, RequestError> {
         patience: number("patience", 0.01, 100.0)?,
         length_penalty: number("length_penalty", -100.0, 100.0)?,
         seed: fields.seed("seed")?,
+        max_new_tokens: fields.whole("max_new_tokens", 1..=u32::MAX)?,
         suppress_tokens: suppressed(fields)?,
     })
 }

@@ -31,7 +31,7 @@ const SWITCHES: [&str; 12] = [
     "grouped",
 ];
 /// Fields that are numbers, lists or objects, where a text is one of these as JSON writes it; all others are texts.
-const VALUES: [&str; 26] = [
+const VALUES: [&str; 27] = [
     "temperature",
     "temperature_increment_on_fallback",
     "beam_size",
@@ -39,6 +39,7 @@ const VALUES: [&str; 26] = [
     "patience",
     "length_penalty",
     "seed",
+    "max_new_tokens",
     "suppress_tokens",
     "compression_ratio_threshold",
     "logprob_threshold",

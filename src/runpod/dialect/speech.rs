@@ -32,7 +32,7 @@ const SIZES: [&str; 10] = [
 
 /// What `/predict` takes under the same name and with the same meaning: that worker's, and what it has not. A name that is
 /// not here is refused, as there.
-const SAME: [&str; 33] = [
+const SAME: [&str; 34] = [
     "audio",
     "audio_base64",
     "audio_url",
@@ -45,6 +45,7 @@ const SAME: [&str; 33] = [
     "beam_size",
     "patience",
     "length_penalty",
+    "max_new_tokens",
     "suppress_tokens",
     "initial_prompt",
     "prompt",
