@@ -92,7 +92,8 @@ impl Timeline {
     /// Where in the recording the frames of a stretch are.
     pub(crate) fn sources(&self, range: &Range<usize>) -> Vec<Range<usize>> {
         let Some(pieces) = &self.pieces else {
-            return vec![range.start..range.end.min(self.length)];
+            let all = range.start..range.end.min(self.length);
+            return Vec::from([all]);
         };
         let from = pieces.partition_point(|piece| piece.end() <= range.start);
         let within = pieces

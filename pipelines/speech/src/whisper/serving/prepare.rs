@@ -49,7 +49,7 @@ impl WhisperPreparer {
         let (timeline, stretches) = match &sketch.speech {
             None => {
                 let timeline = Timeline::whole(sketch.frames, &self.ear);
-                (timeline, vec![0..sketch.frames])
+                (timeline, Vec::from([0..sketch.frames]))
             }
             Some(speech) => Timeline::of_speech(speech, (sketch.frames, &self.ear), longest),
         };
