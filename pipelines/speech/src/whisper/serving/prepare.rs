@@ -49,7 +49,8 @@ impl WhisperPreparer {
         let (timeline, stretches) = match &sketch.speech {
             None => {
                 let timeline = Timeline::whole(sketch.frames, &self.ear);
-                (timeline, Vec::from([0..sketch.frames]))
+                let all = 0..sketch.frames;
+                (timeline, Vec::from([all]))
             }
             Some(speech) => Timeline::of_speech(speech, (sketch.frames, &self.ear), longest),
         };
