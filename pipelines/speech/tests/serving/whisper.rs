@@ -37,7 +37,7 @@ fn request(number: u64) -> SpeechInput {
     SpeechInput {
         audio,
         channels_apart: apart,
-        language: (number % 3 != 0).then(|| "fr".to_owned()),
+        language: (!number.is_multiple_of(3)).then(|| "fr".to_owned()),
         task: match number % 5 {
             0 => SpeechTask::Translate,
             _ => SpeechTask::Transcribe,
