@@ -4,7 +4,7 @@
 //! Every window is made to have the same number of tokens: the end of a transcript is never chosen. Without arguments it does
 //! nothing; on the tiny model that CI gives it, it is a smoke run, never a figure.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Why: a benchmark may stop at the first surprise.
 
 mod common;
 

@@ -291,7 +291,7 @@ mod tests {
                 (0..=number % 4).map(|line| "word ".repeat(1 + (line + number) as usize % 3));
             Input::Speech(SpeechInput {
                 audio: Audio::bytes(lines.collect::<Vec<_>>().join("\n").into_bytes()),
-                times: if number % 2 == 0 {
+                times: if number.is_multiple_of(2) {
                     Times::Words
                 } else {
                     Times::Segments

@@ -158,10 +158,14 @@ mod tests {
         let (timeline, chunks) = timeline(None);
         // The gap of 100 samples stays, the long one does not, and the last piece ends with the recording.
         assert_eq!(timeline.length(), 800 + 250);
-        assert_eq!(chunks, [0..1050]);
-        assert_eq!(timeline.sources(&(0..10)), [100..110]);
+        assert_eq!((chunks.len(), chunks[0].clone()), (1, 0..1050));
+        let only = |range: Range<usize>| match timeline.sources(&range).as_slice() {
+            [only] => only.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(only(0..10), 100..110);
         assert_eq!(timeline.sources(&(790..810)), [890..900, 40_000..40_010]);
-        assert_eq!(timeline.sources(&(1040..2000)), [40_240..40_250]);
+        assert_eq!(only(1040..2000), 40_240..40_250);
     }
 
     #[test]
