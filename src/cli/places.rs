@@ -52,7 +52,7 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
     let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
     let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
     let gguf = match &location {
-        Location::Mock(_) | Location::Demo => {
+        Location::Mock(_) | Location::Demo(_) => {
             return Err(refuse("this is a model, and no adapter".to_owned()));
         }
         Location::GgufFile(_) => true,

@@ -77,7 +77,7 @@ impl Pull {
 
     fn refuse_what_is_here(&self, wanted: &Wanted) -> Result<(), Exit> {
         let why = match &wanted.location {
-            Location::Mock(_) | Location::Demo => "it is part of this program",
+            Location::Mock(_) | Location::Demo(_) => "it is part of this program",
             Location::Directory(_) | Location::GgufFile(_) => {
                 "it is a path here (a repository of the same name on the hub is hf://org/name)"
             }

@@ -1,32 +1,45 @@
-//! The demo model, compiled into the binary so that a worker can be tried with nothing else at hand.
-//! Its card, and the scripts that made it, are in `pipelines/demo`.
+//! The demo models, compiled into the binary so that a worker can be tried with nothing else at hand.
+//! Their cards, and the scripts that made them, are in `pipelines/demo`.
 
 use chandler_nn::weights::Snapshot;
 
-const FILES: &[(&str, &[u8])] = &[
-    (
-        "config.json",
-        include_bytes!("../../pipelines/demo/chat/config.json"),
-    ),
-    (
-        "generation_config.json",
-        include_bytes!("../../pipelines/demo/chat/generation_config.json"),
-    ),
-    (
-        "tokenizer.json",
-        include_bytes!("../../pipelines/demo/chat/tokenizer.json"),
-    ),
-    (
-        "tokenizer_config.json",
-        include_bytes!("../../pipelines/demo/chat/tokenizer_config.json"),
-    ),
-    (
-        "model.safetensors",
-        include_bytes!("../../pipelines/demo/chat/model.safetensors"),
-    ),
+use super::{Demo, WeightsError};
+
+/// Files of a demo model, by name.
+macro_rules! files {
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../pipelines/demo/", $folder, "/", $name)))),*]
+    };
+}
+
+#[cfg(feature = "text")]
+const CHAT: &[(&str, &[u8])] = files!["chat":
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+];
+#[cfg(feature = "speech")]
+const SPEECH: &[(&str, &[u8])] = files!["speech":
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "model.safetensors",
 ];
 
-/// The demo model's files.
-pub fn demo() -> Snapshot {
-    Snapshot::embedded("the embedded demo model", FILES)
+/// A demo model's files.
+///
+/// # Errors
+/// [`WeightsError::NoPipelines`] in a build that cannot run it, and does not have it.
+pub fn demo(demo: Demo) -> Result<Snapshot, WeightsError> {
+    match demo {
+        #[cfg(feature = "text")]
+        Demo::Chat => Ok(Snapshot::embedded("the embedded demo model", CHAT)),
+        #[cfg(feature = "speech")]
+        Demo::Speech => Ok(Snapshot::embedded("the embedded speech model", SPEECH)),
+        #[allow(unreachable_patterns)] // Why: with all modalities there is no other.
+        other => Err(WeightsError::NoPipelines(format!("{other:?}"))),
+    }
 }

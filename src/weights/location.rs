@@ -6,8 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::{WeightsError, names};
 
-/// The name of the embedded demo model.
-const DEMO: &str = "demo";
+/// A model that is compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demo {
+    /// It chats.
+    Chat,
+    /// It recognises speech.
+    Speech,
+}
+
+impl Demo {
+    const ALL: [Self; 2] = [Self::Chat, Self::Speech];
+
+    /// What it is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "demo",
+            Self::Speech => "demo-asr",
+        }
+    }
+}
 
 /// A pipeline without a model, for load tests and for trying front doors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +54,7 @@ pub enum Location {
     /// Nowhere.
     Mock(Mock),
     /// In this program.
-    Demo,
+    Demo(Demo),
     /// A directory here.
     Directory(PathBuf),
     /// A GGUF file here, or the first of several.
@@ -85,8 +103,8 @@ impl Location {
         if let Some(mock) = Mock::ALL.into_iter().find(|mock| mock.name() == text) {
             return Ok(Self::Mock(mock));
         }
-        if text == DEMO {
-            return Ok(Self::Demo);
+        if let Some(demo) = Demo::ALL.into_iter().find(|demo| demo.name() == text) {
+            return Ok(Self::Demo(demo));
         }
         if let Some(rest) = text.strip_prefix("s3://") {
             return Bucket::read(text, rest).map(Self::S3);
@@ -120,7 +138,7 @@ impl Location {
     pub fn id(&self) -> String {
         match self {
             Self::Mock(mock) => mock.name().to_owned(),
-            Self::Demo => "chandler-demo".to_owned(),
+            Self::Demo(demo) => format!("chandler-{}", demo.name()),
             Self::Directory(path) => directory_name(path),
             Self::GgufFile(path) => gguf_name(&path.to_string_lossy()),
             Self::Hub {
@@ -137,7 +155,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mock(_) => f.write_str("the mock pipeline, which has no model"),
-            Self::Demo => f.write_str("the embedded demo model"),
+            Self::Demo(_) => f.write_str("the embedded demo model"),
             Self::Directory(path) => write!(f, "directory {}", path.display()),
             Self::GgufFile(path) => write!(f, "GGUF file {}", path.display()),
             Self::Hub {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Location, Mock, WeightsError};
 #[cfg(feature = "models")]
-use super::{location, store::Fetched};
+use super::{embedded, location, store::Fetched};
 
 /// A model whose files are at hand, or known to be elsewhere.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ fn source(location: &Location) -> Result<Source, WeightsError> {
 fn source(location: &Location) -> Result<Source, WeightsError> {
     match location {
         Location::Mock(kind) => Ok(Source::Mock(*kind)),
-        Location::Demo => Ok(Source::Snapshot(super::embedded::demo())),
+        Location::Demo(demo) => embedded::demo(*demo).map(Source::Snapshot),
         Location::Directory(path) => directory(path),
         Location::GgufFile(path) => Ok(Source::Gguf(path.clone())),
         Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => Ok(Source::Remote),

@@ -1,6 +1,5 @@
-//! `chandler selftest`: the embedded models on this machine's device, held against recorded answers.
+//! The embedded language model: greedy answers, each alone and then all of them together.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -8,33 +7,23 @@ use chandler_core::{Chat, Input, Limits, Message, Prompt, RequestError, Sampling
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::ask::{Answer, ask};
-use super::exit::{Exit, FAILED, USAGE};
-use super::flags::{ModelOnly, SettingFlags};
-use super::{output, progress, telemetry, threads, worker};
+use crate::cli::ask::{Answer, ask};
+use crate::cli::version;
 use crate::engine::Engine;
 
 #[cfg(feature = "text")]
-const RECORDED: &str = include_str!("../../pipelines/demo/answers.json");
+const RECORDED: &str = include_str!("../../../pipelines/demo/answers.json");
 #[cfg(not(feature = "text"))]
 const RECORDED: &str = "[]";
 
-/// Run the embedded models on this machine's device and compare with recorded answers.
-///
-/// The smoke test for a new GPU: prints device, dtype, load time, time to first token and speed. Every question is asked
-/// alone and then all of them together, greedily. Exit code 1 when an answer differs.
-#[derive(Debug, clap::Args)]
-pub struct Selftest {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    settings: SettingFlags<ModelOnly>,
+/// What was recorded; nothing in a build without language models.
+pub(super) fn recorded() -> anyhow::Result<Vec<Recorded>> {
+    serde_json::from_str(RECORDED).context("the recorded answers are not right")
 }
 
 /// A question with the answer that the reference implementation gave.
 #[derive(Debug, Clone, Deserialize)]
-struct Recorded {
+pub(super) struct Recorded {
     messages: Vec<Message>,
     max_tokens: u32,
     answer: String,
@@ -95,8 +84,9 @@ impl Recorded {
     }
 }
 
+/// How the model did.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     version: &'static str,
     model: String,
     device: String,
@@ -106,53 +96,16 @@ struct Report {
     tokens_per_second: f64,
     tokens_per_second_together: f64,
     passed: usize,
-    failed: Vec<String>,
+    pub(super) failed: Vec<String>,
 }
 
-impl Selftest {
-    pub(super) fn execute(mut self) -> anyhow::Result<ExitCode> {
-        let typed = self.settings.set("model", "demo");
-        if typed.is_some_and(|model| model != "demo") {
-            return Err(Exit::new(
-                USAGE,
-                "selftest runs the embedded models; use `chandler run --model` for others",
-            )
-            .into());
-        }
-        let recorded: Vec<Recorded> =
-            serde_json::from_str(RECORDED).context("the recorded answers are not right")?;
-        if recorded.is_empty() {
-            return Err(Exit::new(
-                FAILED,
-                "this build has no embedded model with recorded answers",
-            )
-            .into());
-        }
-        let resolution = self.settings.resolve()?;
-        threads::settle(&resolution.settings);
-        let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
-        let worker = worker::start(&resolution, Instant::now())?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let report = runtime.block_on(async {
-            let load = progress::until_ready(&worker.engine, &worker.screen(&bars)).await?;
-            anyhow::Ok(examine(&worker.engine, worker.id, load, &recorded).await)
-        })?;
-        if self.json {
-            output::print(&(serde_json::to_string(&report)? + "\n"))?;
-        } else {
-            output::print(&report.as_text())?;
-        }
-        Ok(if report.failed.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(FAILED)
-        })
-    }
-}
-
-async fn examine(engine: &Engine, model: String, load: Duration, recorded: &[Recorded]) -> Report {
+/// Asks everything.
+pub(super) async fn examine(
+    engine: &Engine,
+    model: String,
+    load: Duration,
+    recorded: &[Recorded],
+) -> Report {
     let mut failed = Vec::new();
     let mut alone = Vec::new();
     for question in recorded {
@@ -181,7 +134,7 @@ async fn examine(engine: &Engine, model: String, load: Duration, recorded: &[Rec
     let together = f64::from(tokens) / started.elapsed().as_secs_f64().max(1e-9);
     let info = engine.info();
     Report {
-        version: super::version::SHORT,
+        version: version::SHORT,
         model,
         device: info
             .as_ref()
@@ -217,14 +170,14 @@ fn note(
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 impl Report {
-    fn as_text(&self) -> String {
+    pub(super) fn as_text(&self) -> String {
         let failures: String = self
             .failed
             .iter()

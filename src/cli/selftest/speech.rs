@@ -1,0 +1,205 @@
+//! The embedded speech recogniser: recordings of sentences and of none, each alone and then all of them together.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chandler_core::{Audio, Input, RequestError, Search, SpeechInput, SpokenSegment, Transcript};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::text::median;
+use crate::cli::ask::{Answer, ask};
+use crate::engine::Engine;
+
+#[cfg(feature = "speech")]
+const RECORDED: &str = include_str!("../../../pipelines/demo/speech/clips/answers.json");
+#[cfg(not(feature = "speech"))]
+const RECORDED: &str = "[]";
+
+#[cfg(feature = "speech")]
+macro_rules! clips {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../../pipelines/demo/speech/clips/", $name)))),*]
+    };
+}
+#[cfg(feature = "speech")]
+const CLIPS: &[(&str, &[u8])] = clips![
+    "command.flac",
+    "number.opus",
+    "time.opus",
+    "date.opus",
+    "question.opus",
+    "noise.opus",
+    "two-sentences.opus",
+    "unseen-wording.opus",
+    "no-speech.opus",
+];
+#[cfg(not(feature = "speech"))]
+const CLIPS: &[(&str, &[u8])] = &[];
+
+/// Seconds that a time may be off: half of what one timestamp token is from the next.
+const CLOSE: f64 = 0.01;
+
+/// A recording with the transcript that the reference implementation gave.
+#[derive(Debug, Clone)]
+pub(super) struct Clip {
+    bytes: &'static [u8],
+    recorded: Recorded,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Recorded {
+    file: String,
+    text: String,
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Segment {
+    start: f64,
+    end: f64,
+    text: String,
+}
+
+/// What was recorded; nothing in a build without speech models.
+pub(super) fn recorded() -> anyhow::Result<Vec<Clip>> {
+    let all: Vec<Recorded> =
+        serde_json::from_str(RECORDED).context("the recorded transcripts are not right")?;
+    all.into_iter()
+        .map(|recorded| {
+            let found = CLIPS.iter().find(|(name, _)| *name == recorded.file);
+            let (_, bytes) =
+                found.with_context(|| format!("there is no clip {}", recorded.file))?;
+            Ok(Clip { bytes, recorded })
+        })
+        .collect()
+}
+
+impl Clip {
+    fn input(&self) -> Input {
+        Input::Speech(SpeechInput {
+            audio: Audio::bytes(self.bytes),
+            search: Search {
+                temperatures: Some(vec![0.0]),
+                ..Search::default()
+            },
+            ..SpeechInput::default()
+        })
+    }
+
+    fn failure(&self, answer: &Result<Answer, RequestError>, how: &str) -> Option<String> {
+        let difference = self.difference(answer)?;
+        Some(format!("{} {how}: {difference}", self.recorded.file))
+    }
+
+    /// What differs from the recorded transcript.
+    fn difference(&self, answer: &Result<Answer, RequestError>) -> Option<String> {
+        let none = Transcript::default();
+        let found = match answer {
+            Ok(answer) => answer.collected.transcript.as_deref().unwrap_or(&none),
+            Err(error) => return Some(format!("failed: {error}")),
+        };
+        let recorded = &self.recorded;
+        if found.text() != recorded.text {
+            return Some(format!(
+                "heard {:?}, recorded {:?}",
+                found.text(),
+                recorded.text
+            ));
+        }
+        let same = |(found, recorded): (&SpokenSegment, &Segment)| {
+            found.text.trim() == recorded.text.trim()
+                && (found.start - recorded.start).abs() < CLOSE
+                && (found.end - recorded.end).abs() < CLOSE
+        };
+        let times = |segment: &SpokenSegment| (segment.start, segment.end);
+        let all = found.segments.len() == recorded.segments.len()
+            && found.segments.iter().zip(&recorded.segments).all(same);
+        let found: Vec<_> = found.segments.iter().map(times).collect();
+        let expected = recorded
+            .segments
+            .iter()
+            .map(|segment| (segment.start, segment.end));
+        (!all).then(|| {
+            format!(
+                "the times are {found:?}, recorded {:?}",
+                expected.collect::<Vec<_>>()
+            )
+        })
+    }
+}
+
+/// How the model did.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    model: String,
+    load_ms: f64,
+    /// Seconds of audio for each second of work, alone and all together.
+    times_real_time: f64,
+    times_real_time_together: f64,
+    passed: usize,
+    pub(super) failed: Vec<String>,
+}
+
+/// Transcribes everything.
+pub(super) async fn examine(
+    engine: &Engine,
+    model: String,
+    load: Duration,
+    clips: &[Clip],
+) -> Report {
+    let mut failed = Vec::new();
+    let (mut speeds, mut heard) = (Vec::new(), 0.0);
+    for clip in clips {
+        let answer = ask(engine, clip.input(), |_| true).await;
+        failed.extend(clip.failure(&answer, "alone"));
+        if let Ok(answer) = answer {
+            let seconds = answer.collected.usage.audio_ms as f64 / 1000.0;
+            heard += seconds;
+            speeds.push(seconds / answer.total.as_secs_f64().max(1e-9));
+        }
+    }
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (index, clip) in clips.iter().enumerate() {
+        let (engine, input) = (engine.clone(), clip.input());
+        tasks.spawn(async move { (index, ask(&engine, input, |_| true).await) });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((index, answer)) => {
+                let clip = clips.get(index);
+                failed.extend(clip.and_then(|clip| clip.failure(&answer, "in company")));
+            }
+            Err(error) => failed.push(format!("a request broke off: {error}")),
+        }
+    }
+    let together = heard / started.elapsed().as_secs_f64().max(1e-9);
+    Report {
+        model,
+        load_ms: load.as_secs_f64() * 1000.0,
+        times_real_time: median(speeds.into_iter()),
+        times_real_time_together: together,
+        passed: clips.len() * 2 - failed.len().min(clips.len() * 2),
+        failed,
+    }
+}
+
+impl Report {
+    pub(super) fn as_text(&self) -> String {
+        let failures = self.failed.iter().map(|failure| format!("  {failure}\n"));
+        format!(
+            "model                     {}\n\
+             load time                 {:.1} ms\n\
+             times as fast as speech   {:.0} alone (median), {:.0} together\n\
+             transcripts               {} as recorded, {} not\n{}",
+            self.model,
+            self.load_ms,
+            self.times_real_time,
+            self.times_real_time_together,
+            self.passed,
+            self.failed.len(),
+            failures.collect::<String>(),
+        )
+    }
+}
