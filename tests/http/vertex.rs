@@ -23,8 +23,12 @@ async fn instances_run_together_in_one_batch() {
     let (answer, ()) = tokio::join!(worker.answer("/predict", body(8)), together);
     assert_eq!(answer["predictions"].as_array().unwrap().len(), 8);
     let steps = worker.engine.counters().steps - alone;
-    // One after the other they would take eight times as many; the first may start a step before the others are in.
-    assert!((alone..=alone + 2).contains(&steps), "{steps} for {alone}");
+    // One after the other they would take eight times as many; the first may start a step before the others are in, and the last
+    // step's answer may be here before the step is counted.
+    assert!(
+        (alone - 1..=alone + 2).contains(&steps),
+        "{steps} for {alone}"
+    );
 }
 
 #[tokio::test]
