@@ -120,8 +120,10 @@ impl Timeline {
     }
 
     fn place(&self, seconds: f64, within: impl Fn(&Piece, f64) -> bool) -> f64 {
+        // So that 2.28 is not written 2.2800000000000002.
+        let tidy = |seconds: f64| (seconds * 1000.0).round() / 1000.0;
         let Some(pieces) = &self.pieces else {
-            return seconds;
+            return tidy(seconds);
         };
         // Times are hundredths: what is nearer to a seam than that lies on it.
         let frame = seconds * self.frames_per_second;
@@ -133,7 +135,7 @@ impl Timeline {
             Some(piece) => piece.frames.start as f64 + (frame - piece.at as f64).max(0.0),
             None => pieces.last().map_or(0.0, |piece| piece.frames.end as f64),
         };
-        (place / self.frames_per_second * 1000.0).round() / 1000.0
+        tidy(place / self.frames_per_second)
     }
 }
 
