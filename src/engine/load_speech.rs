@@ -37,6 +37,11 @@ fn speech_options(options: &LoadOptions) -> Result<SpeechOptions, LoadError> {
         let message = "a speech model takes no adapters (LoRA)";
         return Err(LoadError::context("lora", message));
     }
+    if options.max_model_len.is_some() || options.speculate > 0 {
+        tracing::warn!(
+            "max_model_len and speculate are for language models: a speech model's window is its own"
+        );
+    }
     Ok(SpeechOptions {
         device: options.device()?,
         dtype: options.dtype()?,

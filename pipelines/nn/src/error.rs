@@ -22,6 +22,14 @@ pub enum NnError {
         /// What is wrong with it, and what would do.
         reason: String,
     },
+    /// A field of one of the model's JSON files.
+    #[error("{field}: {message}")]
+    Config {
+        /// File and field, such as `config.json: d_model`.
+        field: String,
+        /// The value, and what would do.
+        message: String,
+    },
     /// A tensor that the model needs is not in the checkpoint.
     #[error("tensor `{name}` is missing from the checkpoint{hint}")]
     MissingTensor {
@@ -122,6 +130,16 @@ pub enum NnError {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl NnError {
+    /// An error of a config field.
+    pub fn config(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }
 
 /// What the functions of this crate return.

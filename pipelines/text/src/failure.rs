@@ -3,9 +3,7 @@
 
 use candle_core::{DType, Device};
 use chandler_core::StepError;
-use chandler_nn::device::trouble::{self, Consequence};
-use chandler_nn::device::{self};
-use chandler_nn::error::NnError;
+use chandler_nn::device::failure::{self, free, mebibytes};
 
 use crate::config::{DecoderConfig, FeedForwardConfig};
 use crate::error::TextError;
@@ -54,59 +52,31 @@ pub(crate) fn of_pass(
     appetite: Appetite,
     device: &Device,
 ) -> StepError {
-    let text = error.to_string();
-    if let TextError::Nn(NnError::HostMemory { .. }) = error {
-        return StepError::OutOfMemory(text);
-    }
-    match trouble::of(&text).map(|trouble| trouble.consequence) {
-        Some(Consequence::OutOfMemory) => StepError::OutOfMemory(format!(
-            "{}; this step of {} tokens needs about {}{}",
-            trouble::explain(&text),
+    let nn = match error {
+        TextError::Nn(nn) => Some(nn),
+        _ => None,
+    };
+    let sizes = || {
+        format!(
+            "; this step of {} tokens needs about {}{}",
             size.tokens,
             mebibytes(appetite.of(size.tokens, size.wanted)),
             free(device)
-        )),
-        Some(Consequence::Lost) => StepError::Fatal(trouble::explain(&text)),
-        // A kernel that this GPU has no code for: the requests that need it fail, the others do not.
-        Some(Consequence::Setup) | None => StepError::Batch(trouble::explain(&text)),
-    }
+        )
+    };
+    failure::of_pass(&error.to_string(), nn, sizes)
 }
 
 /// The error of a load, with sizes where memory ran out; `needed` are the bytes of weights and cache.
 pub(crate) fn while_loading(error: TextError, needed: u64, device: &Device) -> TextError {
-    let text = error.to_string();
-    match trouble::of(&text) {
-        None => error,
-        Some(trouble) => {
-            let sizes = match trouble.consequence {
-                Consequence::OutOfMemory => format!(
-                    "; weights and cache need about {}{}",
-                    mebibytes(needed),
-                    free(device)
-                ),
-                Consequence::Lost | Consequence::Setup => String::new(),
-            };
-            NnError::Device(format!("{}{sizes}", trouble::explain(&text))).into()
-        }
-    }
-}
-
-/// How much of the device's memory is free, where it can be asked.
-fn free(device: &Device) -> String {
-    match device::memory(device) {
-        Some((free, total)) => {
-            format!(", and {} of {} are free", mebibytes(free), mebibytes(total))
-        }
-        None => String::new(),
-    }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
+    let told = failure::while_loading(&error.to_string(), needed, device);
+    told.map_or(error, TextError::from)
 }
 
 #[cfg(test)]
 mod tests {
+    use chandler_nn::error::NnError;
+
     use super::*;
 
     const APPETITE: Appetite = Appetite {

@@ -9,7 +9,7 @@ use chandler_core::{
     RequestError, RequestId, Step, StepError, Tally, Ticket,
 };
 use chandler_nn::attention::Span;
-use chandler_nn::device::{self, trouble};
+use chandler_nn::device;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 
@@ -239,9 +239,7 @@ impl Pipeline for TextPipeline {
     }
 
     fn reset(&mut self) -> Result<(), StepError> {
-        // An error of CUDA that no other call gets past is only seen when the device is waited for.
-        device::recover(&self.device)
-            .map_err(|error| StepError::Fatal(trouble::explain(&error.to_string())))?;
+        device::failure::recover(&self.device)?;
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.
         // What is known of its contents goes: the failed step may have written half of it.
@@ -265,15 +263,6 @@ impl Pipeline for TextPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = self.weight_bytes + self.cache.bytes() as u64;
-        match self.device.is_cpu() {
-            true => Footprint {
-                device_bytes: 0,
-                host_bytes: held,
-            },
-            false => Footprint {
-                device_bytes: held,
-                host_bytes: 0,
-            },
-        }
+        device::footprint(&self.device, held)
     }
 }

@@ -4,7 +4,7 @@ use chandler_nn::activation::Activation;
 use chandler_nn::weights::Snapshot;
 
 use crate::error::{Result, SpeechError};
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 const FILE: &str = "config.json";
 /// The architecture's name in config.json.
@@ -99,14 +99,14 @@ impl CtcConfig {
         ] {
             if !width.is_multiple_of(parts) {
                 let message = format!("{parts} does not divide hidden_size, {width}");
-                return Err(fields.fault(name, message));
+                return Err(fields.fault(name, message).into());
             }
         }
         let vocab_size = size(fields, "vocab_size", 32, MOST_VOCAB)?;
         let norm_eps = fields.number("layer_norm_eps")?.unwrap_or(1e-5);
         if !(norm_eps > 0.0 && norm_eps < 1.0) {
             let message = format!("{norm_eps} is not between 0 and 1");
-            return Err(fields.fault("layer_norm_eps", message));
+            return Err(fields.fault("layer_norm_eps", message).into());
         }
         Ok(Self {
             // MMS's is past the vocabulary of no language.
@@ -155,7 +155,7 @@ fn activation(fields: &Fields, name: &str) -> Result<Activation> {
     let written = fields.text(name)?.unwrap_or("gelu");
     written
         .parse()
-        .map_err(|error| fields.fault(name, format!("{error}")))
+        .map_err(|error| fields.fault(name, format!("{error}")).into())
 }
 
 fn extractor_norm(fields: &Fields) -> Result<ExtractorNorm> {
@@ -164,7 +164,7 @@ fn extractor_norm(fields: &Fields) -> Result<ExtractorNorm> {
         Some("layer") => Ok(ExtractorNorm::Frames),
         Some(other) => {
             let message = format!("{other:?} is not supported; group and layer are");
-            Err(fields.fault("feat_extract_norm", message))
+            Err(fields.fault("feat_extract_norm", message).into())
         }
     }
 }
@@ -199,7 +199,7 @@ fn convolutions(fields: &Fields) -> Result<Vec<Convolution>> {
         let message = format!(
             "conv_dim, conv_kernel and conv_stride are not lists of one length, from 1 to {MOST_CONVOLUTIONS}, of positive numbers"
         );
-        return Err(fields.fault("conv_dim", message));
+        return Err(fields.fault("conv_dim", message).into());
     }
     Ok(layers)
 }
@@ -212,15 +212,17 @@ fn check_supported(fields: &Fields) -> Result<()> {
         Some([one]) if one.as_str() == Some(ARCHITECTURE) => {}
         other => {
             let message = format!("{other:?} is not supported; [\"{ARCHITECTURE}\"] is");
-            return Err(fields.fault("architectures", message));
+            return Err(fields.fault("architectures", message).into());
         }
     }
     if fields.flag("add_adapter")?.unwrap_or(false) {
-        return Err(fields.fault("add_adapter", "true is not supported; false is"));
+        return Err(fields
+            .fault("add_adapter", "true is not supported; false is")
+            .into());
     }
     if fields.get("quantization_config").is_some() {
         let message = "quantised weights are not read; use an f32, f16 or bf16 checkpoint";
-        return Err(fields.fault("quantization_config", message));
+        return Err(fields.fault("quantization_config", message).into());
     }
     Ok(())
 }

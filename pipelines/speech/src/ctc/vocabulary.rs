@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::model::Spoken;
 use crate::error::{Result, SpeechError};
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 const FILE: &str = "vocab.json";
 const SETTINGS: &str = "tokenizer_config.json";

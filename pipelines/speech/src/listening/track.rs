@@ -61,3 +61,53 @@ impl std::fmt::Debug for Track {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listening::first_pass::Sketch;
+    use crate::listening::{Ear, Frames};
+    use crate::vad::Segment;
+
+    /// A WAV file of so many samples whose values count up.
+    fn counting(samples: u32) -> chandler_core::Audio {
+        let mut wav = crate::sample::silence(16_000);
+        wav.truncate(44);
+        wav[4..8].copy_from_slice(&(36 + 2 * samples).to_le_bytes());
+        wav[40..44].copy_from_slice(&(2 * samples).to_le_bytes());
+        wav.extend((0..samples).flat_map(|at| ((at % 30_000) as i16).to_le_bytes()));
+        chandler_core::Audio::bytes(wav)
+    }
+
+    #[test]
+    fn a_long_silence_is_not_gathered_up_on_the_way_to_what_is_said() {
+        const SAMPLES: u32 = 16_000 * 600;
+        let ear = Ear::samples(16_000, false);
+        let said = Segment {
+            start: u64::from(SAMPLES) - 1000,
+            end: u64::from(SAMPLES),
+        };
+        let (timeline, _) = Timeline::of_speech(&[said], (SAMPLES as usize, &ear), None);
+        let sketch = Sketch {
+            kept: Vec::new(),
+            frames: SAMPLES as usize,
+            loudest: 0.0,
+            speech: None,
+        };
+        let frames = Frames::new(sketch, &ear, &counting(SAMPLES), (false, 0));
+        let mut track = Track::new(timeline, frames);
+        let mut most = 0;
+        let found = loop {
+            if let Some(found) = track.frames(&(0..1000)) {
+                break found;
+            }
+            track.forget_before(0);
+            track.read_on().unwrap();
+            most = most.max(track.bytes());
+        };
+        // Two pieces of twenty seconds and a half, in f32; ten minutes would be 38 MB.
+        assert!(most < 6 << 20, "{most}");
+        let first = (SAMPLES - 1000) % 30_000;
+        assert_eq!((found.len(), found[0]), (1000, first as f32 / 32_768.0));
+    }
+}

@@ -30,15 +30,19 @@ struct Chunk {
 pub struct ChunkId(pub usize);
 
 impl Chunks {
-    /// Chunks of the audio's frames, in its order. Chunks that overlap are transcribed twice where they do.
+    /// Chunks of audio of so many frames, in its order. Chunks that overlap are transcribed twice where they do.
     pub fn new(
         description: &Description,
         options: &SequentialOptions,
-        chunks: impl IntoIterator<Item = Range<usize>>,
+        (chunks, frames): (impl IntoIterator<Item = Range<usize>>, usize),
     ) -> Self {
-        let chunk = |frames| Chunk {
-            sequential: Sequential::over(description.clone(), options.clone(), frames),
-            waiting: Vec::new(),
+        let chunk = |stretch| {
+            let mut sequential = Sequential::over(description.clone(), options.clone(), stretch);
+            sequential.ends_at(frames);
+            Chunk {
+                sequential,
+                waiting: Vec::new(),
+            }
         };
         Self {
             chunks: chunks.into_iter().map(chunk).collect(),

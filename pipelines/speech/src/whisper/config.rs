@@ -5,7 +5,7 @@ use chandler_nn::activation::Activation;
 use chandler_nn::weights::Snapshot;
 
 use crate::error::{Result, SpeechError};
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 pub(crate) const CONFIG_FILE: &str = "config.json";
 /// The architecture's name in config.json.
@@ -82,7 +82,7 @@ impl WhisperConfig {
             let heads = fields.needed_size(&heads_field, MOST_WIDTH)?;
             if !width.is_multiple_of(heads) {
                 let message = format!("{heads} does not divide d_model, {width}");
-                return Err(fields.fault(&heads_field, message));
+                return Err(fields.fault(&heads_field, message).into());
             }
             Ok(StackConfig {
                 layers: fields.needed_size(&format!("{side}_layers"), MOST_LAYERS)?,
@@ -96,7 +96,7 @@ impl WhisperConfig {
             .unwrap_or(DEFAULT_MEDIAN_FILTER);
         if median_filter_width % 2 == 0 {
             let message = format!("{median_filter_width} is even; an odd number is wanted");
-            return Err(fields.fault("median_filter_width", message));
+            return Err(fields.fault("median_filter_width", message).into());
         }
         Ok(Self {
             vocab_size: fields.needed_size("vocab_size", MOST_VOCAB)?,
@@ -139,7 +139,7 @@ fn check_architecture(fields: &Fields) -> Result<()> {
         )),
     };
     if let Some((field, message)) = fault {
-        return Err(fields.fault(field, message));
+        return Err(fields.fault(field, message).into());
     }
     if let Some(quantization) = fields.get("quantization_config") {
         let method = quantization.get("quant_method").and_then(|m| m.as_str());
@@ -147,7 +147,7 @@ fn check_architecture(fields: &Fields) -> Result<()> {
             "weights quantised by {} are not read; use an f32, f16 or bf16 checkpoint",
             method.unwrap_or("an unknown method")
         );
-        return Err(fields.fault("quantization_config", message));
+        return Err(fields.fault("quantization_config", message).into());
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::languages;
 use super::tokenizer::Tokenizer;
 use super::tokens::{SpecialTokens, Task};
 use crate::error::Result;
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 const FILE: &str = "generation_config.json";
 /// The vocabulary of the English-only models in openai-whisper; multilingual ones have one more and beyond.
@@ -116,7 +116,7 @@ fn alignment_heads(own: &Fields, config: &WhisperConfig) -> Result<Vec<(usize, u
         let message = format!(
             "{listed} is no list of [layer, head] with a layer below {layers} and a head below {heads}"
         );
-        own.fault("alignment_heads", message)
+        own.fault("alignment_heads", message).into()
     })
 }
 
@@ -153,7 +153,7 @@ fn defaults(
         Some("translate") => Some(Task::Translate),
         Some(other) => {
             let message = format!("{other:?} is no task; transcribe and translate are");
-            return Err(own.fault("task", message));
+            return Err(own.fault("task", message).into());
         }
     };
     let forced = forced_ids(files, vocab)?;
@@ -182,9 +182,11 @@ fn forced_ids(files: [&Fields; 2], vocab: usize) -> Result<Vec<u32>> {
     let found: Option<Vec<Option<u32>>> = listed.and_then(|list| list.iter().map(id).collect());
     match found {
         Some(found) => Ok(found.into_iter().flatten().collect()),
-        None => Err(file.fault(
-            FIELD,
-            format!("it is no list of [place, token id below {vocab}]"),
-        )),
+        None => Err(file
+            .fault(
+                FIELD,
+                format!("it is no list of [place, token id below {vocab}]"),
+            )
+            .into()),
     }
 }

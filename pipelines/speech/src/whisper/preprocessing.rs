@@ -5,7 +5,7 @@ use chandler_nn::weights::Snapshot;
 
 use super::config::{INPUT_STRIDE, WhisperConfig};
 use crate::error::Result;
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 const FILE: &str = "preprocessor_config.json";
 /// What transformers' `WhisperFeatureExtractor` has for what is not written.
@@ -47,7 +47,7 @@ impl Timing {
                 "{bins} is not num_mel_bins of config.json, {}",
                 config.mel_bins
             );
-            return Err(fields.fault("feature_size", message));
+            return Err(fields.fault("feature_size", message).into());
         }
         let seconds = fields.size("chunk_length", 1 << 16)?;
         let frames = seconds.map(|seconds| seconds * timing.sample_rate / timing.hop);
@@ -56,7 +56,7 @@ impl Timing {
                 "it makes {frames} frames, and config.json's max_source_positions, {}, takes {}",
                 config.source_positions, timing.window_frames
             );
-            return Err(fields.fault("chunk_length", message));
+            return Err(fields.fault("chunk_length", message).into());
         }
         Ok(timing)
     }

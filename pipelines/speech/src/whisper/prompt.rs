@@ -100,8 +100,8 @@ fn last(tokens: &[u32], count: usize) -> &[u32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::Fields;
     use crate::whisper::config::CONFIG_FILE;
+    use chandler_nn::fields::Fields;
     use serde_json::json;
 
     fn model() -> (SpecialTokens, WhisperConfig) {

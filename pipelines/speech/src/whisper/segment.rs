@@ -1,5 +1,7 @@
 //! What a transcript is made of: segments, and words where they were asked for. Times are seconds from the audio's beginning.
 
+use chandler_core::SpokenWord;
+
 /// A piece of a transcript.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
@@ -22,18 +24,5 @@ pub struct Segment {
     /// How likely it is that nobody speaks in its window.
     pub no_speech: Option<f32>,
     /// Its words, where they were asked for.
-    pub words: Option<Vec<TimedWord>>,
-}
-
-/// A word.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TimedWord {
-    /// As it is written, with the space before it and punctuation about it.
-    pub text: String,
-    /// When it begins.
-    pub start: f64,
-    /// When it ends.
-    pub end: f64,
-    /// The mean of its tokens' probabilities.
-    pub probability: f64,
+    pub words: Option<Vec<SpokenWord>>,
 }

@@ -5,7 +5,7 @@ use super::config::WhisperConfig;
 use super::languages::LANGUAGES;
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::fields::Fields;
+use chandler_nn::fields::Fields;
 
 /// What is to be made of speech.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,7 +73,7 @@ impl SpecialTokens {
             find(field, &[name])?.ok_or_else(|| {
                 let message =
                     format!("it is missing, and the tokenizer has no {name} below {vocab}");
-                files[0].fault(field, message)
+                files[0].fault(field, message).into()
             })
         };
         let [generation, _] = files;

@@ -44,6 +44,7 @@ fn input(asked: &Value, suppress: Vec<i64>) -> SpeechInput {
             beam_size: asked["beam_size"].as_u64().map(|size| size as u32),
             patience: number(&asked["patience"]),
             length_penalty: number(&asked["length_penalty"]),
+            max_new_tokens: asked["sample_len"].as_u64().map(|most| most as u32),
             suppress_tokens: Some(suppress),
             ..Search::default()
         },
@@ -51,7 +52,7 @@ fn input(asked: &Value, suppress: Vec<i64>) -> SpeechInput {
             compression_ratio: Some(f64::INFINITY),
             log_probability: Some(f64::NEG_INFINITY),
             no_speech: Some(f64::INFINITY),
-            hallucination_silence: None,
+            hallucination_silence: asked["hallucination_silence_threshold"].as_f64(),
         },
         ..SpeechInput::default()
     }

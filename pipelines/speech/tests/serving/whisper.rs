@@ -7,6 +7,7 @@ use chandler_core::{
     Audio, ErrorKind, Event, Hints, Input, LongForm, Pipeline, Search, SpeechInput, SpeechTask,
     Task, TextInput, Times, Transcript, VoiceActivity,
 };
+use chandler_nn::weights::Snapshot;
 use chandler_speech::WhisperPipeline;
 
 use super::driver::{ask, options, snapshot, sound, wav};
@@ -104,6 +105,63 @@ fn what_is_read_a_second_time_is_heard_as_the_first_time() {
         }
         assert!(!whole.segments.is_empty());
     }
+}
+
+#[test]
+fn a_language_is_found_in_what_is_read_a_second_time() {
+    let input = |only_language| SpeechInput {
+        audio: wav(&[sound(3.1, 2)]),
+        only_language,
+        search: Search {
+            temperatures: Some(vec![0.0]),
+            max_new_tokens: Some(9),
+            ..Search::default()
+        },
+        ..SpeechInput::default()
+    };
+    for only in [false, true] {
+        let whole = transcript(&mut pipeline(), input(only));
+        assert_eq!(transcript(&mut pipeline().keeping(0), input(only)), whole);
+    }
+}
+
+#[test]
+fn who_asks_for_the_language_has_it_found_whatever_the_checkpoint_is_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/whisper/multilingual-f32"
+    );
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("generation_config.json");
+    let mut generation: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    generation["language"] = "<|fr|>".into();
+    std::fs::write(&path, generation.to_string()).unwrap();
+    let model = Snapshot::dir(folder.path()).unwrap();
+    let mut pipeline = WhisperPipeline::load(&model, &options(), &|_| {}).unwrap();
+    let mut input = SpeechInput {
+        audio: wav(&[sound(1.2, 3)]),
+        search: Search {
+            temperatures: Some(vec![0.0]),
+            ..Search::default()
+        },
+        ..SpeechInput::default()
+    };
+    let told = transcript(&mut pipeline, input.clone())
+        .heard
+        .language
+        .unwrap();
+    assert_eq!((told.code.as_str(), told.probability), ("fr", None));
+    input.only_language = true;
+    let found = transcript(&mut pipeline, input).heard.language.unwrap();
+    assert!(
+        found.probability.is_some() && found.probabilities.len() > 1,
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -409,7 +409,7 @@ fn chunks_are_decoded_beside_each_other_and_come_out_in_order() {
     let stretches: Vec<_> = stretches
         .map(|clip| clip.start..clip.end.min(frames))
         .collect();
-    let mut chunks = Chunks::new(&model.description, &case.options(), stretches);
+    let mut chunks = Chunks::new(&model.description, &case.options(), (stretches, frames));
     let mut batch = batch(&model);
     let mut out: BTreeMap<WindowId, ChunkId> = BTreeMap::new();
     let (mut segments, mut most) = (Vec::new(), 0);

@@ -13,9 +13,9 @@ use crate::ctc::{Ctc, CtcConfig, Vocabularies};
 use crate::error::{Result, SpeechError};
 use crate::failure;
 use crate::features::Wav2Vec2Config;
-use crate::fields::Fields;
 use crate::listening::Ear;
 use crate::load::{SpeechOptions, open};
+use chandler_nn::fields::Fields;
 
 /// Utterances that go through together.
 const TOGETHER: usize = 8;

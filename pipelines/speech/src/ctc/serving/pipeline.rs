@@ -6,7 +6,7 @@ use chandler_core::{
     Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestError,
     RequestId, Step, StepError, Ticket,
 };
-use chandler_nn::device::{self, trouble};
+use chandler_nn::device;
 
 use super::prepare::CtcPreparer;
 use super::prepared::{CtcPrepared, Said};
@@ -140,6 +140,9 @@ fn next_utterance(
     for (channel, track) in request.tracks.iter_mut().enumerate() {
         while let Some(stretch) = track.waiting() {
             let Some(samples) = track.heard.frames(&stretch) else {
+                let begins = track.stretches.get(track.next).unwrap_or(&stretch).start;
+                // A long silence is not gathered up.
+                track.heard.forget_before(begins);
                 track.heard.read_on().map_err(|error| of_request(&error))?;
                 break;
             };
@@ -274,9 +277,7 @@ impl Pipeline for CtcPipeline {
     }
 
     fn reset(&mut self) -> Result<(), StepError> {
-        // An error of CUDA that no other call gets past is only seen when the device is waited for.
-        device::recover(&self.model.placement.device)
-            .map_err(|error| StepError::Fatal(trouble::explain(&error.to_string())))?;
+        device::failure::recover(&self.model.placement.device)?;
         self.underway = None;
         Ok(())
     }
@@ -295,15 +296,6 @@ impl Pipeline for CtcPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = self.model.bytes() as u64;
-        match self.model.placement.device.is_cpu() {
-            true => Footprint {
-                device_bytes: 0,
-                host_bytes: held,
-            },
-            false => Footprint {
-                device_bytes: held,
-                host_bytes: 0,
-            },
-        }
+        device::footprint(&self.model.placement.device, held)
     }
 }

@@ -7,7 +7,7 @@ use chandler_core::{Cost, Heard, Prepared, SpokenSegment, SpokenWord, Usage};
 use super::adapters::Language;
 use crate::ctc::CtcWord;
 use crate::listening::Track;
-use crate::whisper::fallback::compression_ratio;
+use crate::repetition::compression_ratio;
 
 /// A request that is ready for the batch, or was taken out of it.
 pub struct CtcPrepared {

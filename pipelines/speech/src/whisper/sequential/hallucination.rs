@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
+use chandler_core::SpokenWord;
+
 use super::last_word_end;
 use super::slices::Slices;
 use crate::whisper::preprocessing::Timing;
-use crate::whisper::segment::{Segment, TimedWord};
+use crate::whisper::segment::Segment;
 
 /// Marks that are no words.
 const PUNCTUATION: &str = "\"'“¿([{-\"'.。,，!！?？:：”)]}、";
@@ -131,7 +133,7 @@ fn with_words(segments: &[Segment]) -> Option<&Segment> {
     segments.iter().find(|segment| has_words(segment))
 }
 
-fn oddness(word: &TimedWord) -> f64 {
+fn oddness(word: &SpokenWord) -> f64 {
     let length = word.end - word.start;
     let mut score = 0.0;
     if word.probability < UNLIKELY {
@@ -149,7 +151,7 @@ fn oddness(word: &TimedWord) -> f64 {
 fn is_odd(segment: &Segment) -> bool {
     let words = segment.words.iter().flatten();
     let spoken = words.filter(|word| !PUNCTUATION.contains(word.text.as_str()));
-    let looked_at: Vec<&TimedWord> = spoken.take(LOOKED_AT).collect();
+    let looked_at: Vec<&SpokenWord> = spoken.take(LOOKED_AT).collect();
     if !has_words(segment) {
         return false;
     }

@@ -9,13 +9,13 @@ use super::prepare::WhisperPreparer;
 use crate::error::{Result, SpeechError};
 use crate::failure;
 use crate::features::{Mel, MelConfig};
-use crate::fields::Fields;
 use crate::listening::Ear;
 use crate::load::{DEFAULT_CACHE_BYTES, SpeechOptions, open};
 use crate::whisper::caches::{CacheLimits, Caches};
 use crate::whisper::config::{ARCHITECTURE, WhisperConfig};
 use crate::whisper::decoding::{BatchLimits, DecodingBatch};
 use crate::whisper::model::{Description, Whisper, quantize_role, stored_dtype};
+use chandler_nn::fields::Fields;
 
 /// Windows whose encoding is at hand, at most.
 const WINDOWS: usize = 8;

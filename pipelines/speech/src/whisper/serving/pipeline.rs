@@ -7,7 +7,7 @@ use chandler_core::{
     Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestError,
     RequestId, Step, StepError, Ticket,
 };
-use chandler_nn::device::{self, trouble};
+use chandler_nn::device;
 
 use super::prepare::WhisperPreparer;
 use super::prepared::WhisperPrepared;
@@ -155,9 +155,7 @@ impl Pipeline for WhisperPipeline {
     }
 
     fn reset(&mut self) -> Result<(), StepError> {
-        // An error of CUDA that no other call gets past is only seen when the device is waited for.
-        device::recover(&self.model.placement.device)
-            .map_err(|error| StepError::Fatal(trouble::explain(&error.to_string())))?;
+        device::failure::recover(&self.model.placement.device)?;
         self.batch.clear();
         Ok(())
     }
@@ -181,15 +179,6 @@ impl Pipeline for WhisperPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = (self.model.bytes() + self.batch.caches().bytes()) as u64;
-        match self.model.placement.device.is_cpu() {
-            true => Footprint {
-                device_bytes: 0,
-                host_bytes: held,
-            },
-            false => Footprint {
-                device_bytes: held,
-                host_bytes: 0,
-            },
-        }
+        device::footprint(&self.model.placement.device, held)
     }
 }

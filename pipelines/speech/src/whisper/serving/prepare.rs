@@ -90,6 +90,8 @@ impl Prepare for WhisperPreparer {
             .sum();
         let (language, heard) = match &plan.asked.language {
             LanguageChoice::Detect => (None, None),
+            // Who asks for the language wants it found, whatever the checkpoint is for.
+            LanguageChoice::Known(_) if plan.only_language => (None, None),
             LanguageChoice::Known(known) => {
                 let heard = name(&known.code);
                 (Some((Some(known.id), known.code.clone())), Some(heard))

@@ -4,6 +4,7 @@ use chandler_core::{Event, Events, HeardLanguage, RequestError, RequestId, Ticke
 
 use super::prepare::name;
 use super::prepared::WhisperPrepared;
+use super::track::Track;
 use super::window::{Asked, Context, Judged, Window, unanswered};
 use crate::error::Result;
 use crate::listening::of_request;
@@ -64,8 +65,10 @@ impl Running {
     /// Opens the next window. `false` when there is none now.
     fn open(&mut self, shop: &mut Workshop<'_>) -> Result<bool> {
         let description = &shop.model.description;
-        if self.request.language.is_none() || self.request.plan.only_language {
-            return self.open_for_language(shop);
+        match (&self.request.language, self.request.plan.only_language) {
+            (None, _) => return self.open_for_language(shop),
+            (Some(_), true) => return Ok(false),
+            (Some(_), false) => {}
         }
         self.begin(description);
         for (index, track) in self.request.tracks.iter_mut().enumerate() {
@@ -85,11 +88,9 @@ impl Running {
             return Ok(false);
         }
         let window_frames = shop.model.description.timing.window_frames;
-        for (index, track) in self.request.tracks.iter_mut().enumerate() {
-            let Some(range) = track.first_window(window_frames) else {
-                continue;
-            };
-            let Some(frames) = track.heard.frames(&range) else {
+        let mut heard = self.request.tracks.iter_mut().enumerate();
+        if let Some((index, track)) = heard.find(|(_, track)| !track.is_silent()) {
+            let Some(frames) = track.first_frames(window_frames) else {
                 return Ok(false);
             };
             self.windows.push(Window {
@@ -137,9 +138,7 @@ impl Running {
     /// Reads a piece of each file whose frames are waited for.
     fn read_on(&mut self) -> Result<(), RequestError> {
         for track in &mut self.request.tracks {
-            if track.waits_for_frames() {
-                track.read_on().map_err(|error| of_request(&error))?;
-            }
+            track.read_on().map_err(|error| of_request(&error))?;
         }
         Ok(())
     }
@@ -255,10 +254,7 @@ impl Running {
         let id = self.id();
         let request = &mut self.request;
         // Where there is nothing to hear, no language is ever found.
-        let silent = request
-            .tracks
-            .iter()
-            .all(|track| track.heard.timeline.length() == 0);
+        let silent = request.tracks.iter().all(Track::is_silent);
         let answered = request.plan.only_language
             && request.heard.language.is_some()
             && self.windows.is_empty();

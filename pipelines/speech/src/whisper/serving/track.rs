@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chandler_core::SpokenSegment;
+use chandler_core::{SpokenSegment, SpokenWord};
 
 use crate::audio::AudioError;
 use crate::listening;
@@ -21,6 +21,8 @@ pub(super) struct Track {
     chunks: Option<Chunks>,
     /// A window that is to be decoded, and whose frames are still to be read.
     waiting: Option<(ChunkId, WindowPlan)>,
+    /// Frames were wanted that are still to be read.
+    lacks_frames: bool,
 }
 
 impl Track {
@@ -31,20 +33,34 @@ impl Track {
             stretches,
             chunks: None,
             waiting: None,
+            lacks_frames: false,
         }
     }
 
-    /// What a window that begins the transcript holds; none where there is nothing to hear.
-    pub(super) fn first_window(&self, window_frames: usize) -> Option<Range<usize>> {
+    /// Whether there is nothing to hear.
+    pub(super) fn is_silent(&self) -> bool {
+        self.heard.timeline.length() == 0
+    }
+
+    /// The frames of the window that begins the transcript; none where there is nothing to hear, or they are still to be read.
+    pub(super) fn first_frames(&mut self, window_frames: usize) -> Option<Vec<f32>> {
         let first = self.stretches.first().filter(|first| !first.is_empty())?;
-        Some(first.start..first.end.min(first.start + window_frames))
+        let window = first.start..first.end.min(first.start + window_frames);
+        self.frames(&window)
+    }
+
+    fn frames(&mut self, range: &Range<usize>) -> Option<Vec<f32>> {
+        let frames = self.heard.frames(range);
+        self.lacks_frames = frames.is_none();
+        frames
     }
 
     /// Begins the transcript, now that all is known that it needs.
     pub(super) fn begin(&mut self, description: &Description, options: &SequentialOptions) {
         if self.chunks.is_none() {
             let stretches = self.stretches.iter().cloned();
-            self.chunks = Some(Chunks::new(description, options, stretches));
+            let all = (stretches, self.heard.timeline.length());
+            self.chunks = Some(Chunks::new(description, options, all));
         }
     }
 
@@ -53,8 +69,8 @@ impl Track {
         if self.waiting.is_none() {
             self.waiting = self.chunks.as_mut()?.next_window();
         }
-        let (_, plan) = self.waiting.as_ref()?;
-        let frames = self.heard.frames(&plan.frames)?;
+        let range = self.waiting.as_ref()?.1.frames.clone();
+        let frames = self.frames(&range)?;
         let (chunk, plan) = self.waiting.take()?;
         Some((chunk, plan, frames))
     }
@@ -64,13 +80,20 @@ impl Track {
         self.chunks.as_mut()?.next_window()
     }
 
-    /// Whether frames are waited for.
-    pub(super) fn waits_for_frames(&self) -> bool {
-        self.waiting.is_some()
-    }
-
-    /// Reads a bounded piece more.
+    /// Reads a bounded piece more, where frames are waited for.
     pub(super) fn read_on(&mut self) -> Result<(), AudioError> {
+        if !self.lacks_frames {
+            return Ok(());
+        }
+        // Before what was read: a long silence is not gathered up.
+        let begins = self.stretches.first().map_or(0, |first| first.start);
+        let needed = self
+            .chunks
+            .as_ref()
+            .map_or(Some(begins), Chunks::needed_from);
+        if let Some(place) = needed {
+            self.heard.forget_before(place);
+        }
         self.heard.read_on()
     }
 
@@ -103,11 +126,10 @@ impl Track {
     fn spoken(&self, segment: Segment, channel: usize, description: &Description) -> SpokenSegment {
         let timeline = &self.heard.timeline;
         let seek = timeline.start(description.timing.seconds(segment.seek));
-        let word = |word: crate::whisper::segment::TimedWord| chandler_core::SpokenWord {
-            text: word.text,
+        let word = |word: SpokenWord| SpokenWord {
             start: timeline.start(word.start),
             end: timeline.end(word.end),
-            probability: word.probability,
+            ..word
         };
         SpokenSegment {
             channel: channel as u32,
@@ -129,6 +151,7 @@ impl Track {
     /// Forgets that windows are out: they are asked for again.
     pub(super) fn take_back(&mut self) {
         self.waiting = None;
+        self.lacks_frames = false;
         if let Some(chunks) = &mut self.chunks {
             chunks.take_back();
         }

@@ -1,10 +1,12 @@
 //! Words with times: tokens' positions gathered into words, overlong ones at the ends of sentences and segments cut, punctuation put
 //! to the word it belongs to. Mirrors openai-whisper timing.py (`find_alignment`, `merge_punctuations`, `add_word_timestamps`).
 
+use chandler_core::SpokenWord;
+
 use crate::whisper::config::INPUT_STRIDE;
 use crate::whisper::decoding::Alignment;
 use crate::whisper::preprocessing::Timing;
-use crate::whisper::segment::{Segment, TimedWord};
+use crate::whisper::segment::Segment;
 use crate::whisper::tokenizer::words::Word;
 
 /// Marks after which a pause may have been put to a word.
@@ -128,7 +130,7 @@ pub fn place_words(
         {
             saved += word.tokens.len();
             if !word.text.is_empty() {
-                placed.push(TimedWord {
+                placed.push(SpokenWord {
                     text: word.text,
                     start: to_hundredths(offset + word.start),
                     end: to_hundredths(offset + word.end),
@@ -205,7 +207,7 @@ fn merge_punctuation(words: &mut [WordTiming], punctuation: &Punctuation) {
 }
 
 /// Cuts words at a segment's ends that have got a pause, and makes segment and words agree.
-fn fit(words: &mut [TimedWord], segment: &mut Segment, lengths: &Lengths, last_speech: f64) {
+fn fit(words: &mut [SpokenWord], segment: &mut Segment, lengths: &Lengths, last_speech: f64) {
     let Lengths { median, most } = *lengths;
     if let [first, rest @ ..] = words {
         let second = rest.first_mut();

@@ -1,14 +1,15 @@
 //! The fields of a model's JSON files, each error naming file, field, value and what would do.
 //! Apart from the models, which say which fields there are and how large they may be.
 
-use chandler_nn::weights::Snapshot;
 use serde_json::{Map, Value};
 
-use crate::error::{Result, SpeechError};
+use crate::error::{NnError, Result};
+use crate::weights::Snapshot;
 
 /// A JSON object of a snapshot.
-pub(crate) struct Fields {
-    file: &'static str,
+#[derive(Debug, Clone)]
+pub struct Fields {
+    file: String,
     map: Map<String, Value>,
 }
 
@@ -17,45 +18,51 @@ impl Fields {
     ///
     /// # Errors
     /// When it is no JSON object.
-    pub(crate) fn read(snapshot: &Snapshot, file: &'static str) -> Result<Option<Self>> {
+    pub fn read(snapshot: &Snapshot, file: &str) -> Result<Option<Self>> {
         let Some(bytes) = snapshot.read(file)? else {
             return Ok(None);
         };
         let map = serde_json::from_slice(&bytes)
-            .map_err(|error| SpeechError::config(file, format!("{error}")))?;
-        Ok(Some(Self { file, map }))
+            .map_err(|error| NnError::config(file, format!("{error}")))?;
+        Ok(Some(Self {
+            file: file.to_owned(),
+            map,
+        }))
     }
 
     /// An object with nothing in it, for a file that is not there.
-    pub(crate) fn none(file: &'static str) -> Self {
+    pub fn none(file: &str) -> Self {
         Self {
-            file,
+            file: file.to_owned(),
             map: Map::new(),
         }
     }
 
     /// All of it.
-    pub(crate) fn into_value(self) -> Value {
+    pub fn into_value(self) -> Value {
         Value::Object(self.map)
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(file: &'static str, value: Value) -> Self {
+    /// An object that came from somewhere else; `file` is what errors call it. What is no object has no fields.
+    pub fn of(file: &str, value: Value) -> Self {
         let map = match value {
             Value::Object(map) => map,
             _ => Map::new(),
         };
-        Self { file, map }
+        Self {
+            file: file.to_owned(),
+            map,
+        }
     }
 
     /// A field's value; null is as good as not there.
-    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// An error about a field.
-    pub(crate) fn fault(&self, name: &str, message: impl Into<String>) -> SpeechError {
-        SpeechError::config(format!("{}: {name}", self.file), message)
+    pub fn fault(&self, name: &str, message: impl Into<String>) -> NnError {
+        NnError::config(format!("{}: {name}", self.file), message)
     }
 
     fn typed<T>(
@@ -74,30 +81,45 @@ impl Fields {
     }
 
     /// A whole number from 1 to `most`.
-    pub(crate) fn size(&self, name: &str, most: usize) -> Result<Option<usize>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn size(&self, name: &str, most: usize) -> Result<Option<usize>> {
         let size = |value: &Value| whole(value).filter(|n| (1..=most as u64).contains(n));
         let found = self.typed(name, &format!("a whole number from 1 to {most}"), size)?;
         Ok(found.map(|n| n as usize))
     }
 
     /// The same of a field that must be there.
-    pub(crate) fn needed_size(&self, name: &str, most: usize) -> Result<usize> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn needed_size(&self, name: &str, most: usize) -> Result<usize> {
         self.size(name, most)?
             .ok_or_else(|| self.fault(name, "it is missing or null"))
     }
 
     /// A number.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<f64>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn number(&self, name: &str) -> Result<Option<f64>> {
         self.typed(name, "a number", Value::as_f64)
     }
 
     /// True or false.
-    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
     /// A text.
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn text(&self, name: &str) -> Result<Option<&str>> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -106,7 +128,10 @@ impl Fields {
     }
 
     /// A token id, below `vocab`. Of a list of them the first.
-    pub(crate) fn id(&self, name: &str, vocab: usize) -> Result<Option<u32>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn id(&self, name: &str, vocab: usize) -> Result<Option<u32>> {
         let of = |value: &Value| match value {
             Value::Array(ids) => ids.first().and_then(|first| id(first, vocab)),
             one => id(one, vocab),
@@ -115,7 +140,10 @@ impl Fields {
     }
 
     /// A list of token ids, below `vocab`. Negative ones stand for nothing (-1 is openai-whisper's word for its own list).
-    pub(crate) fn ids(&self, name: &str, vocab: usize) -> Result<Option<Vec<u32>>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn ids(&self, name: &str, vocab: usize) -> Result<Option<Vec<u32>>> {
         let of = |value: &Value| {
             let listed = value.as_array()?.iter();
             listed
@@ -127,11 +155,10 @@ impl Fields {
     }
 
     /// An object of token ids by name.
-    pub(crate) fn ids_by_name(
-        &self,
-        name: &str,
-        vocab: usize,
-    ) -> Result<Option<Vec<(String, u32)>>> {
+    ///
+    /// # Errors
+    /// Names the field, its value and what would do.
+    pub fn ids_by_name(&self, name: &str, vocab: usize) -> Result<Option<Vec<(String, u32)>>> {
         let of = |value: &Value| {
             let entries = value.as_object()?.iter();
             entries
@@ -142,7 +169,7 @@ impl Fields {
     }
 
     /// All fields.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&String, &Value)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.map.iter()
     }
 }
@@ -169,7 +196,7 @@ mod tests {
             "config.json",
             json!({"a": -3, "b": [1, 2.5], "c": {"x": 9}, "d": 512.0, "e": null, "f": [7, -1]}),
         );
-        let said = |error: SpeechError| error.to_string();
+        let said = |error: NnError| error.to_string();
         assert_eq!(
             said(fields.size("a", 9).unwrap_err()),
             "config.json: a: -3 is not a whole number from 1 to 9"
