@@ -1,6 +1,7 @@
 //! What a pipeline says about a request while it works on it, and how these sayings add up to an answer.
 
 use crate::error::RequestError;
+use crate::image::{Drawn, Preview};
 use crate::pipeline::RequestId;
 use crate::speech::{Heard, SpokenSegment, Transcript};
 
@@ -21,6 +22,10 @@ pub enum Event {
     Heard(Box<Heard>),
     /// The next segment of a transcript.
     Segment(Box<SpokenSegment>),
+    /// What is there so far of a picture. A later one of the same picture replaces an earlier one.
+    Preview(Box<Preview>),
+    /// A picture is finished.
+    Drawn(Box<Drawn>),
     /// How far the work is, where it is counted: in steps, or milliseconds of audio. A later one replaces an earlier one.
     Progress {
         /// Done.
@@ -54,6 +59,10 @@ impl Event {
                 (*done, *total) = (d, t);
                 Ok(())
             }
+            (Self::Preview(held), Self::Preview(later)) if held.index == later.index => {
+                *held = later;
+                Ok(())
+            }
             (_, next) => Err(next),
         }
     }
@@ -76,6 +85,8 @@ impl Event {
                 let words: usize = words.map(|word| 56 + word.text.len()).sum();
                 192 + segment.text.len() + 4 * segment.tokens.len() + words
             }
+            Self::Preview(preview) => 64 + preview.rgb.len(),
+            Self::Drawn(drawn) => 128 + drawn.rgb.len(),
             _ => 64,
         }
     }
@@ -215,6 +226,8 @@ pub struct Usage {
     pub reasoning_tokens: u32,
     /// Milliseconds of audio heard.
     pub audio_ms: u64,
+    /// Pictures drawn.
+    pub images: u32,
 }
 
 /// Where a step puts its events.
@@ -245,6 +258,8 @@ pub struct Collected {
     pub rows: Vec<RowOutput>,
     /// What was heard, where audio was asked about.
     pub transcript: Option<Box<Transcript>>,
+    /// The pictures, in their order.
+    pub images: Vec<Drawn>,
     /// Set once the terminal event was seen.
     pub usage: Usage,
 }
@@ -313,8 +328,13 @@ impl Collected {
                 transcript.segments.push(*segment);
                 Ok(false)
             }
+            Event::Drawn(drawn) => {
+                self.images.push(*drawn);
+                Ok(false)
+            }
             Event::Done(usage) => {
                 self.usage = usage;
+                self.images.sort_by_key(|drawn| drawn.index);
                 if let Some(transcript) = &mut self.transcript {
                     // Channels are heard beside each other, and which is first depends on the company.
                     transcript.segments.sort_by_key(|segment| segment.channel);
@@ -322,7 +342,7 @@ impl Collected {
                 Ok(true)
             }
             Event::Failed(error) => Err(error),
-            Event::Started { .. } | Event::Progress { .. } => Ok(false),
+            Event::Started { .. } | Event::Progress { .. } | Event::Preview(_) => Ok(false),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::RequestError;
 use crate::form::{Constraint, Reasoning, ToolChoice};
+use crate::image::ImageInput;
 use crate::speech::SpeechInput;
 
 /// What a model does, by its Hugging Face pipeline tag.
@@ -60,6 +61,8 @@ pub enum Input {
     Text(TextInput),
     /// For a speech recogniser.
     Speech(SpeechInput),
+    /// For an image model.
+    Image(Box<ImageInput>),
 }
 
 impl Input {
@@ -68,6 +71,7 @@ impl Input {
         match self {
             Self::Text(_) => "the request is for text to be written",
             Self::Speech(_) => "the request has audio to be heard",
+            Self::Image(_) => "the request is for a picture to be drawn",
         }
     }
 
@@ -89,6 +93,17 @@ impl Input {
     pub fn speech(self, does: Task) -> Result<SpeechInput, RequestError> {
         match self {
             Self::Speech(input) => Ok(input),
+            other => Err(other.unable(does)),
+        }
+    }
+
+    /// The input of an image model.
+    ///
+    /// # Errors
+    /// As [`Input::text`].
+    pub fn image(self, does: Task) -> Result<ImageInput, RequestError> {
+        match self {
+            Self::Image(input) => Ok(*input),
             other => Err(other.unable(does)),
         }
     }

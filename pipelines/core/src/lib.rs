@@ -4,6 +4,7 @@
 pub mod error;
 pub mod event;
 pub mod form;
+pub mod image;
 pub mod input;
 pub mod pipeline;
 pub mod random;
@@ -20,6 +21,10 @@ pub use event::{
     Usage,
 };
 pub use form::{Constraint, Reasoning, ToolChoice};
+pub use image::{
+    Control, Denoising, Drawn, Guidance, ImageInput, Micro, Picture, Preview, Prompts, Recipe,
+    Start,
+};
 pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
 pub use pipeline::{
     Activity, Admission, CacheSize, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline,

@@ -1,0 +1,1 @@
+//! The autoencoders: pictures to latents and back, and the tiny decoder of previews.

@@ -1,0 +1,1 @@
+//! Prompts: tokens, their weights, and chunks of as many as the encoder reads.

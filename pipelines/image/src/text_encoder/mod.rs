@@ -1,0 +1,1 @@
+//! Text encoders: tokens to the states that a denoiser attends to.

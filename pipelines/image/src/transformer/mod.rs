@@ -1,0 +1,1 @@
+//! Denoisers that are transformers: Stable Diffusion 3 and FLUX.

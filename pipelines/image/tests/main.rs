@@ -1,0 +1,1 @@
+//! Image models against diffusers and transformers, on tiny checkpoints of random weights.
