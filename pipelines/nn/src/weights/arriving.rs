@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::directory::INDEX_FILE;
 use super::file::WeightFile;
 use super::index::Index;
 use super::snapshot::read_small_file;
@@ -25,6 +24,22 @@ pub trait Arrivals: Send + Sync {
     fn wait(&self, file: &str) -> std::result::Result<(), String>;
 }
 
+/// What arrives in a folder of a directory.
+pub(super) struct InFolder {
+    pub(super) folder: String,
+    pub(super) whole: Arc<dyn Arrivals>,
+}
+
+impl Arrivals for InFolder {
+    fn size(&self, file: &str) -> Option<u64> {
+        self.whole.size(&format!("{}/{file}", self.folder))
+    }
+
+    fn wait(&self, file: &str) -> std::result::Result<(), String> {
+        self.whole.wait(&format!("{}/{file}", self.folder))
+    }
+}
+
 /// Waits for a file of a directory.
 pub(super) fn wait(arrivals: &dyn Arrivals, dir: &Path, file: &str) -> Result<()> {
     arrivals.wait(file).map_err(|reason| NnError::WeightFile {
@@ -35,6 +50,7 @@ pub(super) fn wait(arrivals: &dyn Arrivals, dir: &Path, file: &str) -> Result<()
 
 /// Shards of which some are still to come. A tensor is waited for by its own shard.
 pub(super) struct ArrivingDir {
+    index: PathBuf,
     dir: PathBuf,
     arrivals: Arc<dyn Arrivals>,
     shards: Vec<Shard>,
@@ -54,9 +70,9 @@ impl ArrivingDir {
     ///
     /// # Errors
     /// [`NnError::WeightFile`] for an index that is none, or that names a shard that will not come.
-    pub(super) fn open(dir: &Path, arrivals: Arc<dyn Arrivals>) -> Result<Self> {
-        wait(arrivals.as_ref(), dir, INDEX_FILE)?;
-        let path = dir.join(INDEX_FILE);
+    pub(super) fn open(dir: &Path, index: &str, arrivals: Arc<dyn Arrivals>) -> Result<Self> {
+        wait(arrivals.as_ref(), dir, index)?;
+        let path = dir.join(index);
         let refuse = |reason: String| NnError::WeightFile {
             file: path.clone(),
             reason,
@@ -80,6 +96,7 @@ impl ArrivingDir {
         }
         Ok(Self {
             dir: dir.to_owned(),
+            index: path,
             arrivals,
             shards,
             shard_of: index.into_shard_of(),
@@ -112,7 +129,7 @@ impl TensorSource for ArrivingDir {
         };
         self.file(shard)?.tensor(name).unwrap_or_else(|| {
             Err(NnError::WeightFile {
-                file: self.dir.join(INDEX_FILE),
+                file: self.index.clone(),
                 reason: format!(
                     "tensor {} is not in {}, where it says it is: index and shards are of different revisions; download both again",
                     quoted(name),

@@ -11,13 +11,9 @@ use super::file::{self, WeightFile};
 use super::index::Index;
 use super::snapshot::read_small_file;
 use super::text::{clip, near_hint, quoted};
-use super::{HostTensor, TensorSource};
+use super::{HostTensor, TensorSource, WeightFiles};
 use crate::error::{NnError, Result};
 
-/// The weights when they are one file.
-pub(super) const SINGLE_FILE: &str = "model.safetensors";
-/// The list of shards when they are several.
-pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// File names that an error lists at most.
 const LISTED: usize = 5;
 
@@ -36,16 +32,24 @@ impl SnapshotDir {
     /// [`NnError::WeightFile`] when a file is not what it says, when the index names what is not there, and when there are no
     /// weights or only some that are never opened, such as pickle files; [`NnError::Io`] when the system fails.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_named(dir, &WeightFiles::default())
+    }
+
+    /// The same with files of other names.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_named(dir: impl AsRef<Path>, names: &WeightFiles) -> Result<Self> {
         let dir = dir.as_ref();
         // Asked without following links: a link to nothing is an error that names it, not the absence of weights.
         let present = |name: &str| dir.join(name).symlink_metadata().is_ok();
-        if present(SINGLE_FILE) {
-            return Self::single(&dir.join(SINGLE_FILE));
+        if present(&names.single) {
+            return Self::single(&dir.join(&names.single));
         }
-        if present(INDEX_FILE) {
-            return Self::open_shards(dir);
+        if present(&names.index) {
+            return Self::open_shards(dir, &names.index);
         }
-        Err(no_weights(dir, &format!("{SINGLE_FILE} or {INDEX_FILE}")))
+        Err(no_weights(dir, &names.either()))
     }
 
     /// Opens one safetensors file of that name and checks its header.
@@ -67,8 +71,8 @@ impl SnapshotDir {
         Ok(Self { files, file_of })
     }
 
-    fn open_shards(dir: &Path) -> Result<Self> {
-        let index_file = dir.join(INDEX_FILE);
+    fn open_shards(dir: &Path, index: &str) -> Result<Self> {
+        let index_file = dir.join(index);
         let refuse = |reason| NnError::WeightFile {
             file: index_file.clone(),
             reason,

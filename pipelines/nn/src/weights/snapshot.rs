@@ -8,9 +8,8 @@ use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::arriving::{self, Arrivals, ArrivingDir};
-use super::directory::{INDEX_FILE, SINGLE_FILE};
-use super::{SnapshotDir, StaticSource, TensorSource};
+use super::arriving::{self, Arrivals, ArrivingDir, InFolder};
+use super::{SnapshotDir, StaticSource, TensorSource, WeightFiles};
 use crate::error::{NnError, Result};
 
 /// The longest small file that is read, in bytes. The longest in use is a tokenizer.json of about 35 MB.
@@ -29,7 +28,7 @@ enum Place {
     },
     Embedded {
         name: String,
-        files: &'static [(&'static str, &'static [u8])],
+        files: Vec<(&'static str, &'static [u8])>,
     },
     Composed(Arc<Composed>),
 }
@@ -74,7 +73,7 @@ impl Snapshot {
     ) -> Self {
         Self(Place::Embedded {
             name: name.into(),
-            files,
+            files: files.to_vec(),
         })
     }
 
@@ -149,34 +148,88 @@ impl Snapshot {
         }
     }
 
+    /// One of the model's parts, a folder with a configuration and weights of its own: `unet`, `text_encoder`.
+    pub fn part(&self, folder: &str) -> Self {
+        Self(match &self.0 {
+            Place::Dir(dir) => Place::Dir(dir.join(folder)),
+            Place::Arriving { dir, arrivals } => Place::Arriving {
+                dir: dir.join(folder),
+                arrivals: Arc::new(InFolder {
+                    folder: folder.to_owned(),
+                    whole: Arc::clone(arrivals),
+                }),
+            },
+            Place::Embedded { name, files } => {
+                let inside = |(file, bytes): &(&'static str, &'static [u8])| {
+                    let rest = file.strip_prefix(folder)?.strip_prefix('/')?;
+                    Some((rest, *bytes))
+                };
+                Place::Embedded {
+                    name: format!("{name}/{folder}"),
+                    files: files.iter().filter_map(inside).collect(),
+                }
+            }
+            Place::Composed(composed) => Place::Embedded {
+                name: format!("{}/{folder}", composed.name),
+                files: Vec::new(),
+            },
+        })
+    }
+
     /// The weights, with all headers checked and nothing more read.
     ///
     /// # Errors
     /// As [`SnapshotDir::open`] and [`StaticSource::new`].
     pub fn weights(&self) -> Result<Arc<dyn TensorSource>> {
+        self.weights_of(&WeightFiles::default())
+    }
+
+    /// A part's weights, under whichever of its usual names they are there.
+    ///
+    /// # Errors
+    /// As [`weights`](Self::weights).
+    pub fn part_weights(&self) -> Result<Arc<dyn TensorSource>> {
+        let names = WeightFiles::of_parts();
+        let here = names.iter().find(|names| self.has(names));
+        self.weights_of(here.unwrap_or(&WeightFiles::default()))
+    }
+
+    /// Whether weights of these names are there or on their way.
+    fn has(&self, names: &WeightFiles) -> bool {
+        let either = |there: &dyn Fn(&str) -> bool| there(&names.single) || there(&names.index);
         match &self.0 {
-            Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open(dir)?)),
+            Place::Dir(dir) => either(&|name| dir.join(name).symlink_metadata().is_ok()),
+            Place::Arriving { arrivals, .. } => either(&|name| arrivals.size(name).is_some()),
+            Place::Embedded { files, .. } => either(&|name| find(files, name).is_some()),
+            Place::Composed(_) => *names == WeightFiles::default(),
+        }
+    }
+
+    fn weights_of(&self, names: &WeightFiles) -> Result<Arc<dyn TensorSource>> {
+        let WeightFiles { single, index } = names;
+        match &self.0 {
+            Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open_named(dir, names)?)),
             Place::Arriving { dir, arrivals } => {
                 let comes = |file| arrivals.size(file).is_some();
-                if !comes(SINGLE_FILE) && comes(INDEX_FILE) {
-                    return Ok(Arc::new(ArrivingDir::open(dir, arrivals.clone())?));
+                if !comes(single) && comes(index) {
+                    return Ok(Arc::new(ArrivingDir::open(dir, index, arrivals.clone())?));
                 }
-                if comes(SINGLE_FILE) {
-                    arriving::wait(arrivals.as_ref(), dir, SINGLE_FILE)?;
+                if comes(single) {
+                    arriving::wait(arrivals.as_ref(), dir, single)?;
                 }
-                Ok(Arc::new(SnapshotDir::open(dir)?))
+                Ok(Arc::new(SnapshotDir::open_named(dir, names)?))
             }
-            Place::Embedded { name, files } => match find(files, SINGLE_FILE) {
+            Place::Embedded { name, files } => match find(files, single) {
                 Some(bytes) => Ok(Arc::new(StaticSource::new(
-                    format!("{name}/{SINGLE_FILE}"),
+                    format!("{name}/{single}"),
                     bytes,
                 )?)),
                 None => Err(NnError::WeightFile {
                     file: PathBuf::from(name),
-                    reason: if find(files, INDEX_FILE).is_some() {
-                        format!("weights that are compiled in are one {SINGLE_FILE}, not shards")
+                    reason: if find(files, index).is_some() {
+                        format!("weights that are compiled in are one {single}, not shards")
                     } else {
-                        format!("there are no weights in it: looked for {SINGLE_FILE}")
+                        format!("there are no weights in it: looked for {single}")
                     },
                 }),
             },

@@ -1,0 +1,198 @@
+//! One denoising step of several pictures, each with its own timestep, in one call of the model; then each with its own scheduler.
+//! Guidance after Ho and Salimans, "Classifier-Free Diffusion Guidance" (2022); its rescaling after Lin et al., "Common Diffusion Noise
+//! Schedules and Sample Steps are Flawed" (2023), section 3.4.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::conditioning::Conditions;
+use super::drawing::{Drawing, ImagePrepared, Stage};
+use super::pipeline::Model;
+use crate::error::{ImageError, Result};
+use crate::noise::Draw;
+use crate::unet::{TextTime, UNetInput};
+
+/// A picture that takes part, with its request.
+pub(super) struct Member<'a> {
+    pub(super) request: &'a ImagePrepared,
+    pub(super) index: usize,
+}
+
+impl Member<'_> {
+    fn drawing(&self) -> Result<&Drawing> {
+        self.request.drawings.get(self.index).ok_or_else(lost)
+    }
+
+    fn conditions(&self) -> Result<&Conditions> {
+        self.request.conditions.as_ref().ok_or_else(lost)
+    }
+}
+
+/// What a model is given for all members: a row for each, and another, before it, for what it is guided away from.
+#[derive(Default)]
+struct Rows {
+    latents: Vec<f32>,
+    timesteps: Vec<f64>,
+    contexts: Vec<Tensor>,
+    pooled: Vec<Tensor>,
+    ids: Vec<Vec<f64>>,
+    guidance: Vec<Tensor>,
+}
+
+/// Gives pictures that are new the latents that they begin with.
+pub(super) fn begin(model: &Model, request: &mut ImagePrepared, index: usize) {
+    let len = request.asked.latent.iter().product();
+    let Some(drawing) = request.drawings.get_mut(index) else {
+        return;
+    };
+    if !matches!(drawing.stage, Stage::New) {
+        return;
+    }
+    drawing.latents = match &request.start {
+        Some(start) => start.begin(drawing, &model.vae),
+        None => {
+            let sigma = drawing.sampler.init_noise_sigma();
+            let noise = drawing.noise(Draw::Initial, len).into_iter();
+            noise.map(|x| (f64::from(x) * sigma) as f32).collect()
+        }
+    };
+    drawing.stage = match drawing.sampler.next() {
+        Some(_) => Stage::Denoising,
+        None => Stage::Decoding(None),
+    };
+}
+
+/// What the model says of all members' noise, guided; in their order.
+pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f32>>> {
+    let Some(first) = members.first() else {
+        return Ok(Vec::new());
+    };
+    let [_, height, width] = first.request.asked.latent;
+    let mut rows = Rows::default();
+    for member in members {
+        rows.add(model, member)?;
+    }
+    let count = rows.timesteps.len();
+    let channels = model.in_channels;
+    let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
+    let stacked = |tensors: &[Tensor]| -> Result<Option<Tensor>> {
+        match tensors {
+            [] => Ok(None),
+            tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
+        }
+    };
+    let pooled = stacked(&rows.pooled)?;
+    let text_time = pooled.as_ref().filter(|_| !rows.ids.is_empty());
+    let out = model.unet.forward(&UNetInput {
+        latents: &model.placement.move_in(&latents)?,
+        timesteps: &rows.timesteps,
+        context: &Tensor::cat(&rows.contexts, 0)?,
+        text_time: text_time.map(|text_embeds| TextTime {
+            text_embeds,
+            time_ids: &rows.ids,
+        }),
+        guidance_embed: stacked(&rows.guidance)?.as_ref(),
+        residuals: None,
+    })?;
+    let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+    let out: Vec<f32> = out.flatten_all()?.to_vec1()?;
+    let mut each = out.chunks_exact(out.len() / count.max(1));
+    members
+        .iter()
+        .map(|member| {
+            let asked = &member.request.asked;
+            let mut next = || each.next().ok_or_else(lost);
+            match asked.guidance {
+                None => Ok(next()?.to_vec()),
+                Some(scale) => {
+                    let (away, towards) = (next()?, next()?);
+                    Ok(guided(away, towards, scale, asked.rescale))
+                }
+            }
+        })
+        .collect()
+}
+
+impl Rows {
+    fn add(&mut self, model: &Model, member: &Member<'_>) -> Result<()> {
+        let (drawing, conditions) = (member.drawing()?, member.conditions()?);
+        let call = drawing.sampler.next().ok_or_else(lost)?;
+        let told = match &member.request.start {
+            Some(start) => start.told(drawing, &model.vae),
+            None => None,
+        };
+        for side in conditions.sides() {
+            let scale = |x: &f32| (f64::from(*x) * call.input_scale) as f32;
+            self.latents.extend(drawing.latents.iter().map(scale));
+            self.latents.extend(told.iter().flatten());
+            self.timesteps.push(call.timestep);
+            self.contexts.push(side.context.clone());
+            self.pooled.extend(side.pooled.clone());
+            self.ids.extend(side.ids.clone());
+            self.guidance.extend(conditions.guidance.clone());
+        }
+        Ok(())
+    }
+}
+
+/// `away` + `scale` · (`towards` − `away`), and a part of `towards`' spread brought back.
+fn guided(away: &[f32], towards: &[f32], scale: f64, rescale: f64) -> Vec<f32> {
+    let scale = scale as f32;
+    let pairs = away.iter().zip(towards);
+    let mut out: Vec<f32> = pairs.map(|(a, t)| a + scale * (t - a)).collect();
+    if rescale > 0.0 {
+        let factor = deviation(towards) / deviation(&out);
+        let factor = (rescale * factor + 1.0 - rescale) as f32;
+        for x in &mut out {
+            *x *= factor;
+        }
+    }
+    out
+}
+
+/// The standard deviation with Bessel's correction, as torch's `std` has it.
+fn deviation(x: &[f32]) -> f64 {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let squares = x.iter().map(|x| (f64::from(*x) - mean).powi(2));
+    (squares.sum::<f64>() / (count - 1.0)).sqrt()
+}
+
+/// Moves a picture on by what was predicted for it.
+pub(super) fn advance(model: &Model, request: &mut ImagePrepared, index: usize, predicted: &[f32]) {
+    let Some(drawing) = request.drawings.get_mut(index) else {
+        return;
+    };
+    let finished = drawing.advance(predicted);
+    if let Some(kept) = request
+        .start
+        .as_ref()
+        .and_then(|start| start.keep(drawing, &model.vae))
+    {
+        drawing.latents = kept;
+    }
+    let step = drawing.sampler.steps_done();
+    if finished {
+        drawing.stage = Stage::Decoding(None);
+    } else if request.asked.previews.contains(&step) {
+        drawing.preview = Some((step as u32, drawing.sampler.predicted_original().to_vec()));
+    }
+}
+
+fn lost() -> ImageError {
+    ImageError::Input("a picture is not where it was put".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guidance_goes_past_the_prompt_and_rescaling_brings_its_spread_back() {
+        let (away, towards) = ([0.0, 1.0, -2.0, 4.0], [1.0, 1.0, -4.0, 3.0]);
+        assert_eq!(guided(&away, &towards, 1.0, 0.0), towards);
+        assert_eq!(guided(&away, &towards, 3.0, 0.0), [3.0, 1.0, -8.0, 1.0]);
+        let spread = deviation(&guided(&away, &towards, 3.0, 1.0));
+        assert!((spread - deviation(&towards)).abs() < 1e-5);
+        assert!((deviation(&[1.0, 2.0, 3.0, 4.0]) - 1.290_994).abs() < 1e-6);
+    }
+}

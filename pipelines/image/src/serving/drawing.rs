@@ -1,0 +1,165 @@
+//! A request and its pictures, and how far each of them is. Apart from the pipeline, which moves them on: everything here may be taken
+//! out of it and put back.
+
+use std::sync::Arc;
+
+use chandler_core::random::Stream;
+use chandler_core::{Cost, Prepared, Recipe};
+
+use super::conditioning::{Conditions, Reading};
+use super::start::Start;
+use crate::autoencoder::Decoding;
+use crate::noise::{self, Draw};
+use crate::pixels::Size;
+use crate::schedulers::Sampler;
+
+/// A request that is ready for the batch, or was taken out of it.
+pub struct ImagePrepared {
+    pub(super) asked: Arc<Asked>,
+    /// What its prompts say, once the text encoders have read them; never kept outside the batch, for it lies on the device.
+    pub(super) conditions: Option<Conditions>,
+    pub(super) start: Option<Start>,
+    pub(super) drawings: Vec<Drawing>,
+    /// Whether anybody was told that it has begun.
+    pub(super) told: bool,
+}
+
+/// What a request asks for, with the defaults filled in.
+pub(super) struct Asked {
+    pub(super) reading: Reading,
+    pub(super) size: Size,
+    /// [channels, height, width] of the latents.
+    pub(super) latent: [usize; 3],
+    /// Classifier-free guidance, where there is any.
+    pub(super) guidance: Option<f64>,
+    /// How much of the guided prediction's spread is brought back.
+    pub(super) rescale: f64,
+    /// Steps after which a preview is wanted.
+    pub(super) previews: Vec<usize>,
+    /// The recipe of all its pictures, but for their seeds.
+    pub(super) recipe: Recipe,
+    /// Tokens of its prompts.
+    pub(super) tokens: u32,
+}
+
+/// One picture on its way.
+pub(super) struct Drawing {
+    pub(super) index: u32,
+    pub(super) seed: u64,
+    pub(super) sampler: Sampler,
+    /// [channels, height, width]
+    pub(super) latents: Vec<f32>,
+    pub(super) stage: Stage,
+    /// Draws of fresh noise that the scheduler has had.
+    fresh: u32,
+    /// When it was last moved on, in steps of the pipeline.
+    pub(super) turn: u64,
+    /// A preview that is due: after which step, and latents of the picture as the model expects it.
+    pub(super) preview: Option<(u32, Vec<f32>)>,
+}
+
+/// Where a picture is.
+pub(super) enum Stage {
+    /// It has no latents yet.
+    New,
+    /// It has noise to lose.
+    Denoising,
+    /// It is being decoded.
+    Decoding(Option<Decoding>),
+    /// It was handed out.
+    Done,
+}
+
+impl Drawing {
+    pub(super) fn new(index: u32, seed: u64, sampler: Sampler) -> Self {
+        Self {
+            index,
+            seed,
+            sampler,
+            latents: Vec::new(),
+            stage: Stage::New,
+            fresh: 0,
+            turn: 0,
+            preview: None,
+        }
+    }
+
+    /// A draw of its noise.
+    pub(super) fn noise(&self, draw: Draw, len: usize) -> Vec<f32> {
+        let mut out = vec![0.0; len];
+        noise::fill(&self.stream(), draw, &mut out);
+        out
+    }
+
+    /// Goes a step on with what the model says of the noise. `true` when that was the last one.
+    pub(super) fn advance(&mut self, predicted: &[f32]) -> bool {
+        let (stream, fresh) = (self.stream(), &mut self.fresh);
+        let mut draw = |out: &mut [f32]| {
+            noise::fill(&stream, Draw::Fresh(*fresh), out);
+            *fresh += 1;
+        };
+        self.sampler.advance(predicted, &mut self.latents, &mut draw);
+        self.sampler.next().is_none()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    fn stream(&self) -> Stream {
+        Stream::new(self.seed, 0)
+    }
+}
+
+impl ImagePrepared {
+    /// Rows of the model that one of its pictures takes.
+    pub(super) fn rows_each(&self) -> usize {
+        1 + usize::from(self.asked.guidance.is_some())
+    }
+
+    /// Steps done and to be done, over all pictures.
+    pub(super) fn progress(&self) -> (u32, u32) {
+        let sum = |of: &dyn Fn(&Sampler) -> usize| -> u32 {
+            self.drawings.iter().map(|d| of(&d.sampler) as u32).sum()
+        };
+        (sum(&Sampler::steps_done), sum(&Sampler::steps_total))
+    }
+
+    /// All its pictures have had their turn.
+    pub(super) fn touch(&mut self, turn: u64) {
+        for drawing in &mut self.drawings {
+            drawing.turn = turn;
+        }
+    }
+
+    /// Whether all its pictures were handed out.
+    pub(super) fn is_done(&self) -> bool {
+        self.drawings.iter().all(Drawing::is_done)
+    }
+
+    /// Lets go of what lies on the device; what was half decoded is decoded again.
+    pub(super) fn leave_device(&mut self) {
+        self.conditions = None;
+        if let Some(start) = &mut self.start {
+            start.leave_device();
+        }
+        for drawing in &mut self.drawings {
+            if let Stage::Decoding(half) = &mut drawing.stage {
+                *half = None;
+            }
+        }
+    }
+}
+
+impl Prepared for ImagePrepared {
+    fn cost(&self) -> Cost {
+        let latents: usize = self.asked.latent.iter().product();
+        let start = self.start.as_ref().map_or(0, Start::bytes);
+        Cost {
+            rows: self.drawings.len() * self.rows_each(),
+            blocks: 0,
+            // Latents, the scheduler's memory of earlier steps, and the finished picture.
+            bytes: self.drawings.len() * 4 * 4 * latents + start,
+        }
+    }
+}

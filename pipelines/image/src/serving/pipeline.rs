@@ -1,0 +1,255 @@
+//! A diffusion model as the engine sees it: each step is one pass of one part of the model, for whoever waits for that.
+
+use std::sync::Arc;
+
+use chandler_core::{
+    Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestId, Step,
+    StepError, Ticket,
+};
+use chandler_nn::device;
+
+use super::conditioning::TextEncoders;
+use super::denoise::Member;
+use super::drawing::ImagePrepared;
+use super::prepare::ImagePreparer;
+use super::turns::{Place, Turn};
+use super::{decode, denoise, turns};
+use crate::autoencoder::AutoencoderKl;
+use crate::error::Result;
+use crate::failure;
+use crate::layers::Placement;
+use crate::unet::UNet;
+
+/// The parts of a loaded model.
+pub(super) struct Model {
+    pub(super) placement: Placement,
+    pub(super) encoders: TextEncoders,
+    pub(super) unet: UNet,
+    pub(super) vae: AutoencoderKl,
+    /// Channels that the denoiser takes: those of the latents, or five more with a mask.
+    pub(super) in_channels: usize,
+}
+
+impl Model {
+    fn bytes(&self) -> usize {
+        self.encoders.bytes() + self.unet.bytes() + self.vae.bytes()
+    }
+}
+
+/// A loaded diffusion model.
+pub struct ImagePipeline {
+    pub(super) model: Model,
+    pub(super) preparer: Arc<ImagePreparer>,
+    pub(super) running: Vec<(Ticket, ImagePrepared)>,
+    /// Rows that a pass of the denoiser takes.
+    pub(super) rows: usize,
+    /// Steps so far.
+    pub(super) turn: u64,
+    /// Calls of the denoiser so far.
+    pub(super) calls: u64,
+}
+
+impl ImagePipeline {
+    /// Passes of the denoiser so far, whatever their rows: what a test counts to see that requests share them.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    fn next(&self) -> Option<Turn> {
+        let requests = self.running.iter().enumerate();
+        let requests: Vec<(usize, &ImagePrepared)> = requests
+            .filter(|(_, (ticket, _))| !ticket.cancelled.is_raised())
+            .map(|(at, (_, request))| (at, request))
+            .collect();
+        turns::next(&requests, self.rows)
+    }
+
+    /// Does a piece of work; gives back the rows that it had.
+    fn work(&mut self, turn: &Turn, events: &mut Events) -> Result<usize> {
+        match turn {
+            Turn::Read(at) => {
+                let Some((ticket, request)) = self.running.get_mut(*at) else {
+                    return Ok(0);
+                };
+                let conditions = self.model.encoders.encode(&request.asked.reading)?;
+                request.conditions = Some(conditions);
+                if !std::mem::replace(&mut request.told, true) {
+                    let started = Event::Started {
+                        prompt_tokens: request.asked.tokens,
+                        cached_tokens: 0,
+                    };
+                    events.push(ticket.id, started);
+                }
+                Ok(1)
+            }
+            Turn::Encode(at) => {
+                if let Some((_, request)) = self.running.get_mut(*at)
+                    && let Some(start) = &mut request.start
+                {
+                    start.encode(&self.model.vae)?;
+                    request.touch(self.turn);
+                }
+                Ok(1)
+            }
+            Turn::Denoise(places) => self.denoise(places, events),
+            Turn::Decode((at, index)) => {
+                if let Some((ticket, request)) = self.running.get_mut(*at) {
+                    decode::decode(&self.model, (ticket.id, request), *index, events)?;
+                }
+                self.touch(&[(*at, *index)]);
+                Ok(1)
+            }
+            Turn::Preview((at, index)) => {
+                if let Some((ticket, request)) = self.running.get_mut(*at) {
+                    let latent = request.asked.latent;
+                    if let Some(drawing) = request.drawings.get_mut(*index) {
+                        decode::preview(&self.model, (ticket.id, drawing), latent, events)?;
+                    }
+                }
+                Ok(1)
+            }
+        }
+    }
+
+    fn denoise(&mut self, places: &[Place], events: &mut Events) -> Result<usize> {
+        for (at, index) in places {
+            if let Some((_, request)) = self.running.get_mut(*at) {
+                denoise::begin(&self.model, request, *index);
+            }
+        }
+        let members: Vec<Member<'_>> = places
+            .iter()
+            .filter_map(|(at, index)| {
+                let (_, request) = self.running.get(*at)?;
+                let drawing = request.drawings.get(*index)?;
+                // A picture of which nothing is to be changed has no step.
+                drawing.sampler.next()?;
+                Some(Member {
+                    request,
+                    index: *index,
+                })
+            })
+            .collect();
+        let stepping: Vec<bool> = places
+            .iter()
+            .map(|place| members.iter().any(|member| self.is_at(member, *place)))
+            .collect();
+        let rows = members.iter().map(|member| member.request.rows_each()).sum();
+        let predicted = denoise::predict(&self.model, &members)?;
+        self.calls += u64::from(rows > 0);
+        let stepped = places.iter().zip(stepping).filter(|(_, steps)| *steps);
+        for ((at, index), predicted) in stepped.map(|(place, _)| place).zip(&predicted) {
+            if let Some((ticket, request)) = self.running.get_mut(*at) {
+                denoise::advance(&self.model, request, *index, predicted);
+                let (done, total) = request.progress();
+                events.push(ticket.id, Event::Progress { done, total });
+            }
+        }
+        self.touch(places);
+        Ok(rows)
+    }
+
+    fn is_at(&self, member: &Member<'_>, (at, index): Place) -> bool {
+        let here = self.running.get(at);
+        index == member.index && here.is_some_and(|(_, request)| std::ptr::eq(request, member.request))
+    }
+
+    /// These have had their turn.
+    fn touch(&mut self, places: &[Place]) {
+        for (at, index) in places {
+            let request = self.running.get_mut(*at);
+            let drawing = request.and_then(|(_, request)| request.drawings.get_mut(*index));
+            if let Some(drawing) = drawing {
+                drawing.turn = self.turn;
+            }
+        }
+    }
+
+    fn take_out(&mut self, id: RequestId) -> Option<ImagePrepared> {
+        let mut places = self.running.iter();
+        let at = places.position(|(ticket, _)| ticket.id == id)?;
+        let (_, mut request) = self.running.remove(at);
+        request.leave_device();
+        Some(request)
+    }
+
+    fn rows_inside(&self) -> usize {
+        let rows = |(_, request): &(Ticket, ImagePrepared)| {
+            let open = request.drawings.iter().filter(|drawing| !drawing.is_done());
+            open.count() * request.rows_each()
+        };
+        self.running.iter().map(rows).sum()
+    }
+}
+
+impl Pipeline for ImagePipeline {
+    type Prepared = ImagePrepared;
+
+    fn preparer(&self) -> Arc<dyn Prepare<Prepared = ImagePrepared>> {
+        Arc::clone(&self.preparer) as _
+    }
+
+    fn admit(&mut self, ticket: Ticket, mut request: ImagePrepared) -> Admission<ImagePrepared> {
+        let rows = request.drawings.len() * request.rows_each();
+        if !self.running.is_empty() && self.rows_inside() + rows > self.preparer.limits.inside {
+            return Admission::Full(request);
+        }
+        // Who comes late waits for one turn, not for as many as the others have had.
+        request.touch(self.turn);
+        self.running.push((ticket, request));
+        Admission::Taken
+    }
+
+    fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
+        if self.running.is_empty() {
+            return Ok(Step::IDLE);
+        }
+        let rows = self.rows_inside();
+        let Some(turn) = self.next() else {
+            return Ok(Step {
+                activity: Activity::Waiting,
+                rows,
+                work: 0,
+            });
+        };
+        self.turn += 1;
+        let work = self
+            .work(&turn, events)
+            .map_err(|error| failure::of_pass(&error))?;
+        self.running.retain(|(_, request)| !request.is_done());
+        Ok(Step {
+            activity: Activity::Worked,
+            rows,
+            work,
+        })
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        self.take_out(id);
+    }
+
+    fn suspend(&mut self, id: RequestId) -> Option<ImagePrepared> {
+        self.take_out(id)
+    }
+
+    fn reset(&mut self) -> Result<(), StepError> {
+        device::failure::recover(&self.model.placement.device)
+    }
+
+    fn step_bound(&self) -> usize {
+        // A guided picture is two rows, and one picture always runs.
+        self.rows.max(2)
+    }
+
+    fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            requests: self.running.len(),
+            rows: self.rows_inside(),
+            ..Occupancy::default()
+        }
+    }
+
+    fn footprint(&self) -> Footprint {
+        device::footprint(&self.model.placement.device, self.model.bytes() as u64)
+    }
+}
