@@ -6,6 +6,7 @@ pub mod error;
 pub mod layers;
 pub mod prompt;
 pub mod schedulers;
+mod sequences;
 pub mod text_encoder;
 pub mod transformer;
 pub mod unet;

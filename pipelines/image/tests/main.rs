@@ -1,1 +1,5 @@
 //! Image models against diffusers and transformers, on tiny checkpoints of random weights.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod text;

@@ -7,6 +7,9 @@ use crate::kernels::elementwise::{Curve, activate};
 use candle_core::{Device, Tensor};
 use std::str::FromStr;
 
+/// From Hendrycks and Gimpel, "Gaussian Error Linear Units", section 2.
+const QUICK_GELU: f64 = 1.702;
+
 /// An activation, by the names that config.json uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -16,6 +19,10 @@ pub enum Activation {
     Gelu,
     /// The tanh approximation of [`Gelu`](Self::Gelu).
     GeluTanh,
+    /// x·sigmoid(1.702·x), the approximation that OpenAI's CLIP was trained with.
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
 }
 
 impl FromStr for Activation {
@@ -27,10 +34,12 @@ impl FromStr for Activation {
             "silu" | "swish" => Ok(Self::Silu),
             "gelu" => Ok(Self::Gelu),
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
+            "quick_gelu" => Ok(Self::QuickGelu),
+            "relu" => Ok(Self::Relu),
             other => Err(NnError::Input {
                 what: "activation",
                 reason: format!(
-                    "`{other}`; silu, swish, gelu, gelu_new, gelu_fast and gelu_pytorch_tanh are known"
+                    "`{other}`; silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, quick_gelu and relu are known"
                 ),
             }),
         }
@@ -71,6 +80,8 @@ impl Activation {
             Self::Silu => Curve::Silu,
             Self::Gelu => Curve::Gelu,
             Self::GeluTanh => Curve::GeluTanh,
+            Self::QuickGelu => Curve::QuickGelu,
+            Self::Relu => Curve::Relu,
         }
     }
 
@@ -80,6 +91,8 @@ impl Activation {
             Self::Silu => x.silu()?,
             Self::Gelu => x.gelu_erf()?,
             Self::GeluTanh => x.gelu()?,
+            Self::QuickGelu => (x * candle_nn::ops::sigmoid(&(x * QUICK_GELU)?)?)?,
+            Self::Relu => x.relu()?,
         })
     }
 }

@@ -43,3 +43,27 @@ pub(crate) fn with_f32<T>(
         }),
     }
 }
+
+/// `len` numbers that `write` writes. They are not zeroed before: of a picture that is a pass over memory, and on a page that
+/// nobody has touched yet it takes as long as the work.
+///
+/// # Errors
+/// [`NnError::HostMemory`] when there is no memory; what `write` says.
+///
+/// # Safety
+/// `write` writes all `len` numbers, and reads none before, unless it fails.
+pub(crate) unsafe fn written(
+    len: usize,
+    write: impl FnOnce(*mut f32) -> Result<()>,
+) -> Result<Vec<f32>> {
+    let mut numbers = Vec::<f32>::new();
+    numbers
+        .try_reserve_exact(len)
+        .map_err(|_| NnError::HostMemory {
+            bytes: len.saturating_mul(size_of::<f32>()),
+        })?;
+    write(numbers.as_mut_ptr())?;
+    // SAFETY: the capacity is there, and the caller's promise is that every number has been written.
+    unsafe { numbers.set_len(len) };
+    Ok(numbers)
+}

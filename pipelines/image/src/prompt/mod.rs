@@ -1,1 +1,10 @@
-//! Prompts: tokens, their weights, and chunks of as many as the encoder reads.
+//! Prompts: a text's tokens, their weights, and chunks of as many as the encoder reads. Apart from `text_encoder`, which computes.
+//!
+//! The way of a prompt through CLIP: [`weighting::parse`] cuts it where its weights change, [`chunks::Chunks::new`] makes windows of
+//! tokens, [`chunks::Chunks::pad_to`] gives prompt and negative prompt as many, [`encode::encode`] makes hidden states of them.
+
+pub mod chunks;
+mod clip_files;
+pub mod clip_tokenizer;
+pub mod encode;
+pub mod weighting;

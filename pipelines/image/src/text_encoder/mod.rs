@@ -1,1 +1,5 @@
-//! Text encoders: tokens to the states that a denoiser attends to.
+//! Text encoders: token ids to what a denoiser looks at. Apart from `prompt`, which makes ids of a text, and knows no tensor of a
+//! model.
+
+pub mod clip;
+pub mod clip_config;

@@ -131,6 +131,10 @@ pub(crate) enum Curve {
     Gelu,
     /// The tanh approximation of GELU, as x·sigmoid(2u).
     GeluTanh,
+    /// x·sigmoid(1.702·x)
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
     /// cap·tanh(x / cap)
     SoftCap(f32),
 }
@@ -156,6 +160,8 @@ unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
                 let twice = L::mul_add(x, L::splat(scale), cube);
                 L::mul(x, sigmoid::<L>(twice))
             }
+            Curve::QuickGelu => L::mul(x, sigmoid::<L>(L::mul(x, L::splat(1.702)))),
+            Curve::Relu => L::max(x, L::splat(0.0)),
             Curve::SoftCap(cap) => {
                 let cap = L::splat(cap);
                 L::mul(tanh::<L>(L::div(x, cap)), cap)

@@ -8,6 +8,7 @@
 pub(crate) mod attention;
 mod blocks;
 pub(crate) mod buffer;
+pub(crate) mod convolve;
 mod crew;
 pub(crate) mod elementwise;
 pub(crate) mod lanes;
@@ -26,6 +27,8 @@ mod portable;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tile;
+pub(crate) mod windows;
 
 pub(crate) use crew::set_threads;
 use lanes::Lanes;

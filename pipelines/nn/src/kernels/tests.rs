@@ -313,6 +313,8 @@ fn activations_follow_their_formulas() {
             Curve::Silu,
             Curve::Gelu,
             Curve::GeluTanh,
+            Curve::QuickGelu,
+            Curve::Relu,
             Curve::SoftCap(7.0),
         ] {
             let mut out = vec![0.0; gate.len()];
@@ -328,6 +330,8 @@ fn activations_follow_their_formulas() {
                                 (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
                             0.5 * x * (1.0 + u.tanh())
                         }
+                        Curve::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+                        Curve::Relu => x.max(0.0),
                         Curve::SoftCap(cap) => {
                             let cap = f64::from(cap);
                             cap * (x / cap).tanh()

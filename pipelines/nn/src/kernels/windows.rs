@@ -1,0 +1,225 @@
+//! The windows of a convolution, laid out for the product as its vectors: one number of every window side by side.
+//! Apart from `convolve`, which multiplies them: stride, padding and enlargement are known here only.
+
+use super::lanes::Lanes;
+use super::tile::VECTORS;
+use crate::conv2d::Padding;
+use crate::error::{NnError, Result};
+use std::ops::Range;
+
+/// Pictures and how windows go over them; lengths and sizes have been checked by whoever makes it.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows<'a> {
+    /// [batch, channels, height, width]
+    pub(crate) x: &'a [f32],
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// Height and width.
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: usize,
+    pub(crate) padding: Padding,
+    /// Whether windows see every pixel twice in both directions: nearest-neighbour enlargement by two.
+    pub(crate) doubled: bool,
+    /// Rows and columns of windows.
+    pub(crate) out: [usize; 2],
+}
+
+impl Windows<'_> {
+    /// Whether the picture is what its sizes say, and small enough for offsets of 32 bits.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when it is not.
+    pub(crate) fn check(&self) -> Result<()> {
+        // Coordinates reach this far past the picture, at most.
+        const LARGEST: usize = 1 << 28;
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        let sizes = [self.height, self.width, top, bottom, left, right, self.stride];
+        let sample = self.plane().checked_mul(self.channels);
+        let fits = sizes.iter().all(|size| *size <= LARGEST)
+            && self.height.checked_mul(self.width).is_some_and(|plane| plane <= LARGEST)
+            && sample.is_some_and(|sample| sample > 0 && self.x.len().is_multiple_of(sample));
+        if fits {
+            return Ok(());
+        }
+        Err(NnError::Input {
+            what: "convolution",
+            reason: format!(
+                "{} numbers as {} channels of {}×{}; at most {LARGEST} pixels are read",
+                self.x.len(),
+                self.channels,
+                self.height,
+                self.width
+            ),
+        })
+    }
+
+    /// Pixels of a channel.
+    pub(crate) fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Windows of a sample: pixels of a channel of the output.
+    pub(crate) fn per_sample(&self) -> usize {
+        self.out[0] * self.out[1]
+    }
+
+    /// Numbers of a window in one channel.
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Samples.
+    pub(crate) fn batch(&self) -> usize {
+        self.x.len() / (self.channels * self.plane())
+    }
+
+    /// The windows of vector `number`, counted over all samples. A sample's last vector may have fewer than its lanes, so that
+    /// where windows lie in their vectors is the same in any company.
+    #[inline(always)]
+    pub(super) fn vector(&self, number: usize, lanes: usize) -> Place {
+        let windows = self.per_sample();
+        let in_sample = windows.div_ceil(lanes);
+        let (sample, first) = (number / in_sample, number % in_sample * lanes);
+        let mut place = Place {
+            sample,
+            first,
+            count: lanes.min(windows - first),
+            y: [OUTSIDE; 16],
+            x: [OUTSIDE; 16],
+        };
+        for lane in 0..place.count {
+            let (row, column) = (
+                (first + lane) / self.out[1],
+                (first + lane) % self.out[1],
+            );
+            place.y[lane] = (row * self.stride) as i32 - self.padding.top as i32;
+            place.x[lane] = (column * self.stride) as i32 - self.padding.left as i32;
+        }
+        place
+    }
+
+    /// Where the lanes of a vector read the tap in row `ky` and column `kx` of the window.
+    #[inline(always)]
+    fn look(&self, place: &Place, ky: usize, kx: usize) -> Look {
+        let double = u32::from(self.doubled);
+        let (height, width) = ((self.height << double) as u32, (self.width << double) as u32);
+        let mut look = Look {
+            offsets: [0; 16],
+            masks: [0; 16],
+        };
+        for lane in 0..16 {
+            // What is negative or past the end is large.
+            let y = (place.y[lane] + ky as i32) as u32;
+            let x = (place.x[lane] + kx as i32) as u32;
+            let inside = y < height && x < width;
+            let offset = (y >> double).wrapping_mul(self.width as u32).wrapping_add(x >> double);
+            look.offsets[lane] = if inside { offset } else { 0 };
+            look.masks[lane] = if inside { u32::MAX } else { 0 };
+        }
+        look
+    }
+
+    /// Lays out some channels of the windows of `places` in panels of `panel` vectors: [panel][channel, tap][vector].
+    ///
+    /// # Safety
+    /// As for [`Lanes`]: `to` has room for whole panels, and the places are of these windows.
+    #[inline(always)]
+    pub(super) unsafe fn lay_out<L: Lanes>(
+        &self,
+        places: &[Place],
+        channels: &Range<usize>,
+        panel: usize,
+        to: *mut f32,
+    ) {
+        let step = panel * L::WIDTH;
+        let panel_len = channels.len() * self.taps() * step;
+        for (index, place) in places.iter().enumerate() {
+            let first = index / panel * panel_len + index % panel * L::WIDTH;
+            let channel = place.sample * self.channels + channels.start;
+            // SAFETY: channels of a sample that is there; inside the panel.
+            unsafe {
+                let from = self.x.as_ptr().add(channel * self.plane());
+                for tap in 0..self.taps() {
+                    let look = self.look(place, tap / self.kernel[1], tap % self.kernel[1]);
+                    let to = Steps {
+                        at: to.add(first + tap * step),
+                        step: self.taps() * step,
+                        count: channels.len(),
+                    };
+                    look.read::<L>(from, self.plane(), to);
+                }
+            }
+        }
+    }
+}
+
+/// Panels that `vectors` vectors are cut into, as even as they get: how many vectors each has.
+pub(super) fn panel_of(vectors: usize) -> usize {
+    vectors.div_ceil(vectors.div_ceil(VECTORS).max(1)).max(1)
+}
+
+/// A coordinate that is in no picture, whatever tap is added to it.
+const OUTSIDE: i32 = i32::MIN / 2;
+
+/// A vector of windows.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) sample: usize,
+    /// Its first window, and how many it has.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// Row and column of the picture where each window starts.
+    y: [i32; 16],
+    x: [i32; 16],
+}
+
+/// What the lanes of a vector read of a channel: an offset, and all bits or none where that is outside.
+struct Look {
+    offsets: [u32; 16],
+    masks: [u32; 16],
+}
+
+/// Where the vectors of one tap go, channel by channel.
+#[derive(Clone, Copy)]
+struct Steps {
+    at: *mut f32,
+    step: usize,
+    count: usize,
+}
+
+impl Look {
+    /// Reads the tap of `to.count` channels that are `plane` numbers apart.
+    #[inline(always)]
+    unsafe fn read<L: Lanes>(&self, from: *const f32, plane: usize, to: Steps) {
+        let first = self.offsets[0];
+        let (mut all, mut any, mut run) = (u32::MAX, 0, true);
+        for lane in 0..L::WIDTH {
+            all &= self.masks[lane];
+            any |= self.masks[lane];
+            run &= self.offsets[lane] == first.wrapping_add(lane as u32);
+        }
+        // SAFETY: offsets are inside the channel, and a run of them is as long as a vector.
+        unsafe {
+            for channel in 0..to.count {
+                let from = from.add(channel * plane);
+                let at = to.at.add(channel * to.step);
+                if all != 0 && run {
+                    L::store(at, L::load(from.add(first as usize)));
+                } else if any == 0 {
+                    L::store(at, L::splat(0.0));
+                } else {
+                    for lane in 0..L::WIDTH {
+                        let number = *from.add(self.offsets[lane] as usize);
+                        *at.add(lane) = f32::from_bits(number.to_bits() & self.masks[lane]);
+                    }
+                }
+            }
+        }
+    }
+}
