@@ -1,1 +1,6 @@
 //! Image models against diffusers and transformers, on tiny checkpoints of random weights.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod checkpoint;
+mod unet;
