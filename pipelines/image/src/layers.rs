@@ -1,6 +1,9 @@
 //! From a checkpoint to layers: tensors by name, their shapes checked before anything is built from them.
 //! Apart from the models, so that they share how a layer is found, and on which device it is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::conv2d::{Conv2d, Conv2dConfig};
 use chandler_nn::embedding::Embedding;
@@ -44,6 +47,34 @@ pub struct Loader<'a> {
     source: &'a dyn TensorSource,
     placement: &'a Placement,
     prefix: String,
+    tally: Arc<Tally>,
+}
+
+/// What a loader and those made from it have taken so far.
+#[derive(Debug, Default)]
+struct Tally {
+    parameters: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How large a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Numbers in its tensors.
+    pub parameters: u64,
+    /// Bytes that they take as they are kept, mapped ones included.
+    pub bytes: u64,
+}
+
+impl Loaded {
+    /// What has been taken since an `earlier` look.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            parameters: self.parameters.saturating_sub(earlier.parameters),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+        }
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -53,7 +84,27 @@ impl<'a> Loader<'a> {
             source,
             placement,
             prefix: String::new(),
+            tally: Arc::default(),
         }
+    }
+
+    /// What has been taken through this loader and those made from it. A component has a loader of its own, so that this is its
+    /// size.
+    pub fn loaded(&self) -> Loaded {
+        Loaded {
+            parameters: self.tally.parameters.load(Ordering::Relaxed),
+            bytes: self.tally.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The full name of something inside: what adapters call a layer.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn counted<T>(&self, layer: T, bytes: usize) -> T {
+        self.tally.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        layer
     }
 
     /// The loader of a module inside: `down_blocks.0`, `attn1`.
@@ -71,7 +122,7 @@ impl<'a> Loader<'a> {
 
     /// Whether there is a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.source.contains(&format!("{}{name}", self.prefix))
+        self.source.contains(&self.path(name))
     }
 
     /// A tensor as it is stored.
@@ -89,7 +140,12 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When it is missing.
     pub fn any_shape(&self, name: &str) -> Result<HostTensor> {
-        Ok(self.source.tensor(&format!("{}{name}", self.prefix))?)
+        let tensor = self.source.tensor(&self.path(name))?;
+        let elements = tensor.elements() as u64;
+        self.tally
+            .parameters
+            .fetch_add(elements, Ordering::Relaxed);
+        Ok(tensor)
     }
 
     /// A tensor on the device, in the activations' dtype: a positional embedding, a class token.
@@ -98,7 +154,9 @@ impl<'a> Loader<'a> {
     /// As [`stored`](Self::stored).
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name, shape)?;
-        Ok(stored.to_tensor(&self.placement.device, self.placement.activations())?)
+        let bytes = stored.elements() * self.kept().size_in_bytes();
+        let tensor = stored.to_tensor(&self.placement.device, self.kept())?;
+        Ok(self.counted(tensor, bytes))
     }
 
     fn weight_and_bias(&self, weight_shape: &[usize]) -> Result<(HostTensor, Option<HostTensor>)> {
@@ -116,8 +174,18 @@ impl<'a> Loader<'a> {
     /// As [`stored`](Self::stored).
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
         let (weight, bias) = self.at(name).weight_and_bias(&[outputs, inputs])?;
+        self.linear_of(weight, bias)
+    }
+
+    /// A linear layer of a weight [outputs, inputs] and a bias that were taken already: of part of a stored one, say.
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn linear_of(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
         let Placement { device, dtype } = self.placement;
-        Ok(Linear::new(weight, bias, device, *dtype)?)
+        let linear = Linear::new(weight, bias, device, *dtype)?;
+        let bytes = linear.bytes();
+        Ok(self.counted(linear, bytes))
     }
 
     /// The convolution `name`, with a bias where the checkpoint has one.
@@ -133,7 +201,9 @@ impl<'a> Loader<'a> {
         let shape = [outputs, inputs, kernel, kernel];
         let (weight, bias) = self.at(name).weight_and_bias(&shape)?;
         let Placement { device, .. } = self.placement;
-        Ok(Conv2d::new(weight, bias, config, device, self.kept())?)
+        let conv = Conv2d::new(weight, bias, config, device, self.kept())?;
+        let bytes = conv.bytes();
+        Ok(self.counted(conv, bytes))
     }
 
     /// The group norm `name`.
@@ -147,7 +217,9 @@ impl<'a> Loader<'a> {
             at.stored("bias", &[channels])?,
         );
         let Placement { device, .. } = self.placement;
-        Ok(GroupNorm::new(pair, groups, device, self.kept())?)
+        let norm = GroupNorm::new(pair, groups, device, self.kept())?;
+        let bytes = norm.bytes();
+        Ok(self.counted(norm, bytes))
     }
 
     /// The layer norm `name`, over rows of `width`.
@@ -171,10 +243,12 @@ impl<'a> Loader<'a> {
         let weight = at.stored("weight", &[width])?;
         let Placement { device, dtype } = self.placement;
         let norm = Norm::new(NormConfig { kind, eps }, weight, device, *dtype)?;
-        Ok(match at.has("bias") {
+        let norm = match at.has("bias") {
             true => norm.with_bias(at.stored("bias", &[width])?)?,
             false => norm,
-        })
+        };
+        let bytes = norm.bytes();
+        Ok(self.counted(norm, bytes))
     }
 
     /// The embedding `name` of `rows` rows.
@@ -184,7 +258,9 @@ impl<'a> Loader<'a> {
     pub fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
         let table = self.at(name).stored("weight", &[rows, width])?;
         let Placement { device, dtype } = self.placement;
-        Ok(Embedding::new(table, device, *dtype)?)
+        let embedding = Embedding::new(table, device, *dtype)?;
+        let bytes = embedding.bytes();
+        Ok(self.counted(embedding, bytes))
     }
 
     /// What layers that compute in candle tensors keep their weights in.

@@ -1,1 +1,18 @@
-//! The denoiser that is a UNet, and ControlNets, which are half of one.
+//! The denoiser that is a UNet, and ControlNets, which are half of one. Mirrors `diffusers` models/unets/unet_2d_condition.py
+//! (UNet2DConditionModel) as Stable Diffusion 1 to XL configure it, and models/controlnets/controlnet.py (ControlNetModel).
+
+mod attention;
+mod blocks;
+pub mod config;
+mod contracting;
+mod model;
+mod per_block;
+pub mod projection;
+pub(crate) mod resample;
+pub(crate) mod resnet;
+mod time;
+mod transformer;
+
+pub use config::UNetConfig;
+pub use model::{Residuals, TextTime, UNet, UNetInput};
+pub use projection::Projection;

@@ -1,0 +1,169 @@
+//! Checkpoints of random weights that Python and Rust make alike (tests/fixtures/random_weights.py), so that fixtures hold names,
+//! shapes and what the reference computed. The file that is written is read by the crate's own reader.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use chandler_nn::fields::Fields;
+use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
+use serde_json::{Map, Value, json};
+
+const FILE: &str = "diffusion_pytorch_model.safetensors";
+
+/// One fixture: a model's config, its weights, inputs and what the reference made of them.
+pub struct Checkpoint {
+    pub about: Value,
+    seed: u64,
+    gains: Vec<(String, f64)>,
+    outputs: HashMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// `folder`/`name` of the fixtures.
+    pub fn open(folder: &str, name: &str) -> Self {
+        let file = |end: &str| -> PathBuf {
+            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+            root.join(folder).join(format!("{name}.{end}"))
+        };
+        let about: Value = serde_json::from_slice(&std::fs::read(file("json")).unwrap()).unwrap();
+        Self {
+            seed: about["seed"].as_u64().unwrap(),
+            gains: serde_json::from_value(about["gains"].clone()).unwrap(),
+            outputs: candle_core::safetensors::load(file("safetensors"), &Device::Cpu).unwrap(),
+            about,
+        }
+    }
+
+    /// Its config.json with some fields changed.
+    pub fn fields(&self, change: Value) -> Fields {
+        let mut config = self.about["config"].clone();
+        for (name, value) in change.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        Fields::of("config.json", config)
+    }
+
+    /// The weights, read from a file in f16.
+    pub fn weights(&self) -> Arc<dyn TensorSource> {
+        self.weights_named(|name| name.to_owned())
+    }
+
+    /// The same under other names.
+    pub fn weights_named(&self, rename: impl Fn(&str) -> String) -> Arc<dyn TensorSource> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tensors = BTreeMap::new();
+        let mut before = String::new();
+        for line in self.about["tensors"].as_array().unwrap() {
+            let parts: Vec<&str> = line.as_str().unwrap().split('|').collect();
+            let name = format!("{}{}", &before[..parts[0].parse().unwrap()], parts[1]);
+            let shape: Vec<usize> = parts[2].split('x').map(|n| n.parse().unwrap()).collect();
+            let (offset, amplitude) = self.spread(&name, &shape);
+            let numbers = numbers(self.seed, &name, shape, (offset, amplitude));
+            tensors.insert(rename(&name), numbers);
+            before = name;
+        }
+        write(&dir.path().join(FILE), &tensors);
+        let snapshot = Snapshot::dir(dir.path()).unwrap();
+        // Mapped: the name may go.
+        snapshot.weights_named(FILE).unwrap()
+    }
+
+    fn spread(&self, name: &str, shape: &[usize]) -> (f64, f64) {
+        if shape.len() == 1 {
+            return match name.ends_with("weight") {
+                true => (1.0, 0.5),
+                false => (0.0, 0.25),
+            };
+        }
+        let gain = self.gains.iter().find(|(part, _)| name.contains(part));
+        let gain = gain.map_or(1.0, |(_, gain)| *gain);
+        let fan_in: usize = shape[1..].iter().product();
+        let amplitude = gain * (3.0 / fan_in as f64).sqrt();
+        (0.0, (amplitude * 1024.0 + 0.5).floor() / 1024.0)
+    }
+
+    /// An input by name, in f32.
+    pub fn input(&self, name: &str) -> Tensor {
+        let (shape, amplitude): (Vec<usize>, f64) =
+            serde_json::from_value(self.about["inputs"][name].clone()).unwrap();
+        let name = format!("input/{name}");
+        let stored = numbers(self.seed, &name, shape, (0.0, amplitude));
+        stored.to_tensor(&Device::Cpu, DType::F32).unwrap()
+    }
+
+    /// What the reference made.
+    pub fn output(&self, name: &str) -> &Tensor {
+        &self.outputs[name]
+    }
+
+    /// Numbers in all its tensors.
+    pub fn parameters(&self) -> u64 {
+        let lines = self.about["tensors"].as_array().unwrap().iter();
+        let shapes = lines.map(|line| line.as_str().unwrap().rsplit('|').next().unwrap());
+        shapes
+            .map(|shape| shape.split('x').map(|n| n.parse::<u64>().unwrap()).product::<u64>())
+            .sum()
+    }
+}
+
+/// f16, as `numbers` of random_weights.py makes them.
+fn numbers(
+    seed: u64,
+    name: &str,
+    shape: Vec<usize>,
+    (offset, amplitude): (f64, f64),
+) -> HostTensor {
+    let mut state = format!("{seed}/{name}")
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+        });
+    let count: usize = shape.iter().product();
+    let mut bytes = Vec::with_capacity(4 * count);
+    for _ in 0..count {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let u = ((z ^ (z >> 31)) >> 11) as f64 / 2f64.powi(53);
+        let value = (offset + amplitude * (2.0 * u - 1.0)) as f32;
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    let wide = HostTensor::from_bytes(name, DType::F32, shape, bytes).unwrap();
+    wide.to_dtype(DType::F16).unwrap()
+}
+
+fn write(file: &std::path::Path, tensors: &BTreeMap<String, HostTensor>) {
+    let (mut header, mut data) = (Map::new(), Vec::new());
+    for (name, tensor) in tensors {
+        let start = data.len();
+        data.extend_from_slice(tensor.bytes());
+        let entry =
+            json!({"dtype": "F16", "shape": tensor.shape(), "data_offsets": [start, data.len()]});
+        header.insert(name.clone(), entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.extend(data);
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// max|a − b| / max|b|
+pub fn error(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let largest = |x: &Tensor| {
+        let x = x.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        x.to_scalar::<f32>().unwrap()
+    };
+    let error = largest(&(a - b).unwrap()) / largest(b);
+    assert!(error.is_finite());
+    error
+}
+
+/// The numbers' bits.
+pub fn bits(x: &Tensor) -> Vec<u32> {
+    let numbers = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    numbers.into_iter().map(f32::to_bits).collect()
+}
