@@ -49,6 +49,8 @@ pub struct LoadOptions {
     pub quantize: Option<String>,
     /// Where results of work that need not be done twice are kept.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of the host's memory that are free for the work, where that is known.
+    pub host_memory: Option<u64>,
     /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
     /// Adapters (LoRA) by name, and where they are.
@@ -77,6 +79,7 @@ impl Default for LoadOptions {
             speculate: 0,
             quantize: None,
             cache_dir: None,
+            host_memory: None,
             threads: None,
             adapters: Vec::new(),
             fetch: None,

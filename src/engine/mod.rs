@@ -9,6 +9,8 @@ mod fetch;
 mod gate;
 mod handle;
 pub mod load;
+#[cfg(feature = "image")]
+mod load_image;
 #[cfg(feature = "speech")]
 mod load_speech;
 #[cfg(feature = "text")]

@@ -6,6 +6,8 @@ use chandler_core::LoadError;
 use chandler_nn::weights::Snapshot;
 
 use super::load::LoadOptions;
+#[cfg(feature = "image")]
+use super::load_image;
 #[cfg(feature = "speech")]
 use super::load_speech;
 #[cfg(feature = "text")]
@@ -14,7 +16,7 @@ use super::{LoadProgress, Loaded};
 
 type Load = fn(&Snapshot, &LoadOptions, &LoadProgress<'_>) -> Result<Loaded, LoadError>;
 
-/// A pipeline, and the architectures in config.json that it serves.
+/// A pipeline, and the architectures in config.json, or the classes in model_index.json, that it serves.
 struct Registered {
     architectures: fn() -> Vec<&'static str>,
     load: Load,
@@ -36,6 +38,17 @@ const PIPELINES: &[Registered] = &[
         architectures: || vec![chandler_speech::ctc::config::ARCHITECTURE],
         load: load_speech::load_ctc,
     },
+    #[cfg(feature = "image")]
+    Registered {
+        architectures: || chandler_image::model_index::classes().collect(),
+        load: load_image::load,
+    },
+];
+
+/// What a model of one part says its class in, and a model of several parts.
+const FILES: [(&str, &str); 2] = [
+    ("model_index.json", "/_class_name"),
+    ("config.json", "/architectures/0"),
 ];
 
 /// Loads a snapshot with the pipeline that serves its architecture.
@@ -51,7 +64,7 @@ pub(super) fn load(
         None => {
             let all = PIPELINES.iter().flat_map(|p| (p.architectures)());
             Err(LoadError(format!(
-                "config.json: architectures: {architecture} is not served; {} are",
+                "models of class {architecture} are not served; {} are",
                 all.collect::<Vec<_>>().join(", ")
             )))
         }
@@ -79,23 +92,22 @@ pub(super) fn load_gguf(
 }
 
 fn architecture(snapshot: &Snapshot) -> Result<String, LoadError> {
-    let bytes = snapshot
-        .read("config.json")
-        .map_err(|error| LoadError(error.to_string()))?
-        .ok_or_else(|| {
+    for (file, field) in FILES {
+        let read = snapshot.read(file);
+        let Some(bytes) = read.map_err(|error| LoadError(error.to_string()))? else {
+            continue;
+        };
+        let json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| LoadError::context(file, error))?;
+        let name = json.pointer(field).and_then(|name| name.as_str());
+        return name.map(str::to_owned).ok_or_else(|| {
+            let field = field.trim_start_matches('/').trim_end_matches("/0");
             LoadError(format!(
-                "{snapshot} has no config.json; a model in the Hugging Face layout does"
+                "{file}: {field} is missing; it names the model's class"
             ))
-        })?;
-    let config: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|error| LoadError::context("config.json", error))?;
-    config
-        .pointer("/architectures/0")
-        .and_then(|name| name.as_str())
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            LoadError(
-                "config.json: architectures is missing; it names the model's class".to_owned(),
-            )
-        })
+        });
+    }
+    Err(LoadError(format!(
+        "{snapshot} has no config.json and no model_index.json; a model in the Hugging Face layout has one of them"
+    )))
 }

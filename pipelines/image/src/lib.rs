@@ -3,12 +3,18 @@
 
 pub mod autoencoder;
 pub mod error;
+mod failure;
 pub mod layers;
+pub mod model_index;
+pub mod noise;
+pub mod pixels;
 pub mod prompt;
 pub mod schedulers;
 mod sequences;
+mod serving;
 pub mod text_encoder;
 pub mod transformer;
 pub mod unet;
 
 pub use error::{ImageError, Result};
+pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod text;
 mod checkpoint;
+mod serving;
+mod text;
 mod unet;

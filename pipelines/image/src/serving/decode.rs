@@ -30,11 +30,11 @@ pub(super) fn decode(
     let decoding = match decoding {
         Some(decoding) => decoding,
         None => {
-            let latents = on_device(model, drawing.latents.clone(), asked.latent)?;
-            decoding.insert(model.vae.decoding(&latents)?)
+            let begun = model.coder.decoding(drawing.latents.clone(), asked.latent)?;
+            decoding.insert(begun)
         }
     };
-    let Some(picture) = decoding.advance(&model.vae)? else {
+    let Some(picture) = model.coder.decode(decoding)? else {
         return Ok(());
     };
     let rgb = pixels::to_rgb8(&host(&picture)?);
@@ -74,8 +74,10 @@ pub(super) fn preview(
         return Ok(());
     };
     let (latents, [_, rows, columns]) = shrunk(latents, latent);
-    let latents = on_device(model, latents, [latent[0], rows, columns])?;
-    let picture = model.vae.decode(&latents)?;
+    let mut small = model.coder.decoding(latents, [latent[0], rows, columns])?;
+    let Some(picture) = model.coder.decode(&mut small)? else {
+        return Ok(());
+    };
     let (_, _, height, width) = picture.dims4()?;
     let rgb = pixels::to_rgb8(&host(&picture)?);
     drawing.preview = None;
@@ -88,17 +90,6 @@ pub(super) fn preview(
     };
     events.push(id, Event::Preview(Box::new(preview)));
     Ok(())
-}
-
-/// Latents on the device, scaled as the autoencoder expects them: [1, channels, height, width].
-fn on_device(
-    model: &Model,
-    mut latents: Vec<f32>,
-    [channels, rows, columns]: [usize; 3],
-) -> Result<Tensor> {
-    model.vae.config().from_model(&mut latents);
-    let latents = Tensor::from_vec(latents, (1, channels, rows, columns), &Device::Cpu)?;
-    model.placement.move_in(&latents)
 }
 
 fn host(picture: &Tensor) -> Result<Vec<f32>> {

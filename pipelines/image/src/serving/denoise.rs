@@ -39,26 +39,27 @@ struct Rows {
 }
 
 /// Gives pictures that are new the latents that they begin with.
-pub(super) fn begin(model: &Model, request: &mut ImagePrepared, index: usize) {
+pub(super) fn begin(model: &Model, request: &mut ImagePrepared, index: usize) -> Result<()> {
     let len = request.asked.latent.iter().product();
     let Some(drawing) = request.drawings.get_mut(index) else {
-        return;
+        return Ok(());
     };
     if !matches!(drawing.stage, Stage::New) {
-        return;
+        return Ok(());
     }
     drawing.latents = match &request.start {
-        Some(start) => start.begin(drawing, &model.vae),
+        Some(start) => start.begin(drawing, &model.coder)?,
         None => {
             let sigma = drawing.sampler.init_noise_sigma();
             let noise = drawing.noise(Draw::Initial, len).into_iter();
             noise.map(|x| (f64::from(x) * sigma) as f32).collect()
         }
     };
-    drawing.stage = match drawing.sampler.next() {
+    drawing.stage = match drawing.sampler.call() {
         Some(_) => Stage::Denoising,
         None => Stage::Decoding(None),
     };
+    Ok(())
 }
 
 /// What the model says of all members' noise, guided; in their order.
@@ -115,9 +116,9 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
 impl Rows {
     fn add(&mut self, model: &Model, member: &Member<'_>) -> Result<()> {
         let (drawing, conditions) = (member.drawing()?, member.conditions()?);
-        let call = drawing.sampler.next().ok_or_else(lost)?;
+        let call = drawing.sampler.call().ok_or_else(lost)?;
         let told = match &member.request.start {
-            Some(start) => start.told(drawing, &model.vae),
+            Some(start) => start.told(drawing, &model.coder)?,
             None => None,
         };
         for side in conditions.sides() {
@@ -158,24 +159,29 @@ fn deviation(x: &[f32]) -> f64 {
 }
 
 /// Moves a picture on by what was predicted for it.
-pub(super) fn advance(model: &Model, request: &mut ImagePrepared, index: usize, predicted: &[f32]) {
+pub(super) fn advance(
+    model: &Model,
+    request: &mut ImagePrepared,
+    index: usize,
+    predicted: &[f32],
+) -> Result<()> {
     let Some(drawing) = request.drawings.get_mut(index) else {
-        return;
+        return Ok(());
     };
-    let finished = drawing.advance(predicted);
-    if let Some(kept) = request
-        .start
-        .as_ref()
-        .and_then(|start| start.keep(drawing, &model.vae))
+    let before = drawing.sampler.steps_done();
+    let finished = drawing.advance(predicted)?;
+    if let Some(start) = &request.start
+        && let Some(kept) = start.keep(drawing, &model.coder)?
     {
         drawing.latents = kept;
     }
     let step = drawing.sampler.steps_done();
     if finished {
         drawing.stage = Stage::Decoding(None);
-    } else if request.asked.previews.contains(&step) {
+    } else if step > before && request.asked.previews.contains(&step) {
         drawing.preview = Some((step as u32, drawing.sampler.predicted_original().to_vec()));
     }
+    Ok(())
 }
 
 fn lost() -> ImageError {

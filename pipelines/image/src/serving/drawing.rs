@@ -6,9 +6,10 @@ use std::sync::Arc;
 use chandler_core::random::Stream;
 use chandler_core::{Cost, Prepared, Recipe};
 
+use super::coder::Pieces;
 use super::conditioning::{Conditions, Reading};
 use super::start::Start;
-use crate::autoencoder::Decoding;
+use crate::error::Result;
 use crate::noise::{self, Draw};
 use crate::pixels::Size;
 use crate::schedulers::Sampler;
@@ -65,7 +66,7 @@ pub(super) enum Stage {
     /// It has noise to lose.
     Denoising,
     /// It is being decoded.
-    Decoding(Option<Decoding>),
+    Decoding(Option<Pieces>),
     /// It was handed out.
     Done,
 }
@@ -92,14 +93,14 @@ impl Drawing {
     }
 
     /// Goes a step on with what the model says of the noise. `true` when that was the last one.
-    pub(super) fn advance(&mut self, predicted: &[f32]) -> bool {
+    pub(super) fn advance(&mut self, predicted: &[f32]) -> Result<bool> {
         let (stream, fresh) = (self.stream(), &mut self.fresh);
         let mut draw = |out: &mut [f32]| {
             noise::fill(&stream, Draw::Fresh(*fresh), out);
             *fresh += 1;
         };
-        self.sampler.advance(predicted, &mut self.latents, &mut draw);
-        self.sampler.next().is_none()
+        self.sampler.advance(predicted, &mut self.latents, &mut draw)?;
+        Ok(self.sampler.call().is_none())
     }
 
     pub(super) fn is_done(&self) -> bool {

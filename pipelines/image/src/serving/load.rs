@@ -8,6 +8,7 @@ use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
 use chandler_nn::fields::Fields;
 use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
+use super::coder::Coder;
 use super::conditioning::{Reader, TextEncoders, Told};
 use super::defaults::Sizes;
 use super::pipeline::{ImagePipeline, Model};
@@ -207,7 +208,7 @@ impl ImagePipeline {
                 },
                 placement,
                 unet: parts.unet,
-                vae: parts.vae,
+                coder: parts.coder,
                 in_channels: unet.contracting.in_channels,
             },
             preparer: Arc::new(preparer),
@@ -224,7 +225,7 @@ struct Parts {
     encoders: Vec<ClipTextModel>,
     tokenizers: Vec<ClipTokenizer>,
     unet: UNet,
-    vae: AutoencoderKl,
+    coder: Coder,
 }
 
 impl Parts {
@@ -252,12 +253,12 @@ impl Parts {
                 (_, dtype) => dtype,
             },
         };
-        let vae = AutoencoderKl::load(&Loader::new(opened.vae.as_ref(), &wide), vae)?;
+        let autoencoder = AutoencoderKl::load(&Loader::new(opened.vae.as_ref(), &wide), vae)?;
         Ok(Self {
             encoders,
             tokenizers,
             unet,
-            vae,
+            coder: Coder::new(autoencoder, vae)?,
         })
     }
 }
@@ -293,7 +294,7 @@ fn sizes(
     vae: &AutoencoderConfig,
     (device, host): (&Device, Option<u64>),
 ) -> Sizes {
-    let factor = vae.factor();
+    let factor = vae.pixels();
     let [rows, columns] = unet.sample_size.unwrap_or([USUAL_SIDE; 2]);
     let first = |channels: Option<usize>| channels.unwrap_or(1) as u64;
     Sizes {

@@ -8,13 +8,13 @@ use chandler_core::{
 };
 use chandler_nn::device;
 
+use super::coder::Coder;
 use super::conditioning::TextEncoders;
 use super::denoise::Member;
 use super::drawing::ImagePrepared;
 use super::prepare::ImagePreparer;
 use super::turns::{Place, Turn};
 use super::{decode, denoise, turns};
-use crate::autoencoder::AutoencoderKl;
 use crate::error::Result;
 use crate::failure;
 use crate::layers::Placement;
@@ -25,14 +25,14 @@ pub(super) struct Model {
     pub(super) placement: Placement,
     pub(super) encoders: TextEncoders,
     pub(super) unet: UNet,
-    pub(super) vae: AutoencoderKl,
+    pub(super) coder: Coder,
     /// Channels that the denoiser takes: those of the latents, or five more with a mask.
     pub(super) in_channels: usize,
 }
 
 impl Model {
-    fn bytes(&self) -> usize {
-        self.encoders.bytes() + self.unet.bytes() + self.vae.bytes()
+    fn bytes(&self) -> u64 {
+        self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes()
     }
 }
 
@@ -86,7 +86,7 @@ impl ImagePipeline {
                 if let Some((_, request)) = self.running.get_mut(*at)
                     && let Some(start) = &mut request.start
                 {
-                    start.encode(&self.model.vae)?;
+                    start.encode(&self.model.coder)?;
                     request.touch(self.turn);
                 }
                 Ok(1)
@@ -114,7 +114,7 @@ impl ImagePipeline {
     fn denoise(&mut self, places: &[Place], events: &mut Events) -> Result<usize> {
         for (at, index) in places {
             if let Some((_, request)) = self.running.get_mut(*at) {
-                denoise::begin(&self.model, request, *index);
+                denoise::begin(&self.model, request, *index)?;
             }
         }
         let members: Vec<Member<'_>> = places
@@ -123,7 +123,7 @@ impl ImagePipeline {
                 let (_, request) = self.running.get(*at)?;
                 let drawing = request.drawings.get(*index)?;
                 // A picture of which nothing is to be changed has no step.
-                drawing.sampler.next()?;
+                drawing.sampler.call()?;
                 Some(Member {
                     request,
                     index: *index,
@@ -140,7 +140,7 @@ impl ImagePipeline {
         let stepped = places.iter().zip(stepping).filter(|(_, steps)| *steps);
         for ((at, index), predicted) in stepped.map(|(place, _)| place).zip(&predicted) {
             if let Some((ticket, request)) = self.running.get_mut(*at) {
-                denoise::advance(&self.model, request, *index, predicted);
+                denoise::advance(&self.model, request, *index, predicted)?;
                 let (done, total) = request.progress();
                 events.push(ticket.id, Event::Progress { done, total });
             }
@@ -250,6 +250,6 @@ impl Pipeline for ImagePipeline {
     }
 
     fn footprint(&self) -> Footprint {
-        device::footprint(&self.model.placement.device, self.model.bytes() as u64)
+        device::footprint(&self.model.placement.device, self.model.bytes())
     }
 }

@@ -125,7 +125,7 @@ impl ImagePreparer {
             .with(denoising.scheduler.as_deref(), &denoising.scheduler_config)
             .map_err(|error| of_scheduler(&error))?;
         let given = denoising.timesteps.is_some() || denoising.sigmas.is_some();
-        let steps = denoising.steps.or_else(|| (!given).then(|| defaults::steps(config.class())));
+        let steps = denoising.steps.or_else(|| (!given).then(|| defaults::steps(config.class().name())));
         let [_, rows, columns] = latent;
         let sampler = config
             .plan(&schedulers::Asked {
@@ -138,7 +138,7 @@ impl ImagePreparer {
                 image_seq_len: Some(rows * columns / 4),
             })
             .map_err(|error| of_scheduler(&error))?;
-        Ok((sampler, config.class().to_owned()))
+        Ok((sampler, config.class().name().to_owned()))
     }
 
     fn start(&self, decoded: &Decoded, size: Size, latent: [usize; 3]) -> Start {

@@ -1,10 +1,9 @@
 //! The picture that a drawing begins with, and the mask of what may change: encoded piece by piece, then mixed with each drawing's noise.
 //! After `diffusers` pipeline_stable_diffusion_img2img.py and …_inpaint.py (`prepare_latents`, `prepare_mask_latents`).
 
-use candle_core::{DType, Device, Tensor};
-
+use super::coder::{Coder, Pieces};
 use super::drawing::Drawing;
-use crate::autoencoder::{AutoencoderKl, Encoding};
+use crate::autoencoder::LatentDistribution;
 use crate::error::Result;
 use crate::noise::Draw;
 use crate::pixels::Size;
@@ -17,9 +16,9 @@ pub(super) struct Start {
     pub(super) mask: Option<Mask>,
     /// Whether the drawings begin with noise alone: a mask with a strength of 1.
     noise_alone: bool,
-    encoding: Option<Encoding>,
-    image: Option<Moments>,
-    masked: Option<Moments>,
+    encoding: Option<Pieces>,
+    image: Option<LatentDistribution>,
+    masked: Option<LatentDistribution>,
 }
 
 /// What may change.
@@ -49,43 +48,6 @@ impl Mask {
             latents,
             told: false,
         }
-    }
-}
-
-/// A normal distribution of latents, each [channels, height, width].
-struct Moments {
-    mean: Vec<f32>,
-    deviation: Vec<f32>,
-}
-
-impl Moments {
-    fn of(mean: &Tensor, log_variance: &Tensor) -> Result<Self> {
-        let host = |x: &Tensor| -> Result<Vec<f32>> {
-            let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-            Ok(x.flatten_all()?.to_vec1()?)
-        };
-        let deviation = host(log_variance)?.into_iter();
-        Ok(Self {
-            mean: host(mean)?,
-            // As `DiagonalGaussianDistribution` bounds it.
-            deviation: deviation
-                .map(|x| (0.5 * x.clamp(-30.0, 20.0)).exp())
-                .collect(),
-        })
-    }
-
-    /// A sample of it, as the denoiser expects latents.
-    fn sample(&self, drawing: &Drawing, draw: Draw, vae: &AutoencoderKl) -> Vec<f32> {
-        let noise = drawing.noise(draw, self.mean.len());
-        let spread = self.deviation.iter().zip(noise);
-        let mut latents: Vec<f32> = self
-            .mean
-            .iter()
-            .zip(spread)
-            .map(|(mean, (deviation, noise))| mean + deviation * noise)
-            .collect();
-        vae.config().to_model(&mut latents);
-        latents
     }
 }
 
@@ -122,23 +84,20 @@ impl Start {
     }
 
     /// Encodes a piece.
-    pub(super) fn encode(&mut self, vae: &AutoencoderKl) -> Result<()> {
-        let encoding = match &mut self.encoding {
-            Some(encoding) => encoding,
+    pub(super) fn encode(&mut self, coder: &Coder) -> Result<()> {
+        let pieces = match &mut self.encoding {
+            Some(pieces) => pieces,
             None => {
-                let pixels = self.next_pixels();
                 let (width, height) = (self.size.width as usize, self.size.height as usize);
-                let pixels = Tensor::from_vec(pixels, (1, 3, height, width), &Device::Cpu)?;
-                let pixels = vae.placement().move_in(&pixels)?;
-                self.encoding.insert(vae.encoding(&pixels)?)
+                let begun = coder.encoding(self.next_pixels(), [3, height, width])?;
+                self.encoding.insert(begun)
             }
         };
-        if let Some((mean, log_variance)) = encoding.advance(vae)? {
-            let moments = Moments::of(&mean, &log_variance)?;
+        if let Some(found) = coder.encode(pieces)? {
             self.encoding = None;
             match self.image {
-                None => self.image = Some(moments),
-                Some(_) => self.masked = Some(moments),
+                None => self.image = Some(found),
+                Some(_) => self.masked = Some(found),
             }
         }
         Ok(())
@@ -160,51 +119,60 @@ impl Start {
     }
 
     /// The latents that a drawing begins with.
-    pub(super) fn begin(&self, drawing: &Drawing, vae: &AutoencoderKl) -> Vec<f32> {
+    pub(super) fn begin(&self, drawing: &Drawing, coder: &Coder) -> Result<Vec<f32>> {
         let Some(image) = &self.image else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let noise = drawing.noise(Draw::Initial, image.mean.len());
+        let noise = drawing.noise(Draw::Initial, image.mean.elem_count());
         if self.noise_alone {
             let sigma = drawing.sampler.init_noise_sigma();
-            return noise
-                .into_iter()
-                .map(|x| (f64::from(x) * sigma) as f32)
-                .collect();
+            let scaled = noise.into_iter().map(|x| (f64::from(x) * sigma) as f32);
+            return Ok(scaled.collect());
         }
-        let mut latents = image.sample(drawing, Draw::Start, vae);
-        drawing.sampler.add_noise(&mut latents, &noise);
-        latents
+        self.noised(drawing, coder, image)
+    }
+
+    /// The first picture with as much noise as the next step expects.
+    fn noised(
+        &self,
+        drawing: &Drawing,
+        coder: &Coder,
+        image: &LatentDistribution,
+    ) -> Result<Vec<f32>> {
+        let len = image.mean.elem_count();
+        let picture = coder.sample(image, drawing.noise(Draw::Start, len))?;
+        let noise = drawing.noise(Draw::Initial, len);
+        let mut latents = vec![0.0; len];
+        drawing.sampler.add_noise(&picture, &noise, &mut latents)?;
+        Ok(latents)
     }
 
     /// After a step: what the mask keeps is the first picture's again, with as much noise as the next step expects. A model that is
     /// told the mask needs none of this.
-    pub(super) fn keep(&self, drawing: &Drawing, vae: &AutoencoderKl) -> Option<Vec<f32>> {
-        let (mask, image) = (self.mask.as_ref()?, self.image.as_ref()?);
+    pub(super) fn keep(&self, drawing: &Drawing, coder: &Coder) -> Result<Option<Vec<f32>>> {
+        let (Some(mask), Some(image)) = (&self.mask, &self.image) else {
+            return Ok(None);
+        };
         if mask.told {
-            return None;
+            return Ok(None);
         }
-        let mut kept = image.sample(drawing, Draw::Start, vae);
-        if drawing.sampler.next().is_some() {
-            let noise = drawing.noise(Draw::Initial, kept.len());
-            drawing.sampler.add_noise(&mut kept, &noise);
-        }
+        let kept = self.noised(drawing, coder, image)?;
         let places = mask.latents.iter().cycle();
         let mixed = drawing.latents.iter().zip(&kept).zip(places);
-        Some(
-            mixed
-                .map(|((new, old), mask)| (1.0 - mask) * old + mask * new)
-                .collect(),
-        )
+        let mixed = mixed.map(|((new, old), mask)| (1.0 - mask) * old + mask * new);
+        Ok(Some(mixed.collect()))
     }
 
     /// The five channels that a model is told besides the latents: the mask, and what it leaves of the picture.
-    pub(super) fn told(&self, drawing: &Drawing, vae: &AutoencoderKl) -> Option<Vec<f32>> {
-        let mask = self.mask.as_ref().filter(|mask| mask.told)?;
-        let masked = self.masked.as_ref()?;
+    pub(super) fn told(&self, drawing: &Drawing, coder: &Coder) -> Result<Option<Vec<f32>>> {
+        let told = self.mask.as_ref().filter(|mask| mask.told);
+        let (Some(mask), Some(masked)) = (told, &self.masked) else {
+            return Ok(None);
+        };
+        let noise = drawing.noise(Draw::Masked, masked.mean.elem_count());
         let mut channels = mask.latents.clone();
-        channels.extend(masked.sample(drawing, Draw::Masked, vae));
-        Some(channels)
+        channels.extend(coder.sample(masked, noise)?);
+        Ok(Some(channels))
     }
 }
 

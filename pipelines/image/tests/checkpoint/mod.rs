@@ -2,7 +2,7 @@
 //! shapes and what the reference computed. The file that is written is read by the crate's own reader.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -36,6 +36,16 @@ impl Checkpoint {
         }
     }
 
+    /// A part of a whole pipeline: what is listed of it, and no outputs.
+    pub fn part(about: Value) -> Self {
+        Self {
+            seed: about["seed"].as_u64().unwrap(),
+            gains: serde_json::from_value(about["gains"].clone()).unwrap(),
+            outputs: HashMap::new(),
+            about,
+        }
+    }
+
     /// Its config.json with some fields changed.
     pub fn fields(&self, change: Value) -> Fields {
         let mut config = self.about["config"].clone();
@@ -53,6 +63,14 @@ impl Checkpoint {
     /// The same under other names.
     pub fn weights_named(&self, rename: impl Fn(&str) -> String) -> Arc<dyn TensorSource> {
         let dir = tempfile::tempdir().unwrap();
+        self.write(&dir.path().join(FILE), rename);
+        let snapshot = Snapshot::dir(dir.path()).unwrap();
+        // Mapped: the name may go.
+        snapshot.weights_named(FILE).unwrap()
+    }
+
+    /// A file of them.
+    pub fn write(&self, file: &Path, rename: impl Fn(&str) -> String) {
         let mut tensors = BTreeMap::new();
         let mut before = String::new();
         for line in self.about["tensors"].as_array().unwrap() {
@@ -61,13 +79,22 @@ impl Checkpoint {
             let shape: Vec<usize> = parts[2].split('x').map(|n| n.parse().unwrap()).collect();
             let (offset, amplitude) = self.spread(&name, &shape);
             let numbers = numbers(self.seed, &name, shape, (offset, amplitude));
-            tensors.insert(rename(&name), numbers);
+            tensors.insert(rename(&name), self.changed(&name, numbers));
             before = name;
         }
-        write(&dir.path().join(FILE), &tensors);
-        let snapshot = Snapshot::dir(dir.path()).unwrap();
-        // Mapped: the name may go.
-        snapshot.weights_named(FILE).unwrap()
+        write(file, &tensors);
+    }
+
+    /// What the script multiplies by a power of two after it made it.
+    fn changed(&self, name: &str, tensor: HostTensor) -> HostTensor {
+        let Some(factor) = self.about["change"][name][0].as_f64() else {
+            return tensor;
+        };
+        let bytes = tensor.to_f32().unwrap().into_iter();
+        let bytes = bytes.flat_map(|x| (x * factor as f32).to_le_bytes()).collect();
+        let shape = tensor.shape().to_vec();
+        let wide = HostTensor::from_bytes(name, DType::F32, shape, bytes).unwrap();
+        wide.to_dtype(DType::F16).unwrap()
     }
 
     fn spread(&self, name: &str, shape: &[usize]) -> (f64, f64) {
@@ -134,7 +161,7 @@ fn numbers(
     wide.to_dtype(DType::F16).unwrap()
 }
 
-fn write(file: &std::path::Path, tensors: &BTreeMap<String, HostTensor>) {
+fn write(file: &Path, tensors: &BTreeMap<String, HostTensor>) {
     let (mut header, mut data) = (Map::new(), Vec::new());
     for (name, tensor) in tensors {
         let start = data.len();

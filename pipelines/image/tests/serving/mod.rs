@@ -1,0 +1,100 @@
+//! Whole pipelines: pictures against diffusers', requests together, and what the engine is promised.
+
+mod parity;
+mod sharing;
+
+use std::path::{Path, PathBuf};
+
+use chandler_core::{Admission, Collected, Event, Events, ImageInput, Input, Pipeline, Prepare, RequestId, Ticket};
+use chandler_image::{ImageOptions, ImagePipeline};
+use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
+use chandler_nn::weights::Snapshot;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::checkpoint::Checkpoint;
+
+fn fixtures(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// What make_served.py wrote.
+fn served() -> Value {
+    let text = std::fs::read(fixtures("served/served.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// A pipeline's snapshot, in a directory that lives as long as it.
+fn snapshot(folder: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let all = served();
+    let about = &all[folder];
+    let write = |file: &str, value: &Value| {
+        let path = dir.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, serde_json::to_vec(value).unwrap()).unwrap();
+    };
+    write("model_index.json", &about["index"]);
+    write("scheduler/scheduler_config.json", &about["scheduler"]);
+    for (part, about) in about["parts"].as_object().unwrap() {
+        write(&format!("{part}/config.json"), &about["config"]);
+        let name = match part.starts_with("text_encoder") {
+            true => "model.safetensors",
+            false => "diffusion_pytorch_model.safetensors",
+        };
+        let file = dir.path().join(part).join(name);
+        Checkpoint::part(about.clone()).write(&file, |name| name.to_owned());
+    }
+    for (folder, from) in about["tokenizers"].as_object().unwrap() {
+        let (to, from) = (dir.path().join(folder), fixtures("clip").join(from.as_str().unwrap()));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    dir
+}
+
+fn load(folder: &str, max_rows: usize) -> ImagePipeline {
+    let dir = snapshot(folder);
+    let options = ImageOptions {
+        device: DeviceOptions {
+            choice: DeviceChoice::Cpu,
+            allow_cpu: true,
+            tuning: CudaTuning::default(),
+        },
+        dtype: DTypeChoice::Auto,
+        max_rows,
+        host_memory: None,
+    };
+    ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
+}
+
+/// Runs requests together until the last has ended; steps that each took are counted.
+fn run(pipeline: &mut ImagePipeline, inputs: Vec<ImageInput>) -> Vec<Collected> {
+    let mut answers: Vec<Collected> = Vec::new();
+    for (id, input) in inputs.into_iter().enumerate() {
+        admit(pipeline, id as u64, input);
+        answers.push(Collected::default());
+    }
+    let mut open = answers.len();
+    while open > 0 {
+        for (id, event) in step(pipeline) {
+            let answer = &mut answers[id.0 as usize];
+            open -= usize::from(answer.add(event).unwrap());
+        }
+    }
+    answers
+}
+
+fn admit(pipeline: &mut ImagePipeline, id: u64, input: ImageInput) {
+    let prepared = pipeline.preparer().prepare(Input::Image(Box::new(input))).unwrap();
+    assert!(matches!(pipeline.admit(Ticket::new(id), prepared), Admission::Taken));
+}
+
+fn step(pipeline: &mut ImagePipeline) -> Vec<(RequestId, Event)> {
+    let mut events = Events::default();
+    pipeline.step(&mut events).unwrap();
+    events.drain().collect()
+}

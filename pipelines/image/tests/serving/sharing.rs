@@ -1,0 +1,185 @@
+//! Requests that join and leave while others run: passes are shared, nobody waits for another's end, and no answer depends on company.
+
+use chandler_core::contract::{self, Subject};
+use chandler_core::{Denoising, Event, Guidance, ImageInput, Input, Picture, Pipeline, Prompts, RequestId, Start};
+
+use super::{admit, fixtures, load, run, step};
+
+fn request(seed: u64, steps: u32, (width, height): (u32, u32)) -> ImageInput {
+    ImageInput {
+        prompt: Prompts::one("the red house"),
+        width: Some(width),
+        height: Some(height),
+        seed: Some(seed),
+        denoising: Denoising {
+            steps: Some(steps),
+            ..Denoising::default()
+        },
+        ..ImageInput::default()
+    }
+}
+
+fn progressed(events: &[(RequestId, Event)], id: u64) -> bool {
+    let own = |(of, event): &(RequestId, Event)| {
+        of.0 == id && matches!(event, Event::Progress { .. })
+    };
+    events.iter().any(own)
+}
+
+#[test]
+fn a_request_that_joins_at_another_step_shares_its_passes() {
+    let mut pipeline = load("sd", 8);
+    admit(&mut pipeline, 0, request(1, 6, (16, 16)));
+    // Its text, and three of its steps.
+    for _ in 0..4 {
+        step(&mut pipeline);
+    }
+    assert_eq!(pipeline.calls(), 3);
+    admit(&mut pipeline, 1, request(2, 4, (16, 16)));
+    // The second request's first step is within two steps of its coming.
+    let joined: Vec<bool> = (0..2).map(|_| progressed(&step(&mut pipeline), 1)).collect();
+    assert_eq!(joined, [false, true]);
+    assert_eq!(pipeline.calls(), 4);
+    while pipeline.occupancy().requests > 0 {
+        step(&mut pipeline);
+    }
+    // Alone they take 6 and 4 passes; 3 of each were the same ones, and the last of the second its own.
+    assert_eq!(pipeline.calls(), 7);
+}
+
+#[test]
+fn other_sizes_take_turns_and_none_starves() {
+    let mut pipeline = load("sd", 4);
+    for id in 0..3 {
+        admit(&mut pipeline, id, request(id, 40, (16, 16)));
+    }
+    admit(&mut pipeline, 3, request(3, 5, (24, 16)));
+    let (mut waited, mut longest) = ([0; 4], 0);
+    for _ in 0..40 {
+        let events = step(&mut pipeline);
+        if events.iter().any(|(id, event)| id.0 == 3 && event.is_terminal()) {
+            break;
+        }
+        for (id, waited) in waited.iter_mut().enumerate() {
+            *waited = if progressed(&events, id as u64) { 0 } else { *waited + 1 };
+            longest = longest.max(*waited);
+        }
+    }
+    // Four rows a pass: two guided pictures of the first size, the third, and the other size, in turn.
+    assert!(longest <= 6, "somebody waited for {longest} steps");
+    assert!(pipeline.occupancy().requests == 3, "the small request has ended before the long ones");
+}
+
+#[test]
+fn pictures_of_one_request_are_those_of_their_seeds() {
+    let mut pipeline = load("sd", 8);
+    let three = ImageInput {
+        n: 3,
+        ..request(40, 3, (16, 16))
+    };
+    let together = run(&mut pipeline, vec![three]);
+    assert_eq!(together[0].usage.images, 3);
+    let drawn = &together[0].images;
+    for (index, drawn) in drawn.iter().enumerate() {
+        assert_eq!((drawn.index as usize, drawn.recipe.seed), (index, 40 + index as u64));
+        let alone = run(&mut load("sd", 8), vec![request(drawn.recipe.seed, 3, (16, 16))]);
+        assert_eq!(alone[0].images[0].rgb, drawn.rgb, "picture {index}");
+    }
+    assert_ne!(drawn[0].rgb, drawn[1].rgb);
+}
+
+#[test]
+fn previews_come_after_their_steps_and_grow_like_the_picture() {
+    let mut pipeline = load("sd", 8);
+    let input = ImageInput {
+        previews: 2,
+        ..request(5, 6, (16, 24))
+    };
+    admit(&mut pipeline, 0, input);
+    let (mut previews, mut steps) = (Vec::new(), 0);
+    while pipeline.occupancy().requests > 0 {
+        for (_, event) in step(&mut pipeline) {
+            match event {
+                Event::Progress { done, total } => {
+                    assert_eq!(total, 6);
+                    steps = done;
+                }
+                Event::Preview(preview) => {
+                    assert_eq!(preview.step, steps);
+                    assert_eq!((preview.width, preview.height), (16, 24));
+                    previews.push(preview);
+                }
+                _ => {}
+            }
+        }
+    }
+    let at: Vec<u32> = previews.iter().map(|preview| preview.step).collect();
+    assert_eq!(at, [2, 4]);
+    assert_ne!(previews[0].rgb, previews[1].rgb);
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused_with_its_field() {
+    let pipeline = load("sd", 4);
+    let refused = |change: &dyn Fn(&mut ImageInput)| {
+        let mut input = request(1, 2, (16, 16));
+        change(&mut input);
+        let prepared = pipeline.preparer().prepare(Input::Image(Box::new(input)));
+        let error = prepared.err().expect("it was taken");
+        error.field.unwrap_or_default()
+    };
+    assert_eq!(refused(&|input| input.width = Some(17)), "width");
+    assert_eq!(refused(&|input| input.denoising.steps = Some(0)), "steps");
+    assert_eq!(refused(&|input| input.denoising.scheduler = Some("Fast".to_owned())), "scheduler");
+    assert_eq!(refused(&|input| input.guidance.scale = Some(f64::NAN)), "guidance_scale");
+    assert_eq!(refused(&|input| input.clip_skip = Some(9)), "clip_skip");
+    assert_eq!(refused(&|input| input.loras.push(("style".to_owned(), 1.0))), "loras");
+    assert_eq!(refused(&|input| input.n = 1000), "n");
+    assert_eq!(refused(&|input| input.prompt.second = Some("x".to_owned())), "prompt_2");
+    let broken = |input: &mut ImageInput| {
+        input.start = Some(Start {
+            image: Picture::new(b"no picture".to_vec()),
+            strength: None,
+            mask: None,
+            padding_mask_crop: None,
+        });
+    };
+    assert_eq!(refused(&broken), "image");
+}
+
+fn of_every_kind(number: u64) -> Input {
+    let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
+    let size = if number % 4 == 3 { (24, 16) } else { (16, 16) };
+    let schedulers = [None, Some("Euler a"), Some("DPMSolverMultistepScheduler"), Some("HeunDiscreteScheduler")];
+    let start = (number % 3 == 1).then(|| Start {
+        image: file("image.png"),
+        strength: Some(0.6),
+        mask: (number % 2 == 0).then(|| file("mask.png")),
+        padding_mask_crop: None,
+    });
+    let input = request(number, 2 + (number % 3) as u32, size);
+    Input::Image(Box::new(ImageInput {
+        n: 1 + (number % 5 == 0) as u32,
+        start,
+        guidance: Guidance {
+            scale: (number % 4 == 2).then_some(1.0),
+            ..Guidance::default()
+        },
+        previews: (number % 6 == 0) as u32,
+        denoising: Denoising {
+            scheduler: schedulers[(number % 4) as usize].map(str::to_owned),
+            ..input.denoising.clone()
+        },
+        ..input
+    }))
+}
+
+#[test]
+fn the_contract_of_all_pipelines_is_kept() {
+    contract::check(&Subject {
+        make: &|| load("sd", 6),
+        input: &of_every_kind,
+        requests: 12,
+        suspend_every: 4,
+    });
+}
