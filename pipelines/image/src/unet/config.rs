@@ -319,7 +319,10 @@ impl Blocks {
     fn mid(&self, fields: &Fields) -> Result<Option<TransformersConfig>> {
         let name = "mid_block_type";
         // Null means that there is none, and nothing written that there is one.
-        if fields.entries().any(|(key, value)| key == name && value.is_null()) {
+        if fields
+            .entries()
+            .any(|(key, value)| key == name && value.is_null())
+        {
             return Ok(None);
         }
         only(fields, name, &json!("UNetMidBlock2DCrossAttn"))?;
