@@ -438,7 +438,7 @@ fn groups(fields: &Fields) -> Result<Groups> {
     })
 }
 
-fn activation(fields: &Fields) -> Result<Activation> {
+pub(crate) fn activation(fields: &Fields) -> Result<Activation> {
     match fields.text("act_fn")?.unwrap_or("silu") {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
