@@ -142,9 +142,7 @@ impl<'a> Loader<'a> {
     pub fn any_shape(&self, name: &str) -> Result<HostTensor> {
         let tensor = self.source.tensor(&self.path(name))?;
         let elements = tensor.elements() as u64;
-        self.tally
-            .parameters
-            .fetch_add(elements, Ordering::Relaxed);
+        self.tally.parameters.fetch_add(elements, Ordering::Relaxed);
         Ok(tensor)
     }
 

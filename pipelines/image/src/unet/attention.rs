@@ -50,8 +50,7 @@ impl Attention {
     ) -> Result<Tensor> {
         let (q, k, v) = match context {
             None => {
-                let [q, k, v] =
-                    Projection::forward_many([&self.query, &self.key, &self.value], x)?;
+                let [q, k, v] = Projection::forward_many([&self.query, &self.key, &self.value], x)?;
                 (q, k, v)
             }
             Some(context) => {
@@ -71,11 +70,15 @@ impl Attention {
         };
         let (q, k, v) = (of_samples(q)?, of_samples(k)?, of_samples(v)?);
         let mixed = dense_attention((&q, &k, &v), self.heads, self.scale, None)?;
-        self.out
-            .forward(&mixed.flatten_to(1)?.to_dtype(x.dtype())?)
+        self.out.forward(&mixed.flatten_to(1)?.to_dtype(x.dtype())?)
     }
 
     pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        found.extend([&mut self.query, &mut self.key, &mut self.value, &mut self.out]);
+        found.extend([
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.out,
+        ]);
     }
 }

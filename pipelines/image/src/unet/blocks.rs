@@ -82,9 +82,8 @@ impl DownBlock {
             let inputs = if n == 0 { inputs } else { config.channels };
             Layer::load(loader, (n, inputs), config, sizes)
         };
-        let half = padding.map(|padding| {
-            resample::load_down(loader, "downsamplers.0", config.channels, padding)
-        });
+        let half = padding
+            .map(|padding| resample::load_down(loader, "downsamplers.0", config.channels, padding));
         Ok(Self {
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             half: half.transpose()?,
@@ -132,8 +131,7 @@ impl MidBlock {
         sizes: &ResnetSizes,
     ) -> Result<Self> {
         let channels = config.sizes.width;
-        let resnet =
-            |name: &str| ResnetBlock::load(&loader.at(name), (channels, channels), sizes);
+        let resnet = |name: &str| ResnetBlock::load(&loader.at(name), (channels, channels), sizes);
         let depth = config.depths.first().copied().unwrap_or_default();
         Ok(Self {
             first: resnet("resnets.0")?,

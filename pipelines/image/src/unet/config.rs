@@ -319,7 +319,10 @@ impl Blocks {
     fn mid(&self, fields: &Fields) -> Result<Option<TransformersConfig>> {
         let name = "mid_block_type";
         // Null means that there is none, and nothing written that there is one.
-        if fields.entries().any(|(key, value)| key == name && value.is_null()) {
+        if fields
+            .entries()
+            .any(|(key, value)| key == name && value.is_null())
+        {
             return Ok(None);
         }
         only(fields, name, &json!("UNetMidBlock2DCrossAttn"))?;
@@ -435,7 +438,7 @@ fn groups(fields: &Fields) -> Result<Groups> {
     })
 }
 
-fn activation(fields: &Fields) -> Result<Activation> {
+pub(crate) fn activation(fields: &Fields) -> Result<Activation> {
     match fields.text("act_fn")?.unwrap_or("silu") {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),

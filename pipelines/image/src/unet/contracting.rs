@@ -75,7 +75,10 @@ impl Contracting {
         self.check(conditions)?;
         let timesteps = conditions.timesteps.iter().map(std::slice::from_ref);
         let waves = self.config.time.waves.tensor(timesteps, &self.placement)?;
-        let guidance = conditions.guidance_embed.map(|x| self.taken(x)).transpose()?;
+        let guidance = conditions
+            .guidance_embed
+            .map(|x| self.taken(x))
+            .transpose()?;
         let mut time = self.time.forward(&waves, guidance.as_ref())?;
         let added = (&self.text_time, self.config.text_time, conditions.text_time);
         if let (Some(embedding), Some(config), Some(given)) = added {

@@ -6,7 +6,7 @@ mod blocks;
 pub mod config;
 mod contracting;
 mod model;
-mod per_block;
+pub(crate) mod per_block;
 pub mod projection;
 pub(crate) mod resample;
 pub(crate) mod resnet;

@@ -43,7 +43,7 @@ pub(super) fn count(value: &Value, most: usize) -> Option<usize> {
 ///
 /// # Errors
 /// Names the field when it is no list of texts.
-pub(super) fn texts(fields: &Fields, name: &str, default: &[&str]) -> Result<Vec<String>> {
+pub(crate) fn texts(fields: &Fields, name: &str, default: &[&str]) -> Result<Vec<String>> {
     let Some(value) = fields.get(name) else {
         return Ok(default.iter().map(|text| (*text).to_owned()).collect());
     };

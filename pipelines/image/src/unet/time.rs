@@ -28,9 +28,7 @@ impl Waves {
         let half = self.width / 2;
         let span = (half as f64 - self.freq_shift) as f32;
         let step = -MAX_PERIOD.ln() as f32;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|n| (step * n as f32 / span).exp())
-            .collect();
+        let frequencies: Vec<f32> = (0..half).map(|n| (step * n as f32 / span).exp()).collect();
         let mut rows = Vec::new();
         for value in values {
             let angles = frequencies.iter().map(|f| value as f32 * f);

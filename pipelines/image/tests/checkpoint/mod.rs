@@ -130,7 +130,12 @@ impl Checkpoint {
         let lines = self.about["tensors"].as_array().unwrap().iter();
         let shapes = lines.map(|line| line.as_str().unwrap().rsplit('|').next().unwrap());
         shapes
-            .map(|shape| shape.split('x').map(|n| n.parse::<u64>().unwrap()).product::<u64>())
+            .map(|shape| {
+                shape
+                    .split('x')
+                    .map(|n| n.parse::<u64>().unwrap())
+                    .product::<u64>()
+            })
             .sum()
     }
 }

@@ -3,9 +3,9 @@
 mod config;
 mod parity;
 
-use chandler_image::unet::{TextTime, UNet, UNetConfig, UNetInput};
-use chandler_image::layers::{Loader, Placement};
 use candle_core::Tensor;
+use chandler_image::layers::{Loader, Placement};
+use chandler_image::unet::{TextTime, UNet, UNetConfig, UNetInput};
 use serde_json::json;
 
 use crate::checkpoint::Checkpoint;
@@ -80,6 +80,9 @@ impl Conditions {
 
 /// Some rows of a batch, in another order.
 fn rows(x: &Tensor, samples: &[usize]) -> Tensor {
-    let rows: Vec<Tensor> = samples.iter().map(|n| x.narrow(0, *n, 1).unwrap()).collect();
+    let rows: Vec<Tensor> = samples
+        .iter()
+        .map(|n| x.narrow(0, *n, 1).unwrap())
+        .collect();
     Tensor::cat(&rows, 0).unwrap()
 }
