@@ -75,7 +75,7 @@ impl Activation {
         }
     }
 
-    fn curve(self) -> Curve {
+    pub(crate) fn curve(self) -> Curve {
         match self {
             Self::Silu => Curve::Silu,
             Self::Gelu => Curve::Gelu,

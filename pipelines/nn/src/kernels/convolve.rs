@@ -170,41 +170,13 @@ struct Part<'a> {
 impl Kernel for Part<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self.filters.stored {
-                StoredAs::F32 => self.with::<L, F32>(),
-                StoredAs::F16 => self.with::<L, F16>(),
-                StoredAs::Bf16 => self.with::<L, Bf16>(),
-                // Widened by whoever loads the weight.
-                StoredAs::Quant(_) => {}
-            }
-        }
-    }
-}
-
-impl Part<'_> {
-    #[inline(always)]
-    unsafe fn with<L: Lanes, W: Stored>(&self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if L::WIDTH == 16 {
-                self.go::<L, W, 16>();
-            } else {
-                self.go::<L, W, 8>();
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn go<L: Lanes, W: Stored, const R: usize>(&self) {
         let mut places = Vec::with_capacity(self.vectors.len());
         for number in self.vectors.clone() {
             places.push(self.windows.vector(number, L::WIDTH));
         }
         let panel = panel_of(places.len());
         let channels = self.windows.channels;
-        // SAFETY: the room has a panel of the weight and then whole panels of windows.
+        // SAFETY: the caller's promise; the room has a panel of the weight and then whole panels of windows.
         unsafe {
             let laid_out = self.room.add(self.plan.room_for_rows());
             for start in (0..channels).step_by(self.plan.chunk) {
@@ -217,7 +189,13 @@ impl Part<'_> {
                 self.windows
                     .lay_out::<L>(&places, &chunk.channels, panel, laid_out);
                 for row in self.outputs.clone().step_by(L::WIDTH) {
-                    self.widen::<L, W, R>(row, &chunk.channels);
+                    match self.filters.stored {
+                        StoredAs::F32 => self.widen::<L, F32>(row, &chunk.channels),
+                        StoredAs::F16 => self.widen::<L, F16>(row, &chunk.channels),
+                        StoredAs::Bf16 => self.widen::<L, Bf16>(row, &chunk.channels),
+                        // Widened by whoever loads the weight.
+                        StoredAs::Quant(_) => {}
+                    }
                     for row in (row..self.outputs.end.min(row + L::WIDTH)).step_by(L::TILE_ROWS) {
                         self.rows::<L>(&chunk, row);
                     }
@@ -225,28 +203,26 @@ impl Part<'_> {
             }
         }
     }
+}
 
+impl Part<'_> {
     /// Lays out `WIDTH` rows of the weight, or the last of them several times, as [step][row].
     #[inline(always)]
-    unsafe fn widen<L: Lanes, W: Stored, const R: usize>(
-        &self,
-        row: usize,
-        channels: &Range<usize>,
-    ) {
+    unsafe fn widen<L: Lanes, W: Stored>(&self, row: usize, channels: &Range<usize>) {
         let taps = self.windows.taps();
         let columns = self.windows.channels * taps;
         let len = channels.len() * taps;
         // SAFETY: rows and columns of the weight; the room is for whole vectors of steps.
         unsafe {
-            let mut rows = [self.filters.bytes.as_ptr(); R];
-            for r in 0..R {
+            let mut rows = [self.filters.bytes.as_ptr(); 16];
+            for r in 0..L::WIDTH {
                 let row = (row + r).min(self.outputs.end - 1);
                 rows[r] = rows[r].add((row * columns + channels.start * taps) * W::BYTES);
             }
             for step in 0..len.div_ceil(L::WIDTH) {
                 let left = len - step * L::WIDTH;
                 let mut v = [L::splat(0.0); 16];
-                for r in 0..R {
+                for r in 0..L::WIDTH {
                     let from = rows[r].add(step * L::WIDTH * W::BYTES);
                     v[r] = if left >= L::WIDTH {
                         W::load::<L>(from)
@@ -256,10 +232,7 @@ impl Part<'_> {
                 }
                 L::transpose(&mut v);
                 for lane in 0..L::WIDTH {
-                    L::store(
-                        self.room.add((step * L::WIDTH + lane) * L::WIDTH),
-                        v[lane],
-                    );
+                    L::store(self.room.add((step * L::WIDTH + lane) * L::WIDTH), v[lane]);
                 }
             }
         }

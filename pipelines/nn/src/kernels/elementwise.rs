@@ -139,8 +139,12 @@ pub(crate) enum Curve {
     SoftCap(f32),
 }
 
+/// The curve of every lane.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
-unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
+pub(super) unsafe fn curve<L: Lanes>(which: Curve, x: L::Vector) -> L::Vector {
     // SAFETY: the caller's promise.
     unsafe {
         match which {

@@ -39,10 +39,21 @@ impl Windows<'_> {
             left,
             right,
         } = self.padding;
-        let sizes = [self.height, self.width, top, bottom, left, right, self.stride];
+        let sizes = [
+            self.height,
+            self.width,
+            top,
+            bottom,
+            left,
+            right,
+            self.stride,
+        ];
         let sample = self.plane().checked_mul(self.channels);
         let fits = sizes.iter().all(|size| *size <= LARGEST)
-            && self.height.checked_mul(self.width).is_some_and(|plane| plane <= LARGEST)
+            && self
+                .height
+                .checked_mul(self.width)
+                .is_some_and(|plane| plane <= LARGEST)
             && sample.is_some_and(|sample| sample > 0 && self.x.len().is_multiple_of(sample));
         if fits {
             return Ok(());
@@ -94,10 +105,7 @@ impl Windows<'_> {
             x: [OUTSIDE; 16],
         };
         for lane in 0..place.count {
-            let (row, column) = (
-                (first + lane) / self.out[1],
-                (first + lane) % self.out[1],
-            );
+            let (row, column) = ((first + lane) / self.out[1], (first + lane) % self.out[1]);
             place.y[lane] = (row * self.stride) as i32 - self.padding.top as i32;
             place.x[lane] = (column * self.stride) as i32 - self.padding.left as i32;
         }
@@ -108,7 +116,10 @@ impl Windows<'_> {
     #[inline(always)]
     fn look(&self, place: &Place, ky: usize, kx: usize) -> Look {
         let double = u32::from(self.doubled);
-        let (height, width) = ((self.height << double) as u32, (self.width << double) as u32);
+        let (height, width) = (
+            (self.height << double) as u32,
+            (self.width << double) as u32,
+        );
         let mut look = Look {
             offsets: [0; 16],
             masks: [0; 16],
@@ -118,7 +129,9 @@ impl Windows<'_> {
             let y = (place.y[lane] + ky as i32) as u32;
             let x = (place.x[lane] + kx as i32) as u32;
             let inside = y < height && x < width;
-            let offset = (y >> double).wrapping_mul(self.width as u32).wrapping_add(x >> double);
+            let offset = (y >> double)
+                .wrapping_mul(self.width as u32)
+                .wrapping_add(x >> double);
             look.offsets[lane] = if inside { offset } else { 0 };
             look.masks[lane] = if inside { u32::MAX } else { 0 };
         }
