@@ -233,6 +233,7 @@ pub(super) fn sum(a: Usage, b: Usage) -> Usage {
         completion_tokens: a.completion_tokens.saturating_add(b.completion_tokens),
         reasoning_tokens: a.reasoning_tokens.saturating_add(b.reasoning_tokens),
         audio_ms: a.audio_ms.saturating_add(b.audio_ms),
+        images: a.images.saturating_add(b.images),
     }
 }
 
