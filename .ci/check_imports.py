@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions"}, {"core"}),
-    "api": ({"engine", "reach", "captions", "kinds", "spellings"}, {"core"}),
+    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
+    "api": ({"engine", "reach", "captions", "pictures", "kinds", "spellings"}, {"core"}),
     "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
@@ -29,6 +29,7 @@ MODULES = {
     "machine": (set(), set()),
     "kinds": (set(), set()),
     "nearest": (set(), set()),
+    "pictures": (set(), {"core"}),
     "spellings": (set(), set()),
 }
 # Which of our crates each crate under pipelines/ may use; a modality never knows another.

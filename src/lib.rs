@@ -9,6 +9,7 @@ pub mod engine;
 mod kinds;
 pub mod machine;
 mod nearest;
+pub mod pictures;
 pub mod reach;
 pub mod runpod;
 mod spellings;

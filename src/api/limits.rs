@@ -175,8 +175,11 @@ pub(super) async fn announced(State(api): State<Api>, request: Request, next: Ne
             let limit = api.settings.upload_limit;
             let around = super::audio::AROUND as u64;
             (bytes > limit.saturating_add(around)).then(|| over_limit("file", limit))
+        } else if path.starts_with(IMAGES) && is_form(headers) {
+            let limit = super::images::MOST_OF_A_FORM;
+            (bytes > limit).then(|| over(usize::try_from(limit).unwrap_or(usize::MAX)))
         } else {
-            let limit = match hears(path) {
+            let limit = match takes_files(path) {
                 true => api.json_room().unwrap_or(usize::MAX),
                 false => api.settings.body_limit,
             };
@@ -191,9 +194,11 @@ pub(super) async fn announced(State(api): State<Api>, request: Request, next: Ne
 
 /// Where audio comes in.
 const AUDIO: &str = "/v1/audio/";
+/// Where pictures do.
+const IMAGES: &str = "/v1/images/";
 
-fn hears(path: &str) -> bool {
-    path.starts_with(AUDIO) || path == "/predict"
+fn takes_files(path: &str) -> bool {
+    path.starts_with(AUDIO) || path.starts_with(IMAGES) || path == "/predict"
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -1,12 +1,14 @@
 //! The HTTP front door: translates protocols into the engine's inputs and its events into answers, and knows no model.
 //! This file puts the routes and layers together; each dialect is a file of its own.
 
+mod artifacts;
 mod audio;
 mod auth;
 mod dialogue;
 mod error;
 mod generate;
 mod health;
+mod images;
 mod json;
 mod limits;
 mod messages;
@@ -21,12 +23,14 @@ mod properties;
 mod renaming;
 mod responses;
 mod routes;
+mod sent;
 mod serve;
 mod settings;
 mod sse;
 mod state;
 mod trace;
 
+pub use artifacts::{Artifacts, NewArtifact};
 pub use auth::ApiKeys;
 pub use routes::{health_router, inner_router, router, router_with};
 pub use serve::serve;

@@ -17,8 +17,8 @@ use super::renaming::Renaming;
 use super::settings::ApiSettings;
 use super::state::{Api, Shared};
 use super::{
-    audio, auth, generate, health, limits, messages, metrics, observe, openai, openapi, predict,
-    responses,
+    audio, auth, generate, health, images, limits, messages, metrics, observe, openai, openapi,
+    predict, responses,
 };
 use crate::engine::Engine;
 
@@ -64,6 +64,9 @@ pub fn router_with(settings: ApiSettings, engine: Engine, more: Router) -> Route
         .route("/v1/messages/count_tokens", post(messages::count))
         .route("/v1/audio/transcriptions", post(audio::transcriptions))
         .route("/v1/audio/translations", post(audio::translations))
+        .route("/v1/images/generations", post(images::generations))
+        .route("/v1/images/edits", post(images::edits))
+        .route("/v1/images/variations", post(images::variations))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .merge(more.with_state(()))

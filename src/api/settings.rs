@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use super::artifacts::Artifacts;
 use super::auth::ApiKeys;
 use crate::reach::{self, AllowedHosts, Limits};
 
@@ -24,6 +25,8 @@ pub struct ApiSettings {
     pub upload_limit: u64,
     /// Fetches what requests name by address.
     pub downloads: reach::Client,
+    /// Keeps files of answers that are asked for by address; none where there is no store.
+    pub artifacts: Option<Arc<dyn Artifacts>>,
     /// Requests per minute and key, or per peer address where there are no keys.
     pub rate_limit: Option<u32>,
     /// Time for a whole request, waiting and streaming included.
@@ -52,6 +55,7 @@ impl Default for ApiSettings {
             body_limit: 4 << 20,
             upload_limit: 512 << 20,
             downloads: reach::Client::new(AllowedHosts::default(), Limits::default()),
+            artifacts: None,
             rate_limit: None,
             request_timeout: Duration::from_secs(600),
             write_stall: Duration::from_secs(60),

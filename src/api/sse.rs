@@ -9,9 +9,10 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use chandler_core::{Event, Heard, RequestError, SpokenSegment, TextDelta, Usage};
+use chandler_core::{Drawn, Event, Heard, Preview, RequestError, SpokenSegment, TextDelta, Usage};
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::error::openai_body;
@@ -38,6 +39,14 @@ pub(super) trait Writer: Send + 'static {
     fn heard(&mut self, _heard: Heard) {}
     /// The next segment of a transcript.
     fn segment(&mut self, _segment: SpokenSegment, _frames: &mut Frames) {}
+    /// How far the work is, where that is told.
+    fn progress(&mut self, _steps: (u32, u32), _frames: &mut Frames) {}
+    /// A picture; what is given back makes its event on another thread, and [`Writer::pictured`] gets that.
+    fn picture(&mut self, _seen: Seen) -> Option<Encode> {
+        None
+    }
+    /// A picture's event is made.
+    fn pictured(&mut self, _event: Value, _frames: &mut Frames) {}
     /// Every request has ended well; `usage` is their sum.
     fn close(&mut self, usage: Usage, frames: &mut Frames);
     /// The answer has failed after it had begun.
@@ -45,6 +54,17 @@ pub(super) trait Writer: Send + 'static {
         frames.push(&openai_body(error));
     }
 }
+
+/// A picture that is to be shown.
+pub(super) enum Seen {
+    /// What is there of it so far.
+    Preview(Box<Preview>),
+    /// All of it.
+    Drawn(Box<Drawn>),
+}
+
+/// Makes an event of a picture: pixels become a file, which takes too long for a thread that answers others.
+pub(super) type Encode = Box<dyn FnOnce() -> Result<Value, RequestError> + Send>;
 
 /// What dialects do differently around the same events.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +140,9 @@ enum Next {
     Text(usize, TextDelta),
     Heard(Box<Heard>),
     Segment(Box<SpokenSegment>),
+    Picture(Seen),
+    /// Done, and in all.
+    Progress(u32, u32),
     /// A request has joined the batch: its prompt's tokens, and those of them that were found in the cache.
     Started(u32, u32),
     /// Nothing that a reader sees.
@@ -174,7 +197,13 @@ impl Answers {
                 };
                 self.read = sum(self.read, more);
             }
-            let enough = matches!(event, Event::Text(_) | Event::Heard(_) | Event::Done(_));
+            let enough = match event {
+                Event::Text(_) | Event::Heard(_) | Event::Done(_) => true,
+                // Of a picture: its first step. One that ends at once tells of no step.
+                Event::Preview(_) | Event::Drawn(_) => true,
+                Event::Progress { total, .. } => total > 0,
+                _ => false,
+            };
             self.held.push_back((number, event));
             if enough {
                 break;
@@ -205,6 +234,11 @@ impl Answers {
             Some((number, Event::Text(delta))) => Ok(Next::Text(number, delta)),
             Some((_, Event::Heard(heard))) => Ok(Next::Heard(heard)),
             Some((_, Event::Segment(segment))) => Ok(Next::Segment(segment)),
+            Some((_, Event::Preview(preview))) => Ok(Next::Picture(Seen::Preview(preview))),
+            Some((_, Event::Drawn(drawn))) => Ok(Next::Picture(Seen::Drawn(drawn))),
+            Some((_, Event::Progress { done, total })) if total > 0 => {
+                Ok(Next::Progress(done, total))
+            }
             Some((
                 _,
                 Event::Started {
@@ -233,6 +267,7 @@ pub(super) fn sum(a: Usage, b: Usage) -> Usage {
         completion_tokens: a.completion_tokens.saturating_add(b.completion_tokens),
         reasoning_tokens: a.reasoning_tokens.saturating_add(b.reasoning_tokens),
         audio_ms: a.audio_ms.saturating_add(b.audio_ms),
+        images: a.images.saturating_add(b.images),
     }
 }
 
@@ -339,6 +374,13 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             Ok(Ok(Next::Text(number, delta))) => talk.writer.text(number, delta, frames),
             Ok(Ok(Next::Heard(heard))) => talk.writer.heard(*heard),
             Ok(Ok(Next::Segment(segment))) => talk.writer.segment(*segment, frames),
+            Ok(Ok(Next::Progress(done, total))) => talk.writer.progress((done, total), frames),
+            Ok(Ok(Next::Picture(seen))) => {
+                if let Some(encode) = talk.writer.picture(seen) {
+                    let event = encoded(encode).await?;
+                    talk.writer.pictured(event, frames);
+                }
+            }
             Ok(Ok(Next::Started(prompt, cached))) => talk.writer.started(prompt, cached),
             Ok(Ok(Next::Quiet)) => {}
             Ok(Ok(Next::End)) => {
@@ -352,6 +394,11 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             return Ok(());
         }
     }
+}
+
+async fn encoded(encode: Encode) -> Result<Value, RequestError> {
+    let event = tokio::task::spawn_blocking(encode).await;
+    event.unwrap_or_else(|_| Err(RequestError::internal("a picture could not be written")))
 }
 
 /// Why a body was cut: its error event has told.

@@ -7,14 +7,15 @@ use axum::http::HeaderMap;
 use chandler_core::{ErrorKind, RequestError, Task};
 use tokio::time::Instant as Deadline;
 
+use super::images::is_image;
 use super::limits::{RateLimit, length};
 use super::metrics::Exporter;
 use super::settings::ApiSettings;
 use crate::engine::Engine;
 
-/// What JSON may have where a model hears: JSON is in memory several times while it is read, so that this is far less than an
+/// What JSON may have where a model hears, or draws after pictures: JSON is in memory several times while it is read, so that this is far less than an
 /// upload may have. No platform hands on more (runpod.md, vertex.md, cloudrun.md: 10 to 32 MB).
-const JSON_AUDIO: u64 = 32 << 20;
+const JSON_FILES: u64 = 32 << 20;
 
 /// The front door's state; cheap to clone.
 pub(super) type Api = Arc<Shared>;
@@ -114,7 +115,7 @@ impl Shared {
         }
     }
 
-    /// Bytes that the JSON body of a prediction may have, which may hold audio; waits for a model that loads only when a body
+    /// Bytes that the JSON body of a prediction may have, which may hold audio or pictures; waits for a model that loads only when a body
     /// has room under one limit and not under the other.
     pub(super) async fn json_limit(&self, headers: &HeaderMap) -> Result<usize, RequestError> {
         let usual = self.settings.body_limit;
@@ -128,11 +129,12 @@ impl Shared {
     /// The same as far as it is known now.
     pub(super) fn json_room(&self) -> Option<usize> {
         let usual = self.settings.body_limit;
-        let hears = self.engine.info()?.task == Task::AutomaticSpeechRecognition;
+        let does = self.engine.info()?.task;
+        let takes_files = does == Task::AutomaticSpeechRecognition || is_image(does);
         // Base64 of as much as may be uploaded, and something around it.
         let most = self.settings.upload_limit.saturating_mul(4) / 3 + (64 << 10);
-        let audio = usize::try_from(most.min(JSON_AUDIO)).unwrap_or(usize::MAX);
-        Some(if hears { usual.max(audio) } else { usual })
+        let files = usize::try_from(most.min(JSON_FILES)).unwrap_or(usize::MAX);
+        Some(if takes_files { usual.max(files) } else { usual })
     }
 
     pub(super) fn uptime(&self) -> Duration {

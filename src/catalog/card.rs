@@ -16,7 +16,7 @@ pub struct Card {
     pub aliases: Vec<String>,
     /// What it does, by its Hugging Face pipeline tag.
     pub task: Task,
-    /// Where its files are: a hub id, `embedded`, `embedded-asr`, `mock` or `mock-asr`.
+    /// Where its files are: a hub id, `embedded`, `embedded-asr`, `mock`, `mock-asr` or `mock-image`.
     pub source: String,
     /// The revision to take when the user names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,7 +154,7 @@ impl Card {
         match self.source.as_str() {
             "embedded" => Origin::Within("demo"),
             "embedded-asr" => Origin::Within("demo-asr"),
-            within @ ("mock" | "mock-asr") => Origin::Within(within),
+            within @ ("mock" | "mock-asr" | "mock-image") => Origin::Within(within),
             hub => Origin::Hub(hub),
         }
     }

@@ -1,16 +1,20 @@
 //! From settings to what the worker reaches by itself: downloads, the store of outputs, the webhook.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use chandler_core::RequestError;
+use futures_util::future::BoxFuture;
 
 use super::exit::{Exit, USAGE};
 use super::{places, version};
+use crate::api::{Artifacts, NewArtifact};
 use crate::config::{Settings, Switch};
 use crate::engine::Engine;
 use crate::reach::{self, AllowedHosts, Limits};
 use crate::runpod::OutputStore;
 use crate::runpod::local::{Hook, Notice};
-use crate::storage::{Operator, Uploader};
+use crate::storage::{Object, Operator, Uploader, object_key};
 use crate::webhook::{Courier, Patience, Place, Readiness, Subject, Target, deliver_result};
 
 /// The longest that S3 signs an address for.
@@ -65,6 +69,43 @@ pub fn outputs(settings: &Settings) -> Result<OutputStore, Exit> {
     let inline = settings.output_inline_limit.as_ref();
     let inline = inline.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
     OutputStore::new(uploader, operator(settings), inline).map_err(|error| usage(error.to_string()))
+}
+
+/// The operator's store for files of answers that are asked for by address; `None` where there is none.
+pub fn artifacts(settings: &Settings) -> Option<Arc<dyn Artifacts>> {
+    let operator = operator(settings);
+    // What is wrong with it was said at the start.
+    operator.destination(SystemTime::now()).ok().flatten()?;
+    let uploader = Uploader::new(guard(settings), *settings.output_url_expiry);
+    Some(Arc::new(Kept { uploader, operator }))
+}
+
+/// That store.
+#[derive(Debug)]
+struct Kept {
+    uploader: Uploader,
+    operator: Operator,
+}
+
+impl Artifacts for Kept {
+    fn keep(&self, artifact: NewArtifact) -> BoxFuture<'_, Result<String, RequestError>> {
+        Box::pin(async move {
+            // Anew for each: a bucket may be named by the month.
+            let to = self.operator.destination(SystemTime::now());
+            let to = to.map_err(|error| RequestError::internal(error.to_string()))?;
+            let to = to.ok_or_else(|| RequestError::internal("the object store is gone"))?;
+            let object = Object {
+                key: object_key(to.prefix(), &artifact.request, artifact.extension),
+                body: artifact.bytes,
+                content_type: artifact.content_type.to_owned(),
+            };
+            let stored = self.uploader.upload(&to, object).await;
+            let stored = stored.map_err(|error| {
+                RequestError::internal(format!("the picture could not be stored: {error}"))
+            })?;
+            Ok(stored.url)
+        })
+    }
 }
 
 fn operator(settings: &Settings) -> Operator {

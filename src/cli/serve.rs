@@ -157,6 +157,7 @@ pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
         body_limit: usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX),
         upload_limit: settings.max_upload.0,
         downloads: outward::guard(settings),
+        artifacts: outward::artifacts(settings),
         rate_limit: *settings.rate_limit,
         request_timeout: *settings.request_timeout,
         write_stall: *settings.stall_timeout,

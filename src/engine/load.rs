@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[cfg(feature = "models")]
 use chandler_core::LoadError;
-use chandler_core::mock::{MockOptions, MockPipeline, MockRecogniser};
+use chandler_core::mock::{MockArtist, MockOptions, MockPipeline, MockRecogniser};
 #[cfg(feature = "models")]
 use chandler_nn::device::{DTypeChoice, DeviceOptions};
 #[cfg(feature = "models")]
@@ -120,6 +120,7 @@ pub fn start(model: Model, load: LoadOptions, options: EngineOptions) -> Engine 
 
 fn mock(kind: Mock, load: &LoadOptions) -> Loaded {
     match kind {
+        Mock::Image => Loaded::new(MockArtist::new(load.max_rows, Duration::ZERO)),
         Mock::Speech => Loaded::new(MockRecogniser::new(load.max_rows, Duration::ZERO)),
         Mock::Text => Loaded::new(MockPipeline::new(MockOptions {
             rows: load.max_rows,

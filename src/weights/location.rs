@@ -34,16 +34,19 @@ pub enum Mock {
     Text,
     /// It hears text.
     Speech,
+    /// It draws gradients.
+    Image,
 }
 
 impl Mock {
-    const ALL: [Self; 2] = [Self::Text, Self::Speech];
+    const ALL: [Self; 3] = [Self::Text, Self::Speech, Self::Image];
 
     /// What it is called.
     fn name(self) -> &'static str {
         match self {
             Self::Text => "mock",
             Self::Speech => "mock-asr",
+            Self::Image => "mock-image",
         }
     }
 }

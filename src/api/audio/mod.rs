@@ -17,7 +17,7 @@ use chandler_core::{Audio, Collected, ErrorKind, Input, RequestError, SpeechTask
 use serde_json::{Map, Value};
 
 use self::fields::Wish;
-pub(super) use self::upload::{AROUND, over_limit};
+pub(super) use self::upload::{AROUND, Sorts, over_limit};
 use self::upload::{Next, Upload};
 use super::dialogue::renamed;
 use super::error::Dialect;

@@ -72,6 +72,20 @@ const LISTS: [&str; 7] = [
     "known_speaker_references",
 ];
 
+/// Which fields of a form are no plain texts.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Sorts {
+    pub(in crate::api) switches: &'static [&'static str],
+    pub(in crate::api) values: &'static [&'static str],
+    pub(in crate::api) lists: &'static [&'static str],
+}
+
+const SORTS: Sorts = Sorts {
+    switches: &SWITCHES,
+    values: &VALUES,
+    lists: &LISTS,
+};
+
 /// What a form held.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
@@ -135,7 +149,7 @@ impl Upload {
                 let message = format!("{} is not UTF-8", part.name);
                 RequestError::field(part.name.clone(), message)
             })?;
-            put(&mut self.fields, &part.name, &text)?;
+            SORTS.put(&mut self.fields, &part.name, &text)?;
         }
         Ok(Next::End)
     }
@@ -189,63 +203,70 @@ fn is_audio(part: &Part) -> Result<bool, RequestError> {
     Ok(part.name == "file")
 }
 
-/// Adds a field as the form spells it: `name`, `name[]`, `name[0]` or `name[key]`. An empty text is none: forms send fields
-/// that nobody filled in.
-fn put(fields: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), RequestError> {
-    let twice = || {
-        let message = format!("{name} is given twice, or in two ways");
-        RequestError::field(name, message)
-    };
-    let bracketed = name.strip_suffix(']').and_then(|name| name.split_once('['));
-    if text.is_empty() {
-        return Ok(());
-    }
-    match bracketed {
-        Some((list, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let list = fields
-                .entry(list)
-                .or_insert_with(|| Value::Array(Vec::new()));
-            list.as_array_mut().ok_or_else(twice)?.push(text.into());
+impl Sorts {
+    /// Adds a field as the form spells it: `name`, `name[]`, `name[0]` or `name[key]`. An empty text is none: forms send fields
+    /// that nobody filled in.
+    pub(in crate::api) fn put(
+        &self,
+        fields: &mut Map<String, Value>,
+        name: &str,
+        text: &str,
+    ) -> Result<(), RequestError> {
+        let twice = || {
+            let message = format!("{name} is given twice, or in two ways");
+            RequestError::field(name, message)
+        };
+        let bracketed = name.strip_suffix(']').and_then(|name| name.split_once('['));
+        if text.is_empty() {
+            return Ok(());
         }
-        Some((object, key)) => {
-            let value = read(key, text);
-            let object = fields.entry(object).or_insert_with(|| Map::new().into());
-            let before = object
-                .as_object_mut()
-                .ok_or_else(twice)?
-                .insert(key.into(), value);
-            before.map_or(Ok(()), |_| Err(twice()))?;
-        }
-        None => {
-            let value = read(name, text);
-            match fields.get_mut(name) {
-                None => {
-                    fields.insert(name.into(), value);
+        match bracketed {
+            Some((list, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let list = fields
+                    .entry(list)
+                    .or_insert_with(|| Value::Array(Vec::new()));
+                list.as_array_mut().ok_or_else(twice)?.push(text.into());
+            }
+            Some((object, key)) => {
+                let value = self.read(key, text);
+                let object = fields.entry(object).or_insert_with(|| Map::new().into());
+                let before = object
+                    .as_object_mut()
+                    .ok_or_else(twice)?
+                    .insert(key.into(), value);
+                before.map_or(Ok(()), |_| Err(twice()))?;
+            }
+            None => {
+                let value = self.read(name, text);
+                match fields.get_mut(name) {
+                    None => {
+                        fields.insert(name.into(), value);
+                    }
+                    Some(before) if self.lists.contains(&name) => match before {
+                        Value::Array(list) => list.push(value),
+                        one => *one = Value::Array(vec![one.take(), value]),
+                    },
+                    Some(_) => return Err(twice()),
                 }
-                Some(before) if LISTS.contains(&name) => match before {
-                    Value::Array(list) => list.push(value),
-                    one => *one = Value::Array(vec![one.take(), value]),
-                },
-                Some(_) => return Err(twice()),
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// A field's text as the value that it stands for; as it is where it stands for none, and then the field's reader complains.
-fn read(name: &str, text: &str) -> Value {
-    if SWITCHES.contains(&name) {
-        return match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "on" | "yes" => true.into(),
-            "false" | "0" | "off" | "no" => false.into(),
-            _ => text.into(),
-        };
+    /// A field's text as the value that it stands for; as it is where it stands for none, and then the field's reader complains.
+    fn read(&self, name: &str, text: &str) -> Value {
+        if self.switches.contains(&name) {
+            return match text.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" | "on" | "yes" => true.into(),
+                "false" | "0" | "off" | "no" => false.into(),
+                _ => text.into(),
+            };
+        }
+        if self.values.contains(&name) {
+            return serde_json::from_str(text.trim()).unwrap_or_else(|_| text.into());
+        }
+        text.into()
     }
-    if VALUES.contains(&name) {
-        return serde_json::from_str(text.trim()).unwrap_or_else(|_| text.into());
-    }
-    text.into()
 }
 
 #[cfg(test)]
@@ -257,7 +278,7 @@ mod tests {
     fn form(parts: &[(&str, &str)]) -> Result<Value, RequestError> {
         let mut fields = Map::new();
         for (name, text) in parts {
-            put(&mut fields, name, text)?;
+            SORTS.put(&mut fields, name, text)?;
         }
         Ok(Value::Object(fields))
     }

@@ -2,6 +2,7 @@
 //! it is (rawPredict, streamRawPredict). What a body is, is told by its fields.
 
 mod grouped;
+mod images;
 mod instance;
 mod predictions;
 mod raw;
@@ -37,7 +38,7 @@ pub(super) async fn post(
     };
     match value.as_object() {
         Some(map) if map.contains_key("instances") => {
-            let answer = predictions::answer(&api, map).await;
+            let answer = predictions::answer(&api, &id, map).await;
             answer.unwrap_or_else(|error| Dialect::OpenAi.error(error).into_response())
         }
         _ => raw::answer(&api, id, &headers, &value).await,

@@ -7,14 +7,20 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use super::instance::{Instance, instance};
-use super::{grouped, speech, task};
+use super::{grouped, images, speech, task};
+use crate::api::images::is_image;
 use crate::api::json::Fields;
+use crate::api::observe::RequestId;
 use crate::api::openai::sampling::MOST_PROMPTS;
 use crate::api::openai::{UsageBody, chat};
 use crate::api::state::Api;
 
 /// Serves a body that has instances.
-pub(super) async fn answer(api: &Api, body: &Map<String, Value>) -> Result<Response, RequestError> {
+pub(super) async fn answer(
+    api: &Api,
+    id: &RequestId,
+    body: &Map<String, Value>,
+) -> Result<Response, RequestError> {
     let fields = Fields::new(body);
     let parameters = fields.object("parameters")?;
     let Some(list) = fields.array("instances")? else {
@@ -30,7 +36,15 @@ pub(super) async fn answer(api: &Api, body: &Map<String, Value>) -> Result<Respo
     if does == Some(Task::AutomaticSpeechRecognition) {
         return speech::predictions(api, list, parameters, grouped).await;
     }
-    let instances = read(api, list, parameters, does).await?;
+    if does.is_some_and(is_image) {
+        return images::predictions(api, id, (list, parameters), grouped).await;
+    }
+    let instances = read(api, list, parameters, does).await;
+    // A bare prompt is for whatever the model makes of one, which is known only when it is loaded.
+    if does.is_none() && is_image(api.engine.loaded().await?.task) {
+        return images::predictions(api, id, (list, parameters), grouped).await;
+    }
+    let instances = instances?;
     if grouped {
         for (i, one) in instances.iter().enumerate() {
             grouped::check(i, one)?;

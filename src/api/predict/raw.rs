@@ -6,9 +6,10 @@ use axum::response::{IntoResponse, Response};
 use chandler_core::RequestError;
 use serde_json::{Map, Value};
 
-use super::speech;
+use super::{images, speech};
 use crate::api::audio::source;
 use crate::api::error::Dialect;
+use crate::api::images::is_image;
 use crate::api::observe::{ANTHROPIC_HEADER, RequestId};
 use crate::api::openai::{chat, completions};
 use crate::api::state::Api;
@@ -26,6 +27,7 @@ enum Kind {
     Response,
     Message,
     Speech,
+    Image,
     Embeddings,
     Unknown,
 }
@@ -56,6 +58,17 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// A bare prompt is a completion's unless the model draws.
+    fn of_model(self, api: &Api) -> Self {
+        let draws = api.engine.info().is_some_and(|info| is_image(info.task));
+        match self {
+            Self::Completion | Self::Unknown if draws => Self::Image,
+            other => other,
+        }
+    }
+}
+
 /// Whether these are texts or token ids to be embedded: a conversation is made of objects.
 fn is_texts(input: &Value) -> bool {
     let list = input.as_array().filter(|list| !list.is_empty());
@@ -69,7 +82,7 @@ pub(super) async fn answer(
     body: &Value,
 ) -> Response {
     let kind = match body.as_object() {
-        Some(map) => Kind::of(map, headers),
+        Some(map) => Kind::of(map, headers).of_model(api),
         None => Kind::Unknown,
     };
     let answer = match kind {
@@ -79,6 +92,10 @@ pub(super) async fn answer(
         Kind::Message => return message(api, id, body).await,
         Kind::Speech => match body.as_object() {
             Some(map) => speech::raw(api, id, map).await,
+            None => Err(RequestError::field("instances", MISSING)),
+        },
+        Kind::Image => match body.as_object() {
+            Some(map) => images::raw(api, id, map).await,
             None => Err(RequestError::field("instances", MISSING)),
         },
         Kind::Embeddings => Err(no_embeddings(api)),

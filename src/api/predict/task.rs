@@ -4,10 +4,11 @@
 use chandler_core::{RequestError, Task};
 use serde_json::Value;
 
+use crate::api::images::is_image;
 use crate::api::json::{Fields, wrong};
 
 /// The words that callers of the first container use, and what the hub calls the same.
-const WORDS: [(&str, Task); 11] = [
+const WORDS: [(&str, Task); 18] = [
     ("asr", Task::AutomaticSpeechRecognition),
     ("transcribe", Task::AutomaticSpeechRecognition),
     ("stt", Task::AutomaticSpeechRecognition),
@@ -19,16 +20,27 @@ const WORDS: [(&str, Task); 11] = [
     ("tts", Task::TextToSpeech),
     ("embed", Task::FeatureExtraction),
     ("rerank", Task::TextRanking),
+    ("text2img", Task::TextToImage),
+    ("txt2img", Task::TextToImage),
+    ("text_to_image", Task::TextToImage),
+    ("image2img", Task::ImageToImage),
+    ("img2img", Task::ImageToImage),
+    ("image_to_image", Task::ImageToImage),
+    ("inpainting", Task::ImageInpainting),
 ];
 
 /// Fields that have a meaning in one task only.
-const FIELDS: [(&str, Task); 6] = [
+const FIELDS: [(&str, Task); 10] = [
     ("audio", Task::AutomaticSpeechRecognition),
     ("audio_base64", Task::AutomaticSpeechRecognition),
     ("audio_url", Task::AutomaticSpeechRecognition),
     ("audioUrl", Task::AutomaticSpeechRecognition),
     ("source_language", Task::Translation),
     ("target_language", Task::Translation),
+    ("num_inference_steps", Task::TextToImage),
+    ("negative_prompt", Task::TextToImage),
+    ("init_image", Task::ImageToImage),
+    ("mask_image", Task::ImageInpainting),
 ];
 
 /// Whether anything in an instance depends on what the loaded model does.
@@ -46,11 +58,11 @@ pub(super) fn check(fields: &Fields<'_>, does: Task) -> Result<(), RequestError>
             .map_or_else(|| "task".into(), |found| found.name);
         let known = WORDS.iter().find(|(known, _)| *known == word);
         let other = match known {
-            Some((_, wanted)) if *wanted == does => None,
+            Some((_, wanted)) if is_done_by(*wanted, does) => None,
             // A speech recogniser's own word for translating what it hears.
             Some(("translate", _)) if does == Task::AutomaticSpeechRecognition => None,
             Some((_, wanted)) => Some(format!("{name} is {word:?} ({})", wanted.tag())),
-            None if word == does.tag() => None,
+            None if word == does.tag() || is_image_tag(word, does) => None,
             None => Some(format!("{name} is {word:?}")),
         };
         if let Some(other) = other {
@@ -60,7 +72,7 @@ pub(super) fn check(fields: &Fields<'_>, does: Task) -> Result<(), RequestError>
     for (field, wanted) in FIELDS {
         // Why not beside messages: OpenAI's chat has fields of its own, which are read there.
         if let Some(found) = fields.find(field)
-            && wanted != does
+            && !is_done_by(wanted, does)
             && !fields.has("messages")
         {
             let what = format!("{} is for {}", found.name, wanted.tag());
@@ -68,6 +80,17 @@ pub(super) fn check(fields: &Fields<'_>, does: Task) -> Result<(), RequestError>
         }
     }
     Ok(())
+}
+
+/// Whether a model that does one task may be asked for another: what draws is told by its pictures what to draw, and says itself
+/// what of it it cannot.
+fn is_done_by(wanted: Task, does: Task) -> bool {
+    wanted == does || (is_image(wanted) && is_image(does))
+}
+
+fn is_image_tag(word: &str, does: Task) -> bool {
+    let all = [Task::TextToImage, Task::ImageToImage, Task::ImageInpainting];
+    is_image(does) && all.iter().any(|task| task.tag() == word)
 }
 
 fn unable(field: String, what: &str, does: Task) -> RequestError {

@@ -1,0 +1,539 @@
+//! An image model without a model, for the tests of front doors and engine: a picture is a gradient in colours that prompt and seed
+//! choose, and its first pixels say how long the pictures were that it was given to begin with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{RequestError, StepError};
+use crate::event::{Event, Events, Usage};
+use crate::image::{Drawn, ImageInput, Preview, Prompts, Recipe};
+use crate::input::{Input, Task};
+use crate::pipeline::{
+    Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare, Prepared,
+    RequestId, Step, Ticket,
+};
+use crate::random::{Stream, fresh_seed};
+
+/// Pixels of a side that nobody named.
+const SIDE: u32 = 64;
+/// The longest side, and what all sides are multiples of.
+const LONGEST: u32 = 256;
+const MULTIPLE: u32 = 8;
+const STEPS: u32 = 4;
+const MOST_STEPS: u32 = 50;
+const GUIDANCE: f64 = 7.5;
+const STRENGTH: f64 = 0.75;
+/// The schedulers that it pretends to have: the class in diffusers, and another name for it.
+const SCHEDULERS: [(&str, &str); 2] = [
+    ("EulerDiscreteScheduler", "euler"),
+    ("DDIMScheduler", "ddim"),
+];
+/// The adapter that it pretends to have.
+const ADAPTER: &str = "ink";
+/// A prompt with this word is taken for something not to be shown.
+pub const FORBIDDEN: &str = "FORBIDDEN";
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct MockArtist {
+    rows: usize,
+    step: Duration,
+    running: BTreeMap<RequestId, (Ticket, MockImage)>,
+}
+
+/// A request of the mock, and how far it has been drawn.
+#[derive(Debug, Clone)]
+pub struct MockImage {
+    prompt: String,
+    width: u32,
+    height: u32,
+    pictures: u32,
+    recipe: Recipe,
+    previews: u32,
+    /// Bytes of the picture to begin with, and of its mask.
+    given: [usize; 2],
+    done: u32,
+}
+
+struct Preparer;
+
+impl MockArtist {
+    /// Draws so many pictures at once, a step of each in a step that takes so long.
+    pub fn new(rows: usize, step: Duration) -> Self {
+        Self {
+            rows,
+            step,
+            running: BTreeMap::new(),
+        }
+    }
+
+    fn pictures(&self) -> usize {
+        let pictures = self
+            .running
+            .values()
+            .map(|(_, request)| request.pictures as usize);
+        pictures.sum()
+    }
+}
+
+impl Prepared for MockImage {
+    fn cost(&self) -> Cost {
+        Cost {
+            rows: self.pictures as usize,
+            blocks: 1,
+            bytes: self.prompt.len() + self.given.iter().sum::<usize>(),
+        }
+    }
+}
+
+impl Prepare for Preparer {
+    type Prepared = MockImage;
+
+    fn prepare(&self, input: Input) -> Result<MockImage, RequestError> {
+        let input = input.image(Task::TextToImage)?;
+        let prompt = input.prompt.first.clone().unwrap_or_default();
+        if prompt.trim().is_empty() && input.start.is_none() {
+            let message = "prompt is empty; it must say what is to be seen";
+            return Err(RequestError::field("prompt", message));
+        }
+        let steps = steps(&input)?;
+        let strength = strength(&input)?;
+        refuse_unbuilt(&input)?;
+        let guidance = input.guidance.scale.unwrap_or(GUIDANCE);
+        let length =
+            |picture: Option<&crate::image::Picture>| picture.map_or(0, |p| p.bytes().len());
+        let start = input.start.as_ref();
+        Ok(MockImage {
+            width: side("width", input.width)?,
+            height: side("height", input.height)?,
+            pictures: input.n.max(1),
+            recipe: Recipe {
+                seed: input.seed.unwrap_or_else(|| fresh_seed() >> 32),
+                steps: strength.map_or(steps, |part| ((f64::from(steps) * part) as u32).max(1)),
+                scheduler: scheduler(input.denoising.scheduler.as_deref())?,
+                guidance_scale: (guidance > 1.0).then_some(guidance),
+                strength,
+                flagged: prompt.split_whitespace().any(|word| word == FORBIDDEN),
+            },
+            previews: input.previews,
+            given: [
+                length(start.map(|start| &start.image)),
+                length(start.and_then(|start| start.mask.as_ref())),
+            ],
+            done: 0,
+            prompt,
+        })
+    }
+
+    fn info(&self) -> ModelInfo {
+        ModelInfo {
+            task: Task::TextToImage,
+            architecture: "MockArtist".into(),
+            context_length: 0,
+            vocab_size: 0,
+            parameters: 0,
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            chat: false,
+            adapters: vec![ADAPTER.into()],
+            languages: Vec::new(),
+            cache: None,
+        }
+    }
+
+    fn warm_up(&self) -> Input {
+        Input::Image(Box::new(ImageInput {
+            prompt: Prompts::one("warm"),
+            denoising: crate::image::Denoising {
+                steps: Some(1),
+                ..Default::default()
+            },
+            ..ImageInput::default()
+        }))
+    }
+}
+
+fn side(field: &str, given: Option<u32>) -> Result<u32, RequestError> {
+    let side = given.unwrap_or(SIDE);
+    if (MULTIPLE..=LONGEST).contains(&side) && side.is_multiple_of(MULTIPLE) {
+        return Ok(side);
+    }
+    let message = format!(
+        "{field} is {side}; it must be a multiple of {MULTIPLE} from {MULTIPLE} to {LONGEST}"
+    );
+    Err(RequestError::field(field, message))
+}
+
+fn steps(input: &ImageInput) -> Result<u32, RequestError> {
+    let listed = [&input.denoising.timesteps, &input.denoising.sigmas];
+    let listed = listed.into_iter().flatten().map(|list| list.len() as u32);
+    let steps = input.denoising.steps.or(listed.max()).unwrap_or(STEPS);
+    if (1..=MOST_STEPS).contains(&steps) {
+        return Ok(steps);
+    }
+    let message = format!("steps is {steps}; it must be from 1 to {MOST_STEPS}");
+    Err(RequestError::field("steps", message))
+}
+
+/// How much of the first picture may change, where there is one.
+fn strength(input: &ImageInput) -> Result<Option<f64>, RequestError> {
+    let Some(start) = &input.start else {
+        return Ok(None);
+    };
+    let strength = start.strength.unwrap_or(STRENGTH);
+    if (0.0..=1.0).contains(&strength) {
+        return Ok(Some(strength));
+    }
+    let message = format!("strength is {strength}; it must be from 0 to 1");
+    Err(RequestError::field("strength", message))
+}
+
+fn scheduler(given: Option<&str>) -> Result<String, RequestError> {
+    let [default, ..] = SCHEDULERS;
+    let Some(given) = given else {
+        return Ok(default.0.to_owned());
+    };
+    let known = SCHEDULERS
+        .iter()
+        .find(|(class, other)| given == *class || given.eq_ignore_ascii_case(other));
+    let message =
+        || format!("scheduler is {given:?}; it must be EulerDiscreteScheduler or DDIMScheduler");
+    let (class, _) = known.ok_or_else(|| RequestError::field("scheduler", message()))?;
+    Ok((*class).to_owned())
+}
+
+fn refuse_unbuilt(input: &ImageInput) -> Result<(), RequestError> {
+    if !input.controls.is_empty() {
+        return Err(RequestError::unsupported(
+            "controls",
+            "the mock has no ControlNet",
+        ));
+    }
+    match input.loras.iter().find(|(name, _)| name != ADAPTER) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = format!("loras has {name:?}; the model has {ADAPTER}");
+            Err(RequestError::field("loras", message))
+        }
+    }
+}
+
+impl MockImage {
+    /// Whether somebody wants to see what is there after so many steps.
+    fn is_shown(&self, done: u32) -> bool {
+        let place = |step: u32| {
+            u64::from(step) * (u64::from(self.previews) + 1) / u64::from(self.recipe.steps.max(1))
+        };
+        self.previews > 0 && done < self.recipe.steps && place(done) > place(done - 1)
+    }
+
+    /// Two colours of a picture, one above and one below.
+    fn colours(&self, index: u32) -> [[u8; 3]; 2] {
+        // FNV-1a, so that the colours are the same everywhere.
+        let hash = self
+            .prompt
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        let seed = self.recipe.seed.wrapping_add(index.into());
+        let stream = Stream::new(seed ^ hash, 0);
+        [0, 1].map(|lane| {
+            let [red, green, blue, _] = stream.words(0, lane);
+            [red as u8, green as u8, blue as u8]
+        })
+    }
+
+    fn pixels(&self, index: u32) -> Arc<[u8]> {
+        let [above, below] = self.colours(index);
+        let mut rgb = Vec::with_capacity(3 * (self.width * self.height) as usize);
+        for row in 0..self.height {
+            let between = |a: u8, b: u8| {
+                let (a, b) = (u32::from(a), u32::from(b));
+                ((a * (self.height - row) + b * row) / self.height) as u8
+            };
+            let colour: Vec<u8> = above
+                .iter()
+                .zip(below)
+                .map(|(a, b)| between(*a, b))
+                .collect();
+            for _ in 0..self.width {
+                rgb.extend_from_slice(if self.recipe.flagged {
+                    &[0; 3]
+                } else {
+                    &colour
+                });
+            }
+        }
+        for (pixel, length) in rgb.chunks_exact_mut(3).zip(self.given) {
+            if length > 0 {
+                let [_, bytes @ ..] = (length as u32).to_be_bytes();
+                pixel.copy_from_slice(&bytes);
+            }
+        }
+        rgb.into()
+    }
+
+    fn drawn(&self, index: u32) -> Drawn {
+        Drawn {
+            index,
+            width: self.width,
+            height: self.height,
+            rgb: self.pixels(index),
+            recipe: Recipe {
+                seed: self.recipe.seed.wrapping_add(index.into()),
+                ..self.recipe.clone()
+            },
+        }
+    }
+
+    /// An eighth of the picture's sides, grey: the darker, the less is done.
+    fn preview(&self, index: u32) -> Preview {
+        let (width, height) = (self.width / MULTIPLE, self.height / MULTIPLE);
+        let grey = (255 * self.done / self.recipe.steps.max(1)) as u8;
+        Preview {
+            index,
+            step: self.done,
+            width,
+            height,
+            rgb: vec![grey; 3 * (width * height) as usize].into(),
+        }
+    }
+}
+
+/// Takes a step; `true` when that was the last.
+fn draw(id: RequestId, request: &mut MockImage, events: &mut Events) -> bool {
+    let prompt_tokens = request.prompt.split_whitespace().count() as u32;
+    if request.done == 0 {
+        let cached_tokens = 0;
+        events.push(
+            id,
+            Event::Started {
+                prompt_tokens,
+                cached_tokens,
+            },
+        );
+    }
+    request.done += 1;
+    let (done, total) = (request.done, request.recipe.steps);
+    events.push(id, Event::Progress { done, total });
+    if request.is_shown(done) {
+        for index in 0..request.pictures {
+            events.push(id, Event::Preview(Box::new(request.preview(index))));
+        }
+    }
+    if done < total {
+        return false;
+    }
+    for index in 0..request.pictures {
+        events.push(id, Event::Drawn(Box::new(request.drawn(index))));
+    }
+    events.push(
+        id,
+        Event::Done(Usage {
+            prompt_tokens,
+            images: request.pictures,
+            ..Usage::default()
+        }),
+    );
+    true
+}
+
+impl Pipeline for MockArtist {
+    type Prepared = MockImage;
+
+    fn preparer(&self) -> Arc<dyn Prepare<Prepared = MockImage>> {
+        Arc::new(Preparer)
+    }
+
+    fn admit(&mut self, ticket: Ticket, prepared: MockImage) -> Admission<MockImage> {
+        let pictures = prepared.pictures as usize;
+        if pictures > self.rows {
+            let message = format!(
+                "n is {pictures}; this worker draws at most {} at once",
+                self.rows
+            );
+            return Admission::Refused(RequestError::field("n", message));
+        }
+        if self.pictures() + pictures > self.rows {
+            return Admission::Full(prepared);
+        }
+        self.running.insert(ticket.id, (ticket, prepared));
+        Admission::Taken
+    }
+
+    fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
+        if self.running.is_empty() {
+            return Ok(Step::IDLE);
+        }
+        if !self.step.is_zero() {
+            std::thread::sleep(self.step);
+        }
+        let rows = self.pictures();
+        self.running
+            .retain(|id, (_, request)| !draw(*id, request, events));
+        Ok(Step {
+            activity: Activity::Worked,
+            rows,
+            work: rows,
+        })
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        self.running.remove(&id);
+    }
+
+    fn suspend(&mut self, id: RequestId) -> Option<MockImage> {
+        self.running.remove(&id).map(|(_, prepared)| prepared)
+    }
+
+    fn reset(&mut self) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn step_bound(&self) -> usize {
+        self.rows
+    }
+
+    fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            requests: self.running.len(),
+            rows: self.pictures(),
+            ..Occupancy::default()
+        }
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Subject, check};
+    use crate::image::{Denoising, Picture, Start};
+
+    fn input(number: u64) -> ImageInput {
+        ImageInput {
+            prompt: Prompts::one(format!("picture {}", number % 7)),
+            width: Some(8 + 8 * (number % 3) as u32),
+            height: Some(16),
+            seed: Some(number),
+            n: (number % 3) as u32,
+            previews: (number % 4) as u32,
+            denoising: Denoising {
+                steps: Some(1 + (number % 6) as u32),
+                ..Denoising::default()
+            },
+            start: number.is_multiple_of(5).then(|| Start {
+                image: Picture::new(vec![0; 300]),
+                strength: Some(0.5),
+                mask: Some(Picture::new(vec![0; 70_000])),
+                padding_mask_crop: None,
+            }),
+            ..ImageInput::default()
+        }
+    }
+
+    #[test]
+    fn it_keeps_the_contract() {
+        check(&Subject {
+            make: &|| MockArtist::new(3, Duration::ZERO),
+            input: &|number| Input::Image(Box::new(input(number))),
+            requests: 40,
+            suspend_every: 3,
+        });
+    }
+
+    /// All events of a request that runs alone.
+    fn events(input: ImageInput) -> Vec<Event> {
+        let mut pipeline = MockArtist::new(4, Duration::ZERO);
+        let prepared = pipeline.preparer().prepare(Input::Image(Box::new(input)));
+        assert!(matches!(
+            pipeline.admit(Ticket::new(1), prepared.unwrap()),
+            Admission::Taken
+        ));
+        let mut events = Events::default();
+        while pipeline.step(&mut events).unwrap().activity != Activity::Idle {}
+        events.drain().map(|(_, event)| event).collect()
+    }
+
+    fn drawn(input: ImageInput) -> Vec<Drawn> {
+        let drawn = events(input).into_iter().filter_map(|event| match event {
+            Event::Drawn(drawn) => Some(*drawn),
+            _ => None,
+        });
+        drawn.collect()
+    }
+
+    #[test]
+    fn the_kth_picture_is_the_first_of_the_kth_seed_after() {
+        let two = drawn(ImageInput { n: 2, ..input(1) });
+        let next = drawn(ImageInput {
+            seed: Some(2),
+            n: 1,
+            ..input(1)
+        });
+        assert_eq!(two[1].rgb, next[0].rgb);
+        assert_eq!((two[1].recipe.seed, two[1].index), (2, 1));
+        assert_ne!(two[0].rgb, two[1].rgb);
+        assert_eq!(two[0].rgb.len(), 3 * 16 * 16);
+    }
+
+    #[test]
+    fn the_pictures_it_begins_with_leave_their_lengths_in_it() {
+        let drawn = &drawn(input(5))[0];
+        assert_eq!(drawn.rgb[..6], [0, 1, 44, 1, 17, 112]);
+        assert_eq!(drawn.recipe.strength, Some(0.5));
+    }
+
+    #[test]
+    fn previews_come_in_equal_distances_and_never_of_the_last_step() {
+        let shown = |steps: u32, previews: u32| -> Vec<u32> {
+            let input = ImageInput {
+                n: 1,
+                previews,
+                start: None,
+                denoising: Denoising {
+                    steps: Some(steps),
+                    ..Denoising::default()
+                },
+                ..input(1)
+            };
+            let shown = events(input).into_iter().filter_map(|event| match event {
+                Event::Preview(preview) => Some(preview.step),
+                _ => None,
+            });
+            shown.collect()
+        };
+        assert_eq!(shown(4, 1), [2]);
+        assert_eq!(shown(4, 3), [1, 2, 3]);
+        assert_eq!(shown(3, 9), [1, 2]);
+        assert_eq!(shown(9, 2), [3, 6]);
+        assert!(shown(4, 0).is_empty());
+    }
+
+    #[test]
+    fn what_it_does_not_draw_is_told_by_name() {
+        let refused = |input: ImageInput| {
+            let error = Preparer.prepare(Input::Image(Box::new(input)));
+            error.unwrap_err().field.unwrap()
+        };
+        let with = |change: fn(&mut ImageInput)| {
+            let mut input = input(1);
+            change(&mut input);
+            refused(input)
+        };
+        assert_eq!(with(|input| input.width = Some(100)), "width");
+        assert_eq!(with(|input| input.height = Some(512)), "height");
+        assert_eq!(with(|input| input.denoising.steps = Some(51)), "steps");
+        assert_eq!(with(|input| input.loras = vec![("x".into(), 1.0)]), "loras");
+        assert_eq!(with(|input| input.prompt = Prompts::default()), "prompt");
+        assert_eq!(
+            with(|input| input.denoising.scheduler = Some("x".into())),
+            "scheduler"
+        );
+    }
+}
