@@ -26,11 +26,23 @@ const CLASSES: [(&str, Family); 9] = [
     ("StableDiffusionImg2ImgPipeline", Family::StableDiffusion),
     ("StableDiffusionInpaintPipeline", Family::StableDiffusion),
     ("LatentConsistencyModelPipeline", Family::StableDiffusion),
-    ("LatentConsistencyModelImg2ImgPipeline", Family::StableDiffusion),
+    (
+        "LatentConsistencyModelImg2ImgPipeline",
+        Family::StableDiffusion,
+    ),
     ("StableDiffusionXLPipeline", Family::StableDiffusionXl),
-    ("StableDiffusionXLImg2ImgPipeline", Family::StableDiffusionXl),
-    ("StableDiffusionXLInpaintPipeline", Family::StableDiffusionXl),
-    ("StableDiffusionXLRefinerPipeline", Family::StableDiffusionXl),
+    (
+        "StableDiffusionXLImg2ImgPipeline",
+        Family::StableDiffusionXl,
+    ),
+    (
+        "StableDiffusionXLInpaintPipeline",
+        Family::StableDiffusionXl,
+    ),
+    (
+        "StableDiffusionXLRefinerPipeline",
+        Family::StableDiffusionXl,
+    ),
 ];
 
 /// The classes that are served.
@@ -150,7 +162,11 @@ mod tests {
             said.to_string(),
             "model_index.json: vae: \"AutoencoderDC\" is not supported; AutoencoderKL is"
         );
-        assert!(index.needed_part("text_encoder", &["CLIPTextModel"]).is_err());
+        assert!(
+            index
+                .needed_part("text_encoder", &["CLIPTextModel"])
+                .is_err()
+        );
     }
 
     #[test]

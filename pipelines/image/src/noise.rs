@@ -65,7 +65,12 @@ mod tests {
         let mean = |f: &dyn Fn(f64) -> f64| {
             x.iter().map(|x| f(f64::from(*x))).sum::<f64>() / x.len() as f64
         };
-        for (power, expected, slack) in [(1, 0.0, 0.01), (2, 1.0, 0.02), (3, 0.0, 0.05), (4, 3.0, 0.15)] {
+        for (power, expected, slack) in [
+            (1, 0.0, 0.01),
+            (2, 1.0, 0.02),
+            (3, 0.0, 0.05),
+            (4, 3.0, 0.15),
+        ] {
             let found = mean(&|x| x.powi(power));
             assert!((found - expected).abs() < slack, "{power}: {found}");
         }

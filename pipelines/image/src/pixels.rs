@@ -52,7 +52,9 @@ impl Pixels {
                 "is too large a picture: at most {MOST_SIDE} pixels a side and {} MiB decoded are taken",
                 MOST_BYTES >> 20
             )),
-            other => wrong(format!("is a picture ({format:?}) that cannot be decoded: {other}")),
+            other => wrong(format!(
+                "is a picture ({format:?}) that cannot be decoded: {other}"
+            )),
         };
         let mut decoder = reader.into_decoder().map_err(undecodable)?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -102,7 +104,8 @@ impl Pixels {
 /// A black pixel as a PNG file, for whoever needs a picture and has none.
 pub(crate) fn blank_png() -> Vec<u8> {
     // Signature; header of 1×1 in grey; a zero behind a filter's byte, deflated; end.
-    const FILE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
+    const FILE: &[u8] =
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
         \0\0\0\nIDAT\x78\x9c\x63\x60\0\0\0\x02\0\x01\x48\xaf\xa4\x71\0\0\0\0IEND\xae\x42\x60\x82";
     FILE.to_vec()
 }
@@ -136,7 +139,13 @@ mod tests {
         let of = |x: u32, y: u32| [(x * 20) as u8, (y * 30) as u8, 255];
         let pixels = Pixels::decode(&png(5, 3, of), "image").unwrap();
         let size = pixels.size();
-        assert_eq!(size, Size { width: 5, height: 3 });
+        assert_eq!(
+            size,
+            Size {
+                width: 5,
+                height: 3
+            }
+        );
         let planes = pixels.rgb(size);
         assert_eq!(planes.len(), 45);
         assert_eq!((planes[0], planes[44]), (-1.0, 1.0));
@@ -149,8 +158,17 @@ mod tests {
     #[test]
     fn the_blank_picture_is_one() {
         let pixels = Pixels::decode(&Picture::new(blank_png()), "image").unwrap();
-        let size = Size { width: 2, height: 2 };
-        assert_eq!(pixels.size(), Size { width: 1, height: 1 });
+        let size = Size {
+            width: 2,
+            height: 2,
+        };
+        assert_eq!(
+            pixels.size(),
+            Size {
+                width: 1,
+                height: 1
+            }
+        );
         assert_eq!(pixels.rgb(size), [-1.0; 12]);
     }
 
@@ -160,7 +178,15 @@ mod tests {
         let pixels = Pixels::decode(&half, "mask").unwrap();
         let mask = pixels.mask(pixels.size());
         assert_eq!(mask, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
-        assert_eq!(pixels.mask(Size { width: 8, height: 8 }).len(), 64);
+        assert_eq!(
+            pixels
+                .mask(Size {
+                    width: 8,
+                    height: 8
+                })
+                .len(),
+            64
+        );
     }
 
     #[test]

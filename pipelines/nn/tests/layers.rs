@@ -316,7 +316,10 @@ fn activations_are_candles() {
         ("gelu_pytorch_tanh", x.gelu().unwrap()),
         ("relu", x.relu().unwrap()),
         // x·sigmoid(c·x) is silu(c·x) / c.
-        ("quick_gelu", ((&x * 1.702).unwrap().silu().unwrap() / 1.702).unwrap()),
+        (
+            "quick_gelu",
+            ((&x * 1.702).unwrap().silu().unwrap() / 1.702).unwrap(),
+        ),
     ];
     for (name, expected) in cases {
         let activation: Activation = name.parse().unwrap();

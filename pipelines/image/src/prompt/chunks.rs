@@ -24,6 +24,7 @@ pub struct Chunks {
     chunks: Vec<Chunk>,
     /// What an empty text is, for [`Chunks::pad_to`].
     empty: Chunk,
+    text_tokens: usize,
 }
 
 impl Chunks {
@@ -72,7 +73,13 @@ impl Chunks {
                 .map(|body| Chunk::around(tokenizer, body))
                 .collect(),
             empty: Chunk::around(tokenizer, &[]),
+            text_tokens: bodies.iter().map(Vec::len).sum(),
         })
+    }
+
+    /// Tokens of the text alone.
+    pub fn text_tokens(&self) -> usize {
+        self.text_tokens
     }
 
     /// Adds windows of no text until there are `count`: prompt and negative prompt need as many, and those of two tokenizers too.

@@ -48,10 +48,12 @@ impl Coder {
     pub(super) fn decoding(&self, latents: Vec<f32>, shape: [usize; 3]) -> Result<Pieces> {
         let [_, height, width] = shape;
         let latents = self.scaling.from_model(&row(latents, shape)?)?;
-        Ok(match self.is_large(height * width * self.factor * self.factor) {
-            true => Pieces::Tiled(Box::new(Tiled::decode(&latents, self.tiles)?)),
-            false => Pieces::Whole(latents),
-        })
+        Ok(
+            match self.is_large(height * width * self.factor * self.factor) {
+                true => Pieces::Tiled(Box::new(Tiled::decode(&latents, self.tiles)?)),
+                false => Pieces::Whole(latents),
+            },
+        )
     }
 
     /// Begins to encode a picture, [3, height, width].

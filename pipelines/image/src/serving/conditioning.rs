@@ -9,7 +9,10 @@ use crate::error::{ImageError, Result};
 use crate::layers::Placement;
 use crate::model_index::Family;
 use crate::pixels::Size;
-use crate::prompt::{Chunks, ClipTokenizer, PromptEmbedding, Syntax, encode, parse};
+use crate::prompt::chunks::Chunks;
+use crate::prompt::clip_tokenizer::ClipTokenizer;
+use crate::prompt::encode::{PromptEmbedding, encode};
+use crate::prompt::weighting::{Syntax, parse};
 use crate::text_encoder::clip::{ClipTextModel, HiddenState, Wanted};
 
 /// How beautiful a refiner is told that the picture and the negative one are, when nobody says.
@@ -93,7 +96,9 @@ impl Reader {
         let mut negative = match texts.guided {
             false => None,
             true if empty && self.force_zeros => Some(Negative::Zeros),
-            true => Some(Negative::Texts(self.chunks(texts.negative, "negative_prompt")?)),
+            true => Some(Negative::Texts(
+                self.chunks(texts.negative, "negative_prompt")?,
+            )),
         };
         let mut all: Vec<&mut Chunks> = prompt.iter_mut().collect();
         if let Some(Negative::Texts(negative)) = &mut negative {
@@ -223,7 +228,11 @@ impl TextEncoders {
             Some(Negative::Texts(texts)) => Some(self.side(texts, 0)?),
             Some(Negative::Zeros) => Some(Side {
                 context: towards.context.zeros_like()?,
-                pooled: towards.pooled.as_ref().map(Tensor::zeros_like).transpose()?,
+                pooled: towards
+                    .pooled
+                    .as_ref()
+                    .map(Tensor::zeros_like)
+                    .transpose()?,
                 ids: None,
             }),
         };
@@ -234,7 +243,10 @@ impl TextEncoders {
         };
         Ok(Conditions {
             towards,
-            away: away.map(|side| Side { ids: ids(1), ..side }),
+            away: away.map(|side| Side {
+                ids: ids(1),
+                ..side
+            }),
             guidance,
         })
     }
@@ -268,7 +280,8 @@ impl TextEncoders {
     fn guidance(&self, scale: f64, width: usize) -> Result<Tensor> {
         let half = width / 2;
         let steps = half.saturating_sub(1).max(1) as f64;
-        let angle = |n: usize| (scale - 1.0) * 1000.0 * (-(10_000f64.ln()) * n as f64 / steps).exp();
+        let angle =
+            |n: usize| (scale - 1.0) * 1000.0 * (-(10_000f64.ln()) * n as f64 / steps).exp();
         let mut waves: Vec<f32> = (0..half).map(|n| angle(n).sin() as f32).collect();
         waves.extend((0..half).map(|n| angle(n).cos() as f32));
         waves.resize(width, 0.0);

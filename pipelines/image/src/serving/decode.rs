@@ -30,7 +30,9 @@ pub(super) fn decode(
     let decoding = match decoding {
         Some(decoding) => decoding,
         None => {
-            let begun = model.coder.decoding(drawing.latents.clone(), asked.latent)?;
+            let begun = model
+                .coder
+                .decoding(drawing.latents.clone(), asked.latent)?;
             decoding.insert(begun)
         }
     };
@@ -112,7 +114,8 @@ fn shrunk(latents: Vec<f32>, [channels, rows, columns]: [usize; 3]) -> (Vec<f32>
     for channel in 0..channels {
         for row in 0..out_rows {
             for column in 0..out_columns {
-                let square = (0..by * by).map(|n| at(channel, row * by + n / by, column * by + n % by));
+                let square =
+                    (0..by * by).map(|n| at(channel, row * by + n / by, column * by + n % by));
                 out.push(square.sum::<f32>() / (by * by) as f32);
             }
         }

@@ -80,7 +80,11 @@ impl Sizes {
             return Ok(size);
         };
         let largest = self.largest(size, free);
-        let field = if width.is_some() || height.is_none() { "width" } else { "height" };
+        let field = if width.is_some() || height.is_none() {
+            "width"
+        } else {
+            "height"
+        };
         let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
             "{}×{} needs about {} MiB and {} MiB are free for it; {}×{} would fit",
@@ -186,11 +190,33 @@ mod tests {
 
     #[test]
     fn a_first_picture_gives_its_size_unless_it_is_a_photograph() {
-        let of = |width, height| sizes(None).of(None, None, Some(Size { width, height })).unwrap();
-        assert_eq!(of(515, 399), Size { width: 512, height: 392 });
+        let of = |width, height| {
+            sizes(None)
+                .of(None, None, Some(Size { width, height }))
+                .unwrap()
+        };
+        assert_eq!(
+            of(515, 399),
+            Size {
+                width: 512,
+                height: 392
+            }
+        );
         let photograph = of(4000, 3000);
-        assert_eq!(photograph, Size { width: 584, height: 440 });
-        assert_eq!(of(3, 3), Size { width: 8, height: 8 });
+        assert_eq!(
+            photograph,
+            Size {
+                width: 584,
+                height: 440
+            }
+        );
+        assert_eq!(
+            of(3, 3),
+            Size {
+                width: 8,
+                height: 8
+            }
+        );
     }
 
     #[test]
@@ -201,7 +227,8 @@ mod tests {
         assert_eq!(error.code, Some("size_too_large"));
         let told = error.message.rsplit("; ").next().unwrap();
         let (width, height) = told.trim_end_matches(" would fit").split_once('×').unwrap();
-        let fits = |w: &str, h: &str| sizes.of(Some(w.parse().unwrap()), Some(h.parse().unwrap()), None);
+        let fits =
+            |w: &str, h: &str| sizes.of(Some(w.parse().unwrap()), Some(h.parse().unwrap()), None);
         assert!(fits(width, height).is_ok(), "{told}");
         assert!(width.parse::<u32>().unwrap() > 512, "{told}");
     }

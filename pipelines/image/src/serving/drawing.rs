@@ -99,7 +99,8 @@ impl Drawing {
             noise::fill(&stream, Draw::Fresh(*fresh), out);
             *fresh += 1;
         };
-        self.sampler.advance(predicted, &mut self.latents, &mut draw)?;
+        self.sampler
+            .advance(predicted, &mut self.latents, &mut draw)?;
         Ok(self.sampler.call().is_none())
     }
 

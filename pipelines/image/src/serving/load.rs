@@ -19,7 +19,7 @@ use crate::failure;
 use crate::layers::{Loader, Placement};
 use crate::model_index::{Family, ModelIndex};
 use crate::pixels::Size;
-use crate::prompt::ClipTokenizer;
+use crate::prompt::clip_tokenizer::ClipTokenizer;
 use crate::schedulers::SchedulerConfig;
 use crate::text_encoder::clip::ClipTextModel;
 use crate::text_encoder::clip_config::ClipConfig;
@@ -186,7 +186,12 @@ impl ImagePipeline {
             reader: Reader {
                 family: index.family,
                 tokenizers: parts.tokenizers,
-                layers: parts.encoders.iter().map(|e| e.config().layers).min().unwrap_or(0),
+                layers: parts
+                    .encoders
+                    .iter()
+                    .map(|e| e.config().layers)
+                    .min()
+                    .unwrap_or(0),
                 force_zeros: index.flag("force_zeros_for_empty_prompt")?,
                 told: told(&index, &unet)?,
             },
@@ -240,7 +245,11 @@ impl Parts {
             let file = format!("{}/config.json", folder.encoder);
             let config = ClipConfig::read(&fields(snapshot, &file)?, folder.class.parse()?)?;
             let positions = config.positions;
-            tokenizers.push(ClipTokenizer::from_snapshot(snapshot, folder.tokenizer, positions)?);
+            tokenizers.push(ClipTokenizer::from_snapshot(
+                snapshot,
+                folder.tokenizer,
+                positions,
+            )?);
             let loader = Loader::new(source.as_ref(), placement);
             encoders.push(ClipTextModel::load(config, &loader)?);
         }

@@ -134,7 +134,10 @@ impl ImagePipeline {
             .iter()
             .map(|place| members.iter().any(|member| self.is_at(member, *place)))
             .collect();
-        let rows = members.iter().map(|member| member.request.rows_each()).sum();
+        let rows = members
+            .iter()
+            .map(|member| member.request.rows_each())
+            .sum();
         let predicted = denoise::predict(&self.model, &members)?;
         self.calls += u64::from(rows > 0);
         let stepped = places.iter().zip(stepping).filter(|(_, steps)| *steps);
@@ -151,7 +154,8 @@ impl ImagePipeline {
 
     fn is_at(&self, member: &Member<'_>, (at, index): Place) -> bool {
         let here = self.running.get(at);
-        index == member.index && here.is_some_and(|(_, request)| std::ptr::eq(request, member.request))
+        index == member.index
+            && here.is_some_and(|(_, request)| std::ptr::eq(request, member.request))
     }
 
     /// These have had their turn.

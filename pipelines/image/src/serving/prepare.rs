@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chandler_core::random::fresh_seed;
 use chandler_core::{
-    ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks, Task,
+    ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks,
 };
 
 use super::conditioning::{Reader, Texts};
@@ -61,17 +61,27 @@ impl ImagePreparer {
             let message = "this worker has no ControlNet";
             return Err(RequestError::unsupported("controls", message));
         }
-        if input.start.as_ref().is_some_and(|start| start.padding_mask_crop.is_some()) {
+        if input
+            .start
+            .as_ref()
+            .is_some_and(|start| start.padding_mask_crop.is_some())
+        {
             let message = "the part about the mask is not drawn larger: leave it out";
             return Err(RequestError::unsupported("padding_mask_crop", message));
         }
-        let masked = input.start.as_ref().is_some_and(|start| start.mask.is_some());
+        let masked = input
+            .start
+            .as_ref()
+            .is_some_and(|start| start.mask.is_some());
         if self.channels.takes_mask && !masked {
             let message = "this model fills masked parts of pictures: give it an image and a mask";
             return Err(RequestError::field("mask", message));
         }
         if input.n > MOST_PICTURES {
-            let message = format!("n is {}; at most {MOST_PICTURES} are drawn of one request", input.n);
+            let message = format!(
+                "n is {}; at most {MOST_PICTURES} are drawn of one request",
+                input.n
+            );
             return Err(RequestError::field("n", message));
         }
         Ok(())
@@ -125,7 +135,9 @@ impl ImagePreparer {
             .with(denoising.scheduler.as_deref(), &denoising.scheduler_config)
             .map_err(|error| of_scheduler(&error))?;
         let given = denoising.timesteps.is_some() || denoising.sigmas.is_some();
-        let steps = denoising.steps.or_else(|| (!given).then(|| defaults::steps(config.class().name())));
+        let steps = denoising
+            .steps
+            .or_else(|| (!given).then(|| defaults::steps(config.class().name())));
         let [_, rows, columns] = latent;
         let sampler = config
             .plan(&schedulers::Asked {
@@ -156,7 +168,11 @@ impl Prepare for ImagePreparer {
     fn prepare(&self, input: Input) -> Result<ImagePrepared, RequestError> {
         let input = input.image(self.info.task)?;
         self.refuse_what_is_not_done(&input)?;
-        let decoded = input.start.as_ref().map(|start| self.decoded(start)).transpose()?;
+        let decoded = input
+            .start
+            .as_ref()
+            .map(|start| self.decoded(start))
+            .transpose()?;
         let picture = decoded.as_ref().map(|decoded| decoded.image.size());
         let size = self.sizes.of(input.width, input.height, picture)?;
         let factor = self.sizes.factor;
@@ -189,7 +205,8 @@ impl Prepare for ImagePreparer {
             strength: decoded.as_ref().map(|decoded| decoded.strength),
             flagged: false,
         };
-        let draw = |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
+        let draw =
+            |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
         let drawings = (0..input.n.max(1)).map(draw).collect();
         Ok(ImagePrepared {
             start: decoded.map(|decoded| self.start(&decoded, size, latent)),
@@ -243,7 +260,10 @@ impl Prepare for ImagePreparer {
 /// Steps after which previews are made, in equal distances; the last step's is the picture itself.
 fn spread(previews: usize, steps: usize) -> Vec<usize> {
     let previews = previews.min(steps.saturating_sub(1));
-    (1..=previews).map(|k| k * steps / (previews + 1)).filter(|step| *step > 0).collect()
+    (1..=previews)
+        .map(|k| k * steps / (previews + 1))
+        .filter(|step| *step > 0)
+        .collect()
 }
 
 /// What a scheduler refuses, as an error of the request; it begins with the field.

@@ -29,21 +29,31 @@ fn shape(request: &ImagePrepared) -> ([usize; 3], usize) {
 /// The next piece of work among requests that are not cancelled; `rows` is what one pass takes.
 pub(super) fn next(requests: &[(usize, &ImagePrepared)], rows: usize) -> Option<Turn> {
     // Text is read in a hundredth of a step's time and lets its request join the others.
-    if let Some((at, _)) = requests.iter().find(|(_, r)| r.conditions.is_none() && !r.is_done()) {
+    if let Some((at, _)) = requests
+        .iter()
+        .find(|(_, r)| r.conditions.is_none() && !r.is_done())
+    {
         return Some(Turn::Read(*at));
     }
     let pictures = requests.iter().flat_map(|(at, request)| {
         let drawings = request.drawings.iter().enumerate();
         drawings.map(move |(index, drawing)| ((*at, index), *request, drawing))
     });
-    let mut waiting: Vec<_> = pictures.filter(|(.., drawing)| !drawing.is_done()).collect();
+    let mut waiting: Vec<_> = pictures
+        .filter(|(.., drawing)| !drawing.is_done())
+        .collect();
     waiting.sort_by_key(|(.., drawing)| drawing.turn);
     let (place, request, drawing) = waiting.first()?;
     if drawing.preview.is_some() {
         return Some(Turn::Preview(*place));
     }
     match drawing.stage {
-        Stage::New if request.start.as_ref().is_some_and(|start| !start.is_encoded()) => {
+        Stage::New
+            if request
+                .start
+                .as_ref()
+                .is_some_and(|start| !start.is_encoded()) =>
+        {
             return Some(Turn::Encode(place.0));
         }
         Stage::Decoding(_) => return Some(Turn::Decode(*place)),
@@ -53,7 +63,10 @@ pub(super) fn next(requests: &[(usize, &ImagePrepared)], rows: usize) -> Option<
     let (mut together, mut held) = (Vec::new(), 0);
     for (place, request, drawing) in &waiting {
         let ready = match drawing.stage {
-            Stage::New => request.start.as_ref().is_none_or(|start| start.is_encoded()),
+            Stage::New => request
+                .start
+                .as_ref()
+                .is_none_or(|start| start.is_encoded()),
             Stage::Denoising => drawing.preview.is_none(),
             Stage::Decoding(_) | Stage::Done => false,
         };

@@ -91,7 +91,9 @@ impl Checkpoint {
             return tensor;
         };
         let bytes = tensor.to_f32().unwrap().into_iter();
-        let bytes = bytes.flat_map(|x| (x * factor as f32).to_le_bytes()).collect();
+        let bytes = bytes
+            .flat_map(|x| (x * factor as f32).to_le_bytes())
+            .collect();
         let shape = tensor.shape().to_vec();
         let wide = HostTensor::from_bytes(name, DType::F32, shape, bytes).unwrap();
         wide.to_dtype(DType::F16).unwrap()

@@ -5,7 +5,9 @@ mod sharing;
 
 use std::path::{Path, PathBuf};
 
-use chandler_core::{Admission, Collected, Event, Events, ImageInput, Input, Pipeline, Prepare, RequestId, Ticket};
+use chandler_core::{
+    Admission, Collected, Event, Events, ImageInput, Input, Pipeline, RequestId, Ticket,
+};
 use chandler_image::{ImageOptions, ImagePipeline};
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
@@ -15,7 +17,9 @@ use tempfile::TempDir;
 use crate::checkpoint::Checkpoint;
 
 fn fixtures(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// What make_served.py wrote.
@@ -46,7 +50,10 @@ fn snapshot(folder: &str) -> TempDir {
         Checkpoint::part(about.clone()).write(&file, |name| name.to_owned());
     }
     for (folder, from) in about["tokenizers"].as_object().unwrap() {
-        let (to, from) = (dir.path().join(folder), fixtures("clip").join(from.as_str().unwrap()));
+        let (to, from) = (
+            dir.path().join(folder),
+            fixtures("clip").join(from.as_str().unwrap()),
+        );
         std::fs::create_dir_all(&to).unwrap();
         for file in std::fs::read_dir(from).unwrap() {
             let file = file.unwrap();
@@ -89,8 +96,14 @@ fn run(pipeline: &mut ImagePipeline, inputs: Vec<ImageInput>) -> Vec<Collected> 
 }
 
 fn admit(pipeline: &mut ImagePipeline, id: u64, input: ImageInput) {
-    let prepared = pipeline.preparer().prepare(Input::Image(Box::new(input))).unwrap();
-    assert!(matches!(pipeline.admit(Ticket::new(id), prepared), Admission::Taken));
+    let prepared = pipeline
+        .preparer()
+        .prepare(Input::Image(Box::new(input)))
+        .unwrap();
+    assert!(matches!(
+        pipeline.admit(Ticket::new(id), prepared),
+        Admission::Taken
+    ));
 }
 
 fn step(pipeline: &mut ImagePipeline) -> Vec<(RequestId, Event)> {

@@ -1,7 +1,9 @@
 //! Requests that join and leave while others run: passes are shared, nobody waits for another's end, and no answer depends on company.
 
 use chandler_core::contract::{self, Subject};
-use chandler_core::{Denoising, Event, Guidance, ImageInput, Input, Picture, Pipeline, Prompts, RequestId, Start};
+use chandler_core::{
+    Denoising, Event, Guidance, ImageInput, Input, Picture, Pipeline, Prompts, RequestId, Start,
+};
 
 use super::{admit, fixtures, load, run, step};
 
@@ -20,9 +22,8 @@ fn request(seed: u64, steps: u32, (width, height): (u32, u32)) -> ImageInput {
 }
 
 fn progressed(events: &[(RequestId, Event)], id: u64) -> bool {
-    let own = |(of, event): &(RequestId, Event)| {
-        of.0 == id && matches!(event, Event::Progress { .. })
-    };
+    let own =
+        |(of, event): &(RequestId, Event)| of.0 == id && matches!(event, Event::Progress { .. });
     events.iter().any(own)
 }
 
@@ -37,7 +38,9 @@ fn a_request_that_joins_at_another_step_shares_its_passes() {
     assert_eq!(pipeline.calls(), 3);
     admit(&mut pipeline, 1, request(2, 4, (16, 16)));
     // The second request's first step is within two steps of its coming.
-    let joined: Vec<bool> = (0..2).map(|_| progressed(&step(&mut pipeline), 1)).collect();
+    let joined: Vec<bool> = (0..2)
+        .map(|_| progressed(&step(&mut pipeline), 1))
+        .collect();
     assert_eq!(joined, [false, true]);
     assert_eq!(pipeline.calls(), 4);
     while pipeline.occupancy().requests > 0 {
@@ -57,17 +60,27 @@ fn other_sizes_take_turns_and_none_starves() {
     let (mut waited, mut longest) = ([0; 4], 0);
     for _ in 0..40 {
         let events = step(&mut pipeline);
-        if events.iter().any(|(id, event)| id.0 == 3 && event.is_terminal()) {
+        if events
+            .iter()
+            .any(|(id, event)| id.0 == 3 && event.is_terminal())
+        {
             break;
         }
         for (id, waited) in waited.iter_mut().enumerate() {
-            *waited = if progressed(&events, id as u64) { 0 } else { *waited + 1 };
+            *waited = if progressed(&events, id as u64) {
+                0
+            } else {
+                *waited + 1
+            };
             longest = longest.max(*waited);
         }
     }
     // Four rows a pass: two guided pictures of the first size, the third, and the other size, in turn.
     assert!(longest <= 6, "somebody waited for {longest} steps");
-    assert!(pipeline.occupancy().requests == 3, "the small request has ended before the long ones");
+    assert!(
+        pipeline.occupancy().requests == 3,
+        "the small request has ended before the long ones"
+    );
 }
 
 #[test]
@@ -81,8 +94,14 @@ fn pictures_of_one_request_are_those_of_their_seeds() {
     assert_eq!(together[0].usage.images, 3);
     let drawn = &together[0].images;
     for (index, drawn) in drawn.iter().enumerate() {
-        assert_eq!((drawn.index as usize, drawn.recipe.seed), (index, 40 + index as u64));
-        let alone = run(&mut load("sd", 8), vec![request(drawn.recipe.seed, 3, (16, 16))]);
+        assert_eq!(
+            (drawn.index as usize, drawn.recipe.seed),
+            (index, 40 + index as u64)
+        );
+        let alone = run(
+            &mut load("sd", 8),
+            vec![request(drawn.recipe.seed, 3, (16, 16))],
+        );
         assert_eq!(alone[0].images[0].rgb, drawn.rgb, "picture {index}");
     }
     assert_ne!(drawn[0].rgb, drawn[1].rgb);
@@ -130,12 +149,24 @@ fn what_cannot_be_drawn_is_refused_with_its_field() {
     };
     assert_eq!(refused(&|input| input.width = Some(17)), "width");
     assert_eq!(refused(&|input| input.denoising.steps = Some(0)), "steps");
-    assert_eq!(refused(&|input| input.denoising.scheduler = Some("Fast".to_owned())), "scheduler");
-    assert_eq!(refused(&|input| input.guidance.scale = Some(f64::NAN)), "guidance_scale");
+    assert_eq!(
+        refused(&|input| input.denoising.scheduler = Some("Fast".to_owned())),
+        "scheduler"
+    );
+    assert_eq!(
+        refused(&|input| input.guidance.scale = Some(f64::NAN)),
+        "guidance_scale"
+    );
     assert_eq!(refused(&|input| input.clip_skip = Some(9)), "clip_skip");
-    assert_eq!(refused(&|input| input.loras.push(("style".to_owned(), 1.0))), "loras");
+    assert_eq!(
+        refused(&|input| input.loras.push(("style".to_owned(), 1.0))),
+        "loras"
+    );
     assert_eq!(refused(&|input| input.n = 1000), "n");
-    assert_eq!(refused(&|input| input.prompt.second = Some("x".to_owned())), "prompt_2");
+    assert_eq!(
+        refused(&|input| input.prompt.second = Some("x".to_owned())),
+        "prompt_2"
+    );
     let broken = |input: &mut ImageInput| {
         input.start = Some(Start {
             image: Picture::new(b"no picture".to_vec()),
@@ -150,7 +181,12 @@ fn what_cannot_be_drawn_is_refused_with_its_field() {
 fn of_every_kind(number: u64) -> Input {
     let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
     let size = if number % 4 == 3 { (24, 16) } else { (16, 16) };
-    let schedulers = [None, Some("Euler a"), Some("DPMSolverMultistepScheduler"), Some("HeunDiscreteScheduler")];
+    let schedulers = [
+        None,
+        Some("Euler a"),
+        Some("DPMSolverMultistepScheduler"),
+        Some("HeunDiscreteScheduler"),
+    ];
     let start = (number % 3 == 1).then(|| Start {
         image: file("image.png"),
         strength: Some(0.6),
