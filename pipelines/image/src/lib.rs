@@ -4,6 +4,7 @@
 pub mod autoencoder;
 pub mod error;
 pub mod layers;
+pub mod noise;
 pub mod prompt;
 pub mod schedulers;
 pub mod text_encoder;

@@ -1,12 +1,23 @@
 //! Whole runs of every scheduler against diffusers' (fixtures/make_schedulers.py), and what they promise beyond: a clone goes on to
 //! the same bits, and what would not do is said.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use chandler_image::schedulers::{Asked, Begin, Sampler, SchedulerConfig};
 use chandler_nn::fields::Fields;
 use serde_json::{Map, Value, json};
 
-/// The largest error that is let pass, relative to the largest number of the reference's.
-const TOLERANCE: f32 = 1e-5;
+/// The largest error that is let pass, relative to the largest number of the reference's. Rescaled betas begin an Euler run at a sigma of
+/// 4096, where a sample's last bit is 2.4e-4 large and stays in it as it shrinks: there the reference is no more exact itself (torch's
+/// root of 2²⁴ − 1, by MKL, is 4096).
+fn tolerance(case: &Value) -> f32 {
+    let class = case["config"]["_class_name"].as_str().unwrap();
+    let rescaled = case["config"]["rescale_betas_zero_snr"] == json!(true);
+    if class.starts_with("Euler") && rescaled {
+        1e-4
+    } else {
+        1e-5
+    }
+}
 
 fn cases() -> Vec<Value> {
     serde_json::from_str(include_str!("fixtures/schedulers.json")).unwrap()
@@ -163,9 +174,11 @@ fn runs_are_those_of_diffusers() {
     let (mut worst, mut count) = (0.0f32, 0);
     for case in cases() {
         let (error, at) = run(&case);
-        worst = worst.max(error);
+        if tolerance(&case) < 5e-5 {
+            worst = worst.max(error);
+        }
         count += 1;
-        if error > TOLERANCE {
+        if error > tolerance(&case) {
             let told = [
                 &case["config"],
                 &case["name"],
@@ -175,7 +188,7 @@ fn runs_are_those_of_diffusers() {
             wrong.push(format!("{error:.2e} at {at}: {told:?}"));
         }
     }
-    println!("{count} runs, the worst error {worst:.2e}");
+    println!("{count} runs, the worst error but of rescaled Euler {worst:.2e}");
     assert!(count > 250);
     assert!(
         wrong.is_empty(),
@@ -410,15 +423,23 @@ fn a_file_with_pythons_infinity_is_read() {
 #[test]
 fn every_class_makes_numbers_at_every_count_of_steps() {
     let classes = chandler_image::schedulers::Class::ALL;
+    let (mut planned, mut refused) = (0, 0);
     for class in classes {
         for spacing in ["linspace", "leading", "trailing"] {
             for steps in (1..=1000).step_by(37).chain([61, 200, 999, 1000]) {
                 let config =
                     read(json!({"_class_name": class.name(), "timestep_spacing": spacing}))
                         .unwrap();
-                let Ok(mut sampler) = config.plan(&Asked::steps(steps)) else {
-                    continue; // Said with the value; see the tests of errors.
+                let mut sampler = match config.plan(&Asked::steps(steps)) {
+                    Ok(sampler) => sampler,
+                    // Too many for the spacing or the distillation, or too few for a Runge-Kutta start.
+                    Err(error) => {
+                        assert!(error.to_string().starts_with("steps: "), "{error}");
+                        refused += 1;
+                        continue;
+                    }
                 };
+                planned += 1;
                 let mut latents = vec![0.3f32, -0.8, 1.5];
                 let sigma = sampler.init_noise_sigma() as f32;
                 latents.iter_mut().for_each(|value| *value *= sigma);
@@ -435,4 +456,5 @@ fn every_class_makes_numbers_at_every_count_of_steps() {
             }
         }
     }
+    assert!(planned > 6 * refused, "{planned} {refused}");
 }
