@@ -6,3 +6,4 @@ mod checkpoint;
 mod serving;
 mod text;
 mod unet;
+mod schedulers;
