@@ -7,3 +7,4 @@ mod serving;
 mod text;
 mod unet;
 mod schedulers;
+mod transformers;

@@ -96,6 +96,26 @@ impl Norm {
         Ok(Self::over(config, width, Weight::Plain(weight)))
     }
 
+    /// A norm that multiplies by nothing, over rows of `width`: torch's `elementwise_affine=False`.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] for a width of 0, [`NnError::Candle`] when the device is out of memory.
+    pub fn unweighted(
+        config: NormConfig,
+        width: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        if width == 0 {
+            return Err(input("rows without numbers".to_owned()));
+        }
+        let weight = match device.is_cpu() {
+            true => Weight::Host(vec![1.0; width]),
+            false => Weight::Plain(Tensor::ones(width, dtype, device)?),
+        };
+        Ok(Self::over(config, width, weight))
+    }
+
     /// The same norm with a bias, as LayerNorm has.
     ///
     /// # Errors

@@ -299,6 +299,41 @@ impl Rope {
 }
 
 impl Rotation {
+    /// A rotation of neighbouring pairs by angles that somebody else computed, one cosine and sine for each pair of each row: for
+    /// models whose positions are not one number a row.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when there are not as many cosines and sines as rows have pairs.
+    pub fn of_pairs(
+        head_dim: usize,
+        (cos, sin): (Vec<f32>, Vec<f32>),
+        device: &Device,
+    ) -> Result<Self> {
+        let pairs = head_dim / 2;
+        let fits = pairs > 0
+            && head_dim.is_multiple_of(2)
+            && cos.len() == sin.len()
+            && cos.len().is_multiple_of(pairs);
+        if !fits {
+            return Err(input(format!(
+                "{} cosines and {} sines of heads of {head_dim}; one for each pair of each row is wanted",
+                cos.len(),
+                sin.len()
+            )));
+        }
+        let rows = cos.len() / pairs;
+        let angles = match device.is_cpu() {
+            true => Angles::Host { cos, sin },
+            false => plain_angles(cos, sin, rows, device)?,
+        };
+        Ok(Self {
+            head_dim,
+            rows,
+            interleaved: true,
+            angles,
+        })
+    }
+
     /// Rotates `x` [rows, heads, head_dim], half-split as transformers' `rotate_half` or in neighbouring pairs. On a device the result has x's dtype.
     ///
     /// # Errors

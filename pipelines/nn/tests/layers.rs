@@ -7,7 +7,7 @@ use chandler_nn::embedding::Embedding;
 use chandler_nn::error::NnError;
 use chandler_nn::linear::Linear;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
-use chandler_nn::rope::{Rope, RopeConfig, RopeScaling};
+use chandler_nn::rope::{Rope, RopeConfig, RopeScaling, Rotation};
 use chandler_nn::weights::{HostTensor, QuantType, quantize_tensor};
 
 const CPU: Device = Device::Cpu;
@@ -304,6 +304,42 @@ fn a_soft_cap_is_what_candle_makes_of_it() {
     let x = (tensor(&[7, 101], 13) * 90.0).unwrap();
     let expected = ((&x / 30.0).unwrap().tanh().unwrap() * 30.0).unwrap();
     assert!(error(&soft_cap(&x, 30.0).unwrap(), &expected) < 1e-6);
+}
+
+#[test]
+fn a_norm_without_weights_is_one_whose_weights_are_1() {
+    let x = (tensor(&[7, 101], 13) * 20.0).unwrap();
+    for kind in [NormKind::Layer, NormKind::Rms] {
+        let config = NormConfig { kind, eps: 1e-5 };
+        let norm = Norm::unweighted(config, 101, &CPU, DType::F32).unwrap();
+        let centred = match kind {
+            NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap(),
+            _ => x.clone(),
+        };
+        let variance = (centred.sqr().unwrap().mean_keepdim(1).unwrap() + 1e-5).unwrap();
+        let expected = centred.broadcast_div(&variance.sqrt().unwrap()).unwrap();
+        assert!(error(&norm.forward(&x).unwrap(), &expected) < 1e-6);
+    }
+    let config = NormConfig {
+        kind: NormKind::Layer,
+        eps: 1e-5,
+    };
+    assert!(Norm::unweighted(config, 0, &CPU, DType::F32).is_err());
+}
+
+#[test]
+fn a_rotation_by_given_angles_turns_neighbouring_pairs() {
+    let x = Tensor::new(&[[[1f32, 0.0, 0.0, 2.0], [3.0, 4.0, 1.0, 1.0]]], &CPU).unwrap();
+    let (cos, sin) = (vec![0.0, 1.0], vec![1.0, 0.0]);
+    let turn = Rotation::of_pairs(4, (cos.clone(), sin), &CPU).unwrap();
+    let turned = turn.apply(&x).unwrap();
+    let expected = [0.0, 1.0, 0.0, 2.0, -4.0, 3.0, 1.0, 1.0];
+    assert_eq!(
+        turned.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        expected
+    );
+    assert!(Rotation::of_pairs(4, (cos.clone(), vec![1.0]), &CPU).is_err());
+    assert!(Rotation::of_pairs(6, (cos.clone(), cos), &CPU).is_err());
 }
 
 #[test]

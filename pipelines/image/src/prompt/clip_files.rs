@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use chandler_nn::weights::Snapshot;
 use serde_json::{Map, Value, json};
 
+use super::folder::Folder;
 use crate::error::{ImageError, Result};
 
 const WHOLE: &str = "tokenizer.json";
@@ -16,40 +16,6 @@ const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 /// Ids past this are a damaged file; CLIP's vocabulary has a fortieth of it.
 const MOST_IDS: u64 = 1 << 21;
-
-/// A folder of a snapshot.
-pub(super) struct Folder<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    /// `tokenizer`, `tokenizer_2`; empty for the snapshot itself.
-    pub(super) name: &'a str,
-}
-
-impl Folder<'_> {
-    fn path(&self, file: &str) -> String {
-        match self.name {
-            "" => file.to_owned(),
-            folder => format!("{folder}/{file}"),
-        }
-    }
-
-    fn bytes(&self, file: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.snapshot.read(&self.path(file))?)
-    }
-
-    /// A file that holds a JSON object, or nothing when it is not there.
-    pub(super) fn object(&self, file: &str) -> Result<Option<Map<String, Value>>> {
-        let Some(bytes) = self.bytes(file)? else {
-            return Ok(None);
-        };
-        let map = serde_json::from_slice(&bytes)
-            .map_err(|error| self.fault(file, format!("it is no JSON object: {error}")))?;
-        Ok(Some(map))
-    }
-
-    pub(super) fn fault(&self, file: &str, reason: impl std::fmt::Display) -> ImageError {
-        ImageError::Tokenizer(format!("{}: {reason}", self.path(file)))
-    }
-}
 
 /// What the files say.
 pub(super) struct ClipFiles {

@@ -5,7 +5,8 @@ use std::fmt;
 
 use chandler_nn::weights::Snapshot;
 
-use super::clip_files::{ClipFiles, Folder};
+use super::clip_files::ClipFiles;
+use super::folder::Folder;
 use crate::error::{ImageError, Result};
 
 /// A tokenizer for one of a model's text encoders. `Send + Sync`.

@@ -75,7 +75,7 @@ pub fn parse(text: &str, syntax: Syntax, field: &str) -> Result<Vec<Piece>, Requ
     let pieces = parser.finish();
     for piece in &pieces {
         if let Piece::Text { weight, .. } = piece
-            && !(weight.abs() <= MOST_WEIGHT)
+            && (weight.is_nan() || weight.abs() > MOST_WEIGHT)
         {
             let message = format!(
                 "a part weighs {weight}; weights from -{MOST_WEIGHT} to {MOST_WEIGHT} are taken"
@@ -84,6 +84,15 @@ pub fn parse(text: &str, syntax: Syntax, field: &str) -> Result<Vec<Piece>, Requ
         }
     }
     Ok(pieces)
+}
+
+/// The text of a prompt without its syntax, for an encoder that knows no weights; a break is a blank.
+pub fn text_of(pieces: &[Piece]) -> String {
+    let each = pieces.iter().map(|piece| match piece {
+        Piece::Text { text, .. } => text.as_str(),
+        Piece::Break => " ",
+    });
+    each.collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -299,6 +308,8 @@ mod tests {
         }
         assert_eq!(said(""), vec![]);
         assert_eq!(said("(wow:...)"), pieces(&[("wow:...", 1.1)]));
+        let pieces = parse("a (b:1.2) BREAK [c]d", Syntax::Weighted, "prompt").unwrap();
+        assert_eq!(text_of(&pieces), "a b cd");
         let plain = parse("(a) BREAK [b:2]", Syntax::Plain, "prompt").unwrap();
         let whole = Piece::Text {
             text: "(a) BREAK [b:2]".to_owned(),

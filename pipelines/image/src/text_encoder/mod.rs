@@ -3,3 +3,5 @@
 
 pub mod clip;
 pub mod clip_config;
+pub mod t5;
+pub mod t5_config;

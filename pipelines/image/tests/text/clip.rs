@@ -62,7 +62,7 @@ fn stable_diffusion_gets_what_its_pipeline_gives() {
     let expected = tensors("clip/expected.safetensors");
     let (model, prompts) = (load("text_encoder", ClipClass::Plain), prompts("tokenizer"));
     assert_eq!(model.config().pooling, Pooling::HighestId);
-    for skip in [0, 1, 3] {
+    for skip in [0, 2] {
         let found = run(&model, &prompts, wanted(HiddenState::Normed { skip }));
         close(&hidden(&found), &expected[&format!("sd.{skip}")], TOLERANCE);
         close(&pooled(&found), &expected["pooled"], TOLERANCE);

@@ -1,6 +1,7 @@
 //! Prompts and text encoders against transformers and diffusers, on the checkpoints that `fixtures/make_clip.py` and `make_t5.py` made.
 
 mod clip;
+mod t5;
 mod tokenizer;
 
 use std::collections::HashMap;

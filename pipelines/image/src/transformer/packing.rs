@@ -1,0 +1,47 @@
+//! FLUX's latents as a sequence: each 2×2 square of a picture's latents is one token. Mirrors `diffusers` pipeline_flux.py,
+//! `_pack_latents`, `_unpack_latents` and `_prepare_latent_image_ids`. Apart from the model, which knows sequences alone.
+
+use candle_core::Tensor;
+
+use crate::error::{ImageError, Result};
+
+/// `latents` [batch, channels, height, width] as tokens [batch, height/2 · width/2, 4 · channels].
+///
+/// # Errors
+/// [`ImageError::Input`] when height or width is odd.
+pub fn pack(latents: &Tensor) -> Result<Tensor> {
+    let (batch, channels, height, width) = latents.dims4()?;
+    if !height.is_multiple_of(2) || !width.is_multiple_of(2) {
+        return Err(ImageError::Input(format!(
+            "latents of {height} × {width}; even numbers are wanted"
+        )));
+    }
+    let (rows, columns) = (height / 2, width / 2);
+    let squares = latents.reshape(&[batch, channels, rows, 2, columns, 2])?;
+    let squares = squares.permute([0, 2, 4, 1, 3, 5].as_slice())?;
+    Ok(squares.reshape((batch, rows * columns, channels * 4))?)
+}
+
+/// Tokens [batch, rows · columns, 4 · channels] as latents [batch, channels, 2 · rows, 2 · columns].
+///
+/// # Errors
+/// [`ImageError::Input`] when there are not as many tokens, or their width is no multiple of 4.
+pub fn unpack(tokens: &Tensor, (rows, columns): (usize, usize)) -> Result<Tensor> {
+    let (batch, count, width) = tokens.dims3()?;
+    if count != rows * columns || !width.is_multiple_of(4) {
+        return Err(ImageError::Input(format!(
+            "tokens of shape {:?} as {rows} × {columns} squares of 4 numbers a channel",
+            tokens.dims()
+        )));
+    }
+    let channels = width / 4;
+    let squares = tokens.reshape(&[batch, rows, columns, channels, 2, 2])?;
+    let squares = squares.permute([0, 3, 1, 4, 2, 5].as_slice())?;
+    Ok(squares.reshape((batch, channels, 2 * rows, 2 * columns))?)
+}
+
+/// Where the tokens of a picture of `rows` × `columns` squares are, in [`pack`]'s order: 0, row, column.
+pub fn positions(rows: usize, columns: usize) -> Vec<[f32; 3]> {
+    let of_row = |row| (0..columns).map(move |column| [0.0, row as f32, column as f32]);
+    (0..rows).flat_map(of_row).collect()
+}

@@ -1,0 +1,114 @@
+//! Where a token is: FLUX's rotation by three axes, and SD 3's table of sines cut to the picture.
+//! Mirrors `diffusers` transformer_flux.py, `FluxPosEmbed`, and models/embeddings.py, `PatchEmbed.cropped_pos_embed`.
+
+use candle_core::{Device, Tensor};
+use chandler_nn::rope::Rotation;
+
+use crate::error::{ImageError, Result};
+use crate::layers::Loader;
+
+const THETA: f64 = 10_000.0;
+
+/// The rotation of `tokens`, each at a place on every axis, for `batch` samples alike. `axes` are the numbers of a head that turn
+/// with each axis; angles are in f64, as in the reference.
+pub(super) fn rotation(
+    axes: &[usize; 3],
+    tokens: &[[f32; 3]],
+    batch: usize,
+    device: &Device,
+) -> Result<Rotation> {
+    let head_dim: usize = axes.iter().sum();
+    let pairs = head_dim / 2;
+    let capacity = batch * tokens.len() * pairs;
+    let (mut cos, mut sin) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+    for token in tokens {
+        for (dim, place) in axes.iter().zip(token) {
+            for pair in 0..dim / 2 {
+                let frequency = 1.0 / THETA.powf((2 * pair) as f64 / *dim as f64);
+                let (s, c) = (f64::from(*place) * frequency).sin_cos();
+                cos.push(c as f32);
+                sin.push(s as f32);
+            }
+        }
+    }
+    let (cos, sin) = (cos.repeat(batch), sin.repeat(batch));
+    Ok(Rotation::of_pairs(head_dim, (cos, sin), device)?)
+}
+
+/// SD 3's table: a row for each place of a square as large as the largest picture.
+pub(super) struct PositionTable {
+    /// [side, side, width], in the activations' dtype.
+    table: Tensor,
+    side: usize,
+}
+
+/// What a table has where a checkpoint has none.
+pub(super) struct TableShape {
+    /// `pos_embed_max_size`: places along each side.
+    pub(super) side: usize,
+    /// Width of a row.
+    pub(super) width: usize,
+    /// Places along a side of the pictures that the model was made for.
+    pub(super) base: usize,
+}
+
+impl PositionTable {
+    /// The table `pos_embed` of a checkpoint, which diffusers saves; computed where it is missing.
+    pub(super) fn load(at: &Loader<'_>, shape: &TableShape) -> Result<Self> {
+        const NAME: &str = "pos_embed";
+        let TableShape { side, width, .. } = *shape;
+        let table = match at.has(NAME) {
+            true => at.tensor(NAME, &[1, side * side, width])?,
+            false => {
+                let numbers = sines(shape);
+                let placement = at.placement();
+                let table = Tensor::from_vec(numbers, (side * side, width), &placement.device)?;
+                table.to_dtype(placement.activations())?
+            }
+        };
+        Ok(Self {
+            table: table.reshape((side, side, width))?,
+            side,
+        })
+    }
+
+    /// The middle of the table, for a picture of `rows` × `columns` places: [1, rows · columns, width].
+    pub(super) fn middle(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        if rows > self.side || columns > self.side {
+            return Err(ImageError::Input(format!(
+                "a picture of {rows} × {columns} patches; the model has places for {0} × {0}",
+                self.side
+            )));
+        }
+        let (top, left) = ((self.side - rows) / 2, (self.side - columns) / 2);
+        let middle = self.table.narrow(0, top, rows)?.narrow(1, left, columns)?;
+        Ok(middle.contiguous()?.reshape((1, rows * columns, ()))?)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.elem_count() * self.table.dtype().size_in_bytes()
+    }
+}
+
+/// `get_2d_sincos_pos_embed`: of each place the column's sines and cosines, then the row's.
+fn sines(shape: &TableShape) -> Vec<f32> {
+    let TableShape { side, width, base } = *shape;
+    let quarter = width / 4;
+    let along = |place: usize| -> Vec<f32> {
+        let place = f64::from(place as f32 / (side as f32 / base as f32));
+        let angle = |n: usize| place / THETA.powf(n as f64 / quarter as f64);
+        let sines = (0..quarter).map(|n| angle(n).sin() as f32);
+        sines
+            .chain((0..quarter).map(|n| angle(n).cos() as f32))
+            .collect()
+    };
+    let places: Vec<Vec<f32>> = (0..side).map(along).collect();
+    let mut table = Vec::with_capacity(side * side * width);
+    for row in &places {
+        for column in &places {
+            table.extend_from_slice(column);
+            table.extend_from_slice(row);
+        }
+    }
+    table
+}

@@ -1,0 +1,165 @@
+//! Stable Diffusion 3's transformer: patches of latents and a text, in blocks of two sequences.
+//! Mirrors `diffusers` models/transformers/transformer_sd3.py, `SD3Transformer2DModel`.
+
+use candle_core::{DType, Tensor};
+use chandler_nn::conv2d::{Conv2d, Conv2dConfig, Padding};
+use chandler_nn::linear::Linear;
+use chandler_nn::norm::Norm;
+
+use super::conditioning::{Conditions, Modulation, TimeText, modulate, plain_norm};
+use super::joint_block::{JointBlock, Shape};
+use super::positions::{PositionTable, TableShape};
+use super::sd3_config::Sd3Config;
+use crate::error::{ImageError, Result};
+use crate::layers::Loader;
+use crate::sequences::linear;
+
+/// The transformer.
+pub struct Sd3Transformer {
+    config: Sd3Config,
+    patches: Conv2d,
+    positions: PositionTable,
+    time_text: TimeText,
+    text_in: Linear,
+    blocks: Vec<JointBlock>,
+    norm: Norm,
+    modulation: Modulation<2>,
+    out: Linear,
+    dtype: DType,
+}
+
+/// A batch of samples of one size.
+#[derive(Debug, Clone, Copy)]
+pub struct Sd3Input<'a> {
+    /// [batch, channels, height, width], both multiples of the patch.
+    pub latents: &'a Tensor,
+    /// [batch, text tokens, text width]: the hidden states of CLIP's encoders and T5's.
+    pub text: &'a Tensor,
+    /// [batch, pooled width]: the pooled embeddings of CLIP's two encoders.
+    pub pooled: &'a Tensor,
+    /// Each sample's timestep, from 0 to 1000, as the scheduler has it.
+    pub timesteps: &'a [f32],
+}
+
+impl Sd3Transformer {
+    /// Takes the transformer out of a checkpoint in the diffusers layout.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the configuration says.
+    pub fn load(config: Sd3Config, weights: &Loader<'_>) -> Result<Self> {
+        let (width, patch) = (config.heads.width(), config.patch);
+        let embed = weights.at("pos_embed");
+        let blocks = weights.at("transformer_blocks");
+        let block = |number: usize| {
+            let shape = Shape {
+                heads: config.heads,
+                normed: config.normed,
+                dual: config.dual_layers.contains(&number),
+                last: number + 1 == config.layers,
+            };
+            JointBlock::load(&blocks.at(number), shape)
+        };
+        Ok(Self {
+            patches: embed.conv(
+                "proj",
+                (config.inputs, width, patch),
+                Conv2dConfig {
+                    stride: patch,
+                    padding: Padding::default(),
+                },
+            )?,
+            positions: PositionTable::load(
+                &embed,
+                &TableShape {
+                    side: config.side,
+                    width,
+                    base: config.sample_size / patch,
+                },
+            )?,
+            time_text: TimeText::load(
+                &weights.at("time_text_embed"),
+                (config.pooled_width, width),
+                false,
+            )?,
+            text_in: weights.linear("context_embedder", config.text_width, width)?,
+            blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
+            norm: plain_norm(weights, width)?,
+            modulation: Modulation::load(&weights.at("norm_out"), width)?,
+            out: weights.linear("proj_out", width, patch * patch * config.outputs)?,
+            dtype: weights.placement().activations(),
+            config,
+        })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &Sd3Config {
+        &self.config
+    }
+
+    /// Bytes of all weights, mapped ones included.
+    pub fn bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(JointBlock::bytes).sum();
+        let ends = self.patches.bytes() + self.text_in.bytes() + self.out.bytes();
+        let norm = self.norm.bytes() + self.modulation.bytes();
+        self.positions.bytes() + self.time_text.bytes() + ends + blocks + norm
+    }
+
+    /// What the samples' velocity is: [batch, output channels, height, width], in the activations' dtype. On the CPU what one sample
+    /// gives has the same bits whatever others there are.
+    ///
+    /// # Errors
+    /// [`ImageError::Input`] when the shapes do not go together or the picture is larger than the table of positions.
+    pub fn forward(&self, input: &Sd3Input<'_>) -> Result<Tensor> {
+        let (rows, columns) = self.check(input)?;
+        let condition = self.time_text.forward(&Conditions {
+            timesteps: input.timesteps,
+            guidance: None,
+            pooled: input.pooled,
+        })?;
+        let places = self.positions.middle(rows, columns)?;
+        let patches = self.patches.forward(&input.latents.to_dtype(self.dtype)?)?;
+        let patches = patches.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let mut image = patches.broadcast_add(&places)?;
+        let mut text = linear(&self.text_in, &input.text.to_dtype(self.dtype)?)?;
+        for block in &self.blocks {
+            (image, text) = block.forward((&image, &text), &condition, None)?;
+        }
+        let [scale, shift] = self.modulation.forward(&condition)?;
+        let normed = modulate(&self.norm.forward(&image)?, &shift, &scale)?;
+        self.unpatch(&linear(&self.out, &normed)?, (rows, columns))
+    }
+
+    /// Rows and columns of patches.
+    fn check(&self, input: &Sd3Input<'_>) -> Result<(usize, usize)> {
+        let (batch, channels, height, width) = input.latents.dims4()?;
+        let (texts, _, text_width) = input.text.dims3()?;
+        let Sd3Config {
+            patch,
+            inputs,
+            text_width: wanted_text,
+            ..
+        } = self.config;
+        let fits = (channels, text_width, texts) == (inputs, wanted_text, batch)
+            && input.timesteps.len() == batch
+            && height.is_multiple_of(patch)
+            && width.is_multiple_of(patch);
+        if fits {
+            return Ok((height / patch, width / patch));
+        }
+        Err(ImageError::Input(format!(
+            "latents of shape {:?}, text {:?} and {} timesteps; [batch, {inputs}, height, width] in multiples of {patch}, [batch, text tokens, {wanted_text}] and a timestep a sample are wanted",
+            input.latents.dims(),
+            input.text.dims(),
+            input.timesteps.len()
+        )))
+    }
+
+    /// Tokens [batch, rows · columns, patch² · channels] as a picture.
+    fn unpatch(&self, tokens: &Tensor, (rows, columns): (usize, usize)) -> Result<Tensor> {
+        let (batch, _, _) = tokens.dims3()?;
+        let Sd3Config { patch, outputs, .. } = self.config;
+        let squares = tokens.reshape(&[batch, rows, columns, patch, patch, outputs])?;
+        let squares = squares.permute([0, 5, 1, 3, 2, 4].as_slice())?;
+        Ok(squares.reshape((batch, outputs, rows * patch, columns * patch))?)
+    }
+}

@@ -1,0 +1,130 @@
+//! T5's encoder and tokenizer against what diffusers' SD 3 and FLUX pipelines give of the same prompts.
+
+use chandler_image::layers::{Loader, Placement};
+use chandler_image::prompt::t5_tokenizer::T5Tokenizer;
+use chandler_image::text_encoder::t5::T5Encoder;
+use chandler_image::text_encoder::t5_config::T5Config;
+use chandler_nn::activation::Activation;
+use chandler_nn::fields::Fields;
+use serde_json::json as object;
+
+use super::*;
+
+fn config() -> Value {
+    json("t5/text_encoder/config.json")
+}
+
+fn read(config: Value) -> Result<T5Config, String> {
+    T5Config::read(&Fields::of("config.json", config)).map_err(|error| error.to_string())
+}
+
+fn load() -> T5Encoder {
+    let weights = snapshot("t5/text_encoder").weights().unwrap();
+    let placement = Placement::cpu();
+    let loader = Loader::new(weights.as_ref(), &placement);
+    T5Encoder::load(read(config()).unwrap(), &loader).unwrap()
+}
+
+fn padded() -> Vec<Vec<u32>> {
+    let expected = json("t5/expected.json");
+    let each = expected["padded"].as_array().unwrap().iter();
+    each.map(ids).collect()
+}
+
+#[test]
+fn texts_are_cut_and_padded_as_transformers_does_it() {
+    let tokenizer = T5Tokenizer::from_snapshot(&snapshot("t5"), "tokenizer").unwrap();
+    let expected = json("t5/expected.json");
+    let lengths = ids(&expected["lengths"]);
+    let prompts = texts(&expected["prompts"]);
+    for ((prompt, wanted), length) in prompts.iter().zip(padded()).zip(lengths) {
+        let text = tokenizer.encode(prompt, wanted.len()).unwrap();
+        assert_eq!(text.tokens, wanted, "{prompt:?}");
+        let left_out = (length as usize).saturating_sub(wanted.len());
+        assert_eq!(text.left_out, left_out);
+    }
+    assert!(tokenizer.encode("a", 0).is_err());
+    let missing = T5Tokenizer::from_snapshot(&snapshot("t5"), "text_encoder").unwrap_err();
+    let missing = missing.to_string();
+    assert!(
+        missing.contains("text_encoder/tokenizer.json: it is missing"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn hidden_states_are_those_of_the_pipelines_alone_and_together() {
+    let (model, texts) = (load(), padded());
+    let expected = &tensors("t5/expected.safetensors")["hidden"];
+    let together: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let found = model.forward(&together).unwrap();
+    close(&found, expected, 2e-5);
+    for (number, text) in together.iter().enumerate() {
+        let alone = model.forward(&[text]).unwrap();
+        let same = found.get(number).unwrap();
+        assert_eq!(numbers(&alone), numbers(&same));
+    }
+    let mut passing = model.begin(&together).unwrap();
+    assert!(!model.advance(&mut passing).unwrap());
+    assert!(model.finish(&passing).is_err(), "not through all layers");
+}
+
+#[test]
+fn distances_are_sorted_as_transformers_sorts_them() {
+    let expected = json("t5/expected.json");
+    for (buckets, max_distance) in [(32, 128), (12, 29)] {
+        let config = T5Config {
+            buckets,
+            max_distance,
+            ..read(config()).unwrap()
+        };
+        let wanted = ids(&expected["buckets"][format!("{buckets} {max_distance}")]);
+        let found: Vec<u32> = (-200..=200).map(|n| config.bucket(n) as u32).collect();
+        assert_eq!(found, wanted);
+    }
+}
+
+#[test]
+fn configurations_say_the_feed_forward_layer_and_name_what_cannot_be() {
+    let with = |field: &str, value: Value| {
+        let mut config = config();
+        config[field] = value;
+        read(config)
+    };
+    for (written, activation, gated) in [
+        ("gated-gelu", Activation::GeluTanh, true),
+        ("gated-silu", Activation::Silu, true),
+        ("relu", Activation::Relu, false),
+        ("gelu", Activation::Gelu, false),
+    ] {
+        let config = with("feed_forward_proj", written.into()).unwrap();
+        assert_eq!((config.activation, config.gated), (activation, gated));
+    }
+    for (field, value) in [
+        ("feed_forward_proj", object!("gated-mish")),
+        ("is_decoder", object!(true)),
+        ("d_kv", object!(0)),
+        ("num_layers", object!(1000)),
+        ("relative_attention_num_buckets", object!(10)),
+        ("relative_attention_max_distance", object!(3)),
+        ("layer_norm_epsilon", object!(-1)),
+    ] {
+        let error = with(field, value).unwrap_err();
+        assert!(
+            error.starts_with(&format!("config.json: {field}: ")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn texts_that_cannot_be_encoded_are_refused() {
+    let model = load();
+    let error = |texts: &[&[u32]]| match model.forward(texts) {
+        Ok(found) => panic!("{found}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error(&[]).contains("all of one length from 1 to 2048"));
+    assert!(error(&[&[1], &[1, 2]]).contains("[1, 2] tokens"));
+    assert!(error(&[&[60_000]]).contains("row 60000"));
+}
