@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The class's name in config.json.
 pub const CLASS: &str = "UNet2DConditionModel";
 /// Sizes past these are a damaged or hostile file; the largest model in use (SDXL) is a sixth of them or less.
-const MOST_CHANNELS: usize = 1 << 14;
+pub(super) const MOST_CHANNELS: usize = 1 << 14;
 const MOST_WIDTH: usize = 1 << 16;
 pub(super) const MOST_BLOCKS: usize = 8;
 const MOST_LAYERS: usize = 32;
@@ -177,6 +177,16 @@ pub(crate) fn needed(snapshot: &Snapshot, file: &str) -> Result<Fields> {
 }
 
 impl ContractingConfig {
+    /// Channels of what it leaves on the way down: the first convolution's, each layer's, and each halved picture's.
+    pub(super) fn skip_channels(&self) -> Vec<usize> {
+        let mut channels: Vec<usize> = self.down.iter().take(1).map(|b| b.channels).collect();
+        for (n, block) in self.down.iter().enumerate() {
+            let halved = usize::from(n + 1 < self.down.len());
+            channels.extend(vec![block.channels; block.layers + halved]);
+        }
+        channels
+    }
+
     /// The part of a UNet's or a ControlNet's fields that both have.
     pub(super) fn of(fields: &Fields, blocks: &Blocks) -> Result<Self> {
         for (name, known) in fixed() {

@@ -5,6 +5,8 @@ mod attention;
 mod blocks;
 pub mod config;
 mod contracting;
+mod control;
+mod control_config;
 mod model;
 pub(crate) mod per_block;
 pub mod projection;
@@ -14,5 +16,7 @@ mod time;
 mod transformer;
 
 pub use config::UNetConfig;
+pub use control::{ControlInput, ControlNet};
+pub use control_config::ControlNetConfig;
 pub use model::{Residuals, TextTime, UNet, UNetInput};
 pub use projection::Projection;
