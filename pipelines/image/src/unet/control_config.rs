@@ -5,7 +5,8 @@ use chandler_nn::fields::Fields;
 use chandler_nn::weights::Snapshot;
 use serde_json::json;
 
-use super::config::{Blocks, ContractingConfig, MOST_BLOCKS, MOST_CHANNELS, needed};
+use super::block_fields::Blocks;
+use super::config::{ContractingConfig, MOST_BLOCKS, MOST_CHANNELS, needed};
 use super::per_block::{only, sizes};
 use crate::error::Result;
 

@@ -2,6 +2,7 @@
 //! (UNet2DConditionModel) as Stable Diffusion 1 to XL configure it, and models/controlnets/controlnet.py (ControlNetModel).
 
 mod attention;
+mod block_fields;
 mod blocks;
 pub mod config;
 mod contracting;
