@@ -114,7 +114,7 @@ impl AutoencoderConfig {
     /// diffusers' tiles for this autoencoder.
     ///
     /// # Errors
-    /// As [`TileSizes::new`], for a sample size of too few latents.
+    /// As [`TileSizes::new`], for a sample size that makes no tiles.
     pub fn tile_sizes(&self) -> Result<TileSizes> {
         TileSizes::new(self.sample_size, self.pixels())
     }

@@ -23,12 +23,13 @@ impl TileSizes {
     /// Tiles of `sample` pixels where a latent is `pixels` of them.
     ///
     /// # Errors
-    /// For tiles so small that nothing is left beside the overlap.
+    /// For tiles whose quarter is no whole number of latents: diffusers' own sums then leave a picture of another size.
     pub fn new(sample: usize, pixels: usize) -> Result<Self> {
         let latent = sample / pixels.max(1);
-        if latent < 2 {
+        if latent == 0 || latent * pixels != sample || !latent.is_multiple_of(4) {
             return Err(ImageError::Input(format!(
-                "tiles of {sample} pixels, where a latent is {pixels}; two latents or more are wanted"
+                "tiles of {sample} pixels, where a latent is {pixels}; a multiple of {} is wanted",
+                4 * pixels
             )));
         }
         Ok(Self { sample, latent })

@@ -2,9 +2,12 @@
 //! (UNet2DConditionModel) as Stable Diffusion 1 to XL configure it, and models/controlnets/controlnet.py (ControlNetModel).
 
 mod attention;
+mod block_fields;
 mod blocks;
 pub mod config;
 mod contracting;
+mod control;
+mod control_config;
 mod model;
 pub(crate) mod per_block;
 pub mod projection;
@@ -14,5 +17,7 @@ mod time;
 mod transformer;
 
 pub use config::UNetConfig;
+pub use control::{ControlInput, ControlNet};
+pub use control_config::ControlNetConfig;
 pub use model::{Residuals, TextTime, UNet, UNetInput};
 pub use projection::Projection;

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::error::Result;
 
+/// What a value is, where it is one.
+type Of<'a, T> = &'a dyn Fn(&Value) -> Option<T>;
+
 /// The values of a field for `blocks` blocks: one for all, a list, or `default` where nothing is written.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ pub(super) fn per_block<T: Clone>(
     fields: &Fields,
     name: &str,
     (blocks, default): (usize, T),
-    (what, of): (&str, &dyn Fn(&Value) -> Option<T>),
+    (what, of): (&str, Of<'_, T>),
 ) -> Result<Vec<T>> {
     let found = match fields.get(name) {
         None => Some(vec![default; blocks]),

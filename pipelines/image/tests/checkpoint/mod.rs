@@ -100,17 +100,17 @@ impl Checkpoint {
     }
 
     fn spread(&self, name: &str, shape: &[usize]) -> (f64, f64) {
-        if shape.len() == 1 {
-            return match name.ends_with("weight") {
-                true => (1.0, 0.5),
-                false => (0.0, 0.25),
-            };
-        }
+        let rounded = |amplitude: f64| (amplitude * 65536.0 + 0.5).floor() / 65536.0;
         let gain = self.gains.iter().find(|(part, _)| name.contains(part));
         let gain = gain.map_or(1.0, |(_, gain)| *gain);
-        let fan_in: usize = shape[1..].iter().product();
-        let amplitude = gain * (3.0 / fan_in as f64).sqrt();
-        (0.0, (amplitude * 1024.0 + 0.5).floor() / 1024.0)
+        match shape {
+            [_] if name.ends_with("weight") => (1.0, 0.5),
+            [_] => (0.0, rounded(gain * 0.25)),
+            _ => {
+                let fan_in: usize = shape[1..].iter().product();
+                (0.0, rounded(gain * (3.0 / fan_in as f64).sqrt()))
+            }
+        }
     }
 
     /// An input by name, in f32.

@@ -1,6 +1,7 @@
 //! UNets against diffusers' UNet2DConditionModel (tests/fixtures/make_unet.py).
 
 mod config;
+mod control;
 mod parity;
 
 use candle_core::Tensor;
