@@ -5,7 +5,8 @@
 use crate::error::{NnError, Result};
 use crate::host::{with_f32, written};
 use crate::kernels::Isa;
-use crate::kernels::convolve::{Filters, convolve};
+use crate::kernels::convolve::convolve;
+use crate::kernels::filters::Filters;
 use crate::kernels::lanes::StoredAs;
 use crate::kernels::windows::Windows;
 use crate::weights::{HostTensor, StoredType};

@@ -1,12 +1,19 @@
 //! Convolutions by the kernel against candle's, on every instruction set of this machine, at odd sizes.
 
 use super::*;
+use crate::kernels::winograd::suits;
 use half::{bf16, f16};
 
-fn numbers(len: usize, seed: usize) -> Vec<f32> {
-    (0..len)
-        .map(|i| ((i * 7 + seed * 13 + 1) as f32 * 12.9898).sin())
-        .collect()
+/// Numbers in -1..1 from a counter: the same on every machine.
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 * 2.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
 }
 
 fn host(shape: &[usize], dtype: DType) -> HostTensor {
@@ -23,7 +30,7 @@ fn host(shape: &[usize], dtype: DType) -> HostTensor {
     HostTensor::from_bytes("w", dtype, shape.to_vec(), bytes).unwrap()
 }
 
-fn tensor(shape: [usize; 4], seed: usize) -> Tensor {
+fn tensor(shape: [usize; 4], seed: u32) -> Tensor {
     Tensor::from_vec(numbers(shape.iter().product(), seed), &shape, &Device::Cpu).unwrap()
 }
 
@@ -111,6 +118,14 @@ fn cases() -> Vec<Case> {
         Case::same(700, 17, 1, [4, 6]),
         Case::same(3, 40, 5, [8, 8]),
         Case::same(2, 3, 3, [1, 1]),
+        // Winograd's tiles: rows longer and shorter than a vector of them, odd sides, two chunks of channels with a rest, and parts.
+        Case::same(33, 32, 3, [16, 16]),
+        Case::same(70, 45, 3, [13, 21]),
+        Case::same(32, 33, 3, [9, 67]),
+        Case {
+            padding: Padding::default(),
+            ..Case::same(40, 265, 3, [19, 20])
+        },
         // Parts of the outputs, in batches of few windows.
         Case {
             batch: 3,
@@ -222,6 +237,31 @@ fn a_sample_has_the_same_bits_alone_and_in_company() {
             }
         }
     }
+}
+
+/// The transformations are for the large pictures of large layers; elsewhere the plain products have fewer steps.
+#[test]
+fn winograds_way_is_taken_by_layer_and_size_alone() {
+    let windows = |channels, out| Windows {
+        x: &[],
+        channels,
+        height: 16,
+        width: 16,
+        kernel: [3, 3],
+        stride: 1,
+        padding: Padding::all(1),
+        doubled: false,
+        out,
+    };
+    assert!(suits(&windows(32, [16, 16]), 32));
+    assert!(!suits(&windows(31, [16, 16]), 32), "channels");
+    assert!(!suits(&windows(32, [16, 16]), 31), "outputs");
+    assert!(!suits(&windows(32, [15, 16]), 32), "windows");
+    let strided = Windows {
+        stride: 2,
+        ..windows(32, [16, 16])
+    };
+    assert!(!suits(&strided, 32), "stride");
 }
 
 #[test]

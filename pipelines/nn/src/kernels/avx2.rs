@@ -157,6 +157,28 @@ impl Lanes for Avx2 {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn every_second(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            // a0 a2 b1 b3 and a4 a6 b5 b7: pairs to their places.
+            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_10_00>(a, b));
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(a: __m256, b: __m256) -> (__m256, __m256) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            (
+                _mm256_permute2f128_ps::<0x20>(low, high),
+                _mm256_permute2f128_ps::<0x31>(low, high),
+            )
+        }
+    }
 }
 
 /// Four rows transposed within halves: half h of the j-th is lane 4h + j of each row.

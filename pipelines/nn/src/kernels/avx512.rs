@@ -178,6 +178,30 @@ impl Lanes for Avx512 {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn every_second(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let lanes =
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+            _mm512_permutex2var_ps(a, lanes, b)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(a: __m512, b: __m512) -> (__m512, __m512) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high =
+                _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            (
+                _mm512_permutex2var_ps(a, low, b),
+                _mm512_permutex2var_ps(a, high, b),
+            )
+        }
+    }
 }
 
 /// Four rows transposed within quarters: quarter q of the j-th is lane 4q + j of each row.

@@ -5,11 +5,12 @@
 //! end is the weight's alone, so that a sample has the same bits in any company.
 
 use super::buffer::Buffer;
-use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
+use super::filters::{Ends, Filters, Plan, Stretch};
+use super::lanes::Lanes;
 use super::parallel::{self, Shared};
-use super::tile::{Factors, VECTORS, Vectors, add_products, lanes, load_some, store_some};
-use super::windows::{Place, Windows, panel_of};
-use super::{Isa, Kernel, dispatch};
+use super::tile::{Factors, VECTORS, Vectors, add_products, lanes};
+use super::windows::{Laid, Place, Windows, panel_of};
+use super::{Isa, Kernel, dispatch, winograd};
 use crate::error::Result;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -18,30 +19,13 @@ use std::ops::Range;
 /// Steps of k in a chunk, at most, unless one channel has more: a tile is loaded and stored once for as many.
 const STEPS: usize = 320;
 /// Numbers of windows that are laid out at a time: 576 KiB of an L2 of a megabyte.
-const LAID_OUT: usize = 144 << 10;
+pub(super) const LAID_OUT: usize = 144 << 10;
 /// Vectors of windows that a task takes, at most.
 const MOST_VECTORS: usize = 96;
-/// Rows of the weight for which laying out the same windows twice costs little.
-const ROWS_OF_A_PART: usize = 128;
-/// Tasks for each thread, so that the end of the work is not one thread's.
-const TASKS: usize = 4;
 
 thread_local! {
     /// Room for what is laid out, kept from one convolution to the next: fresh pages are faults.
     static ROOM: Cell<Option<Buffer>> = const { Cell::new(None) };
-}
-
-/// A weight [outputs, channels, kernel height, kernel width], and what is added to its products.
-#[derive(Clone, Copy)]
-pub(crate) struct Filters<'a> {
-    /// Row-major, `stored` as f32, f16 or bf16.
-    pub(crate) bytes: &'a [u8],
-    pub(crate) stored: StoredAs,
-    pub(crate) outputs: usize,
-    /// A number for each output.
-    pub(crate) bias: Option<&'a [f32]>,
-    /// As long as the output.
-    pub(crate) residual: Option<&'a [f32]>,
 }
 
 /// Convolves into `out` [batch, outputs, rows and columns of windows], of which every number is written and none read before.
@@ -60,110 +44,67 @@ pub(crate) unsafe fn convolve(
     if windows.batch() == 0 {
         return Ok(());
     }
-    let plan = Plan::new(isa, windows, filters.outputs);
-    let needed = parallel::threads() * plan.room();
-    let kept = ROOM.take().filter(|room| room.as_slice().len() >= needed);
+    if winograd::suits(windows, filters.outputs) {
+        // SAFETY: the caller's promise.
+        return unsafe { winograd::convolve(isa, windows, filters, out) };
+    }
+    let lanes = lanes(isa);
+    let most = (STEPS / windows.taps()).max(1);
+    let chunk = windows.channels.div_ceil(windows.channels.div_ceil(most));
+    let steps = chunk * windows.taps();
+    let fits = (LAID_OUT / (steps * lanes)).clamp(VECTORS, MOST_VECTORS);
+    let total = windows.batch() * windows.per_sample().div_ceil(lanes);
+    let plan = Plan::new(total, fits - fits % VECTORS, filters.outputs, lanes);
+    // A panel of the weight, and whole panels of windows.
+    let for_rows = steps.next_multiple_of(lanes) * lanes;
+    let each = for_rows + (plan.tile + VECTORS) * lanes * steps;
+    let work = total * lanes * filters.outputs * windows.channels * windows.taps();
+    let out = Shared(out);
+    with_room(parallel::threads() * each, |room| {
+        parallel::for_each_of(plan.tasks(), work, |thread, task| {
+            let part = Part {
+                windows,
+                filters,
+                chunk,
+                vectors: plan.vectors(task),
+                outputs: plan.outputs(task),
+                // SAFETY: one stretch of the room per thread.
+                rows: unsafe { room.get().add(thread * each) },
+                for_rows,
+                out,
+            };
+            // SAFETY: the caller's promise; parts differ in windows or in outputs.
+            unsafe { dispatch(isa, part) }
+        });
+    })
+}
+
+/// Hands `work` room for as many numbers, kept for the next one.
+///
+/// # Errors
+/// [`NnError::HostMemory`](crate::error::NnError::HostMemory) when there is no memory.
+pub(super) fn with_room(len: usize, work: impl FnOnce(Shared<f32>)) -> Result<()> {
+    let kept = ROOM.take().filter(|room| room.as_slice().len() >= len);
     let mut room = match kept {
         Some(room) => room,
-        None => Buffer::zeroed(needed)?,
+        None => Buffer::zeroed(len)?,
     };
-    let at = Shared(room.as_mut_slice().as_mut_ptr());
-    let out = Shared(out);
-    parallel::for_each_of(plan.tiles * plan.parts, plan.work, |thread, task| {
-        let part = Part {
-            windows,
-            filters,
-            plan: &plan,
-            vectors: plan.vectors(task / plan.parts),
-            outputs: plan.outputs(task % plan.parts),
-            // SAFETY: one stretch of the room per thread.
-            room: unsafe { at.get().add(thread * plan.room()) },
-            out,
-        };
-        // SAFETY: the caller's promise; parts differ in windows or in outputs.
-        unsafe { dispatch(isa, part) }
-    });
+    work(Shared(room.as_mut_slice().as_mut_ptr()));
     ROOM.set(Some(room));
     Ok(())
-}
-
-/// How the work is cut: tiles of vectors of windows, parts of the outputs, chunks of channels.
-struct Plan {
-    lanes: usize,
-    /// Vectors of all samples, and of a tile.
-    total: usize,
-    tile: usize,
-    tiles: usize,
-    rows: usize,
-    /// Outputs of a part.
-    part: usize,
-    parts: usize,
-    /// Channels of a chunk, and their numbers in a window.
-    chunk: usize,
-    steps: usize,
-    /// Multiply-adds.
-    work: usize,
-}
-
-impl Plan {
-    fn new(isa: Isa, windows: &Windows<'_>, rows: usize) -> Self {
-        let lanes = lanes(isa);
-        let total = windows.batch() * windows.per_sample().div_ceil(lanes);
-        let most = (STEPS / windows.taps()).max(1);
-        let chunk = windows.channels.div_ceil(windows.channels.div_ceil(most));
-        let steps = chunk * windows.taps();
-        let fits = (LAID_OUT / (steps * lanes)).clamp(VECTORS, MOST_VECTORS);
-        let threads = parallel::threads();
-        let wanted = if threads > 1 { threads * TASKS } else { 1 };
-        let tiles = total.div_ceil(fits - fits % VECTORS);
-        // Few windows: other threads take other outputs; few outputs: smaller tiles.
-        let parts = wanted.div_ceil(tiles).min(rows / ROWS_OF_A_PART).max(1);
-        let part = rows.div_ceil(parts).next_multiple_of(lanes);
-        let parts = rows.div_ceil(part);
-        let tiles = tiles.max(wanted.div_ceil(parts));
-        // As many for each thread.
-        let tiles = tiles.next_multiple_of(threads).min(total.div_ceil(VECTORS));
-        let tile = total.div_ceil(tiles);
-        Self {
-            lanes,
-            total,
-            tile,
-            tiles: total.div_ceil(tile),
-            rows,
-            part,
-            parts,
-            chunk,
-            steps,
-            work: total * lanes * rows * windows.channels * windows.taps(),
-        }
-    }
-
-    /// Numbers that a thread lays out: whole panels of windows, and a panel of the weight.
-    fn room(&self) -> usize {
-        (self.tile + VECTORS) * self.lanes * self.steps + self.room_for_rows()
-    }
-
-    fn room_for_rows(&self) -> usize {
-        self.steps.next_multiple_of(self.lanes) * self.lanes
-    }
-
-    fn vectors(&self, tile: usize) -> Range<usize> {
-        tile * self.tile..self.total.min((tile + 1) * self.tile)
-    }
-
-    fn outputs(&self, part: usize) -> Range<usize> {
-        part * self.part..self.rows.min((part + 1) * self.part)
-    }
 }
 
 /// Some outputs of some windows: a task.
 struct Part<'a> {
     windows: &'a Windows<'a>,
     filters: &'a Filters<'a>,
-    plan: &'a Plan,
+    /// Channels of a chunk.
+    chunk: usize,
     vectors: Range<usize>,
     outputs: Range<usize>,
-    room: *mut f32,
+    /// Where rows of the weight are laid out, and for how many numbers; then come the windows.
+    rows: *mut f32,
+    for_rows: usize,
     out: Shared<f32>,
 }
 
@@ -175,29 +116,32 @@ impl Kernel for Part<'_> {
             places.push(self.windows.vector(number, L::WIDTH));
         }
         let panel = panel_of(places.len());
-        let channels = self.windows.channels;
+        let (channels, taps) = (self.windows.channels, self.windows.taps());
+        let step = panel * L::WIDTH;
         // SAFETY: the caller's promise; the room has a panel of the weight and then whole panels of windows.
         unsafe {
-            let laid_out = self.room.add(self.plan.room_for_rows());
-            for start in (0..channels).step_by(self.plan.chunk) {
+            let laid_out = self.rows.add(self.for_rows);
+            for start in (0..channels).step_by(self.chunk) {
                 let chunk = Chunk {
-                    channels: start..channels.min(start + self.plan.chunk),
+                    channels: start..channels.min(start + self.chunk),
                     places: &places,
                     panel,
                     windows: laid_out,
                 };
-                self.windows
-                    .lay_out::<L>(&places, &chunk.channels, panel, laid_out);
+                let laid = Laid {
+                    to: laid_out,
+                    panel,
+                    panel_len: chunk.channels.len() * taps * step,
+                    channel: taps * step,
+                    tap: step,
+                };
+                self.windows.lay_out::<L>(&places, &chunk.channels, &laid);
+                let columns = chunk.channels.start * taps..chunk.channels.end * taps;
                 for row in self.outputs.clone().step_by(L::WIDTH) {
-                    match self.filters.stored {
-                        StoredAs::F32 => self.widen::<L, F32>(row, &chunk.channels),
-                        StoredAs::F16 => self.widen::<L, F16>(row, &chunk.channels),
-                        StoredAs::Bf16 => self.widen::<L, Bf16>(row, &chunk.channels),
-                        // Widened by whoever loads the weight.
-                        StoredAs::Quant(_) => {}
-                    }
+                    let rows = row..self.outputs.end;
+                    self.filters.widen::<L>(rows, columns.clone(), self.rows);
                     for row in (row..self.outputs.end.min(row + L::WIDTH)).step_by(L::TILE_ROWS) {
-                        self.rows::<L>(&chunk, row);
+                        self.tiles::<L>(&chunk, row);
                     }
                 }
             }
@@ -206,41 +150,9 @@ impl Kernel for Part<'_> {
 }
 
 impl Part<'_> {
-    /// Lays out `WIDTH` rows of the weight, or the last of them several times, as [step][row].
-    #[inline(always)]
-    unsafe fn widen<L: Lanes, W: Stored>(&self, row: usize, channels: &Range<usize>) {
-        let taps = self.windows.taps();
-        let columns = self.windows.channels * taps;
-        let len = channels.len() * taps;
-        // SAFETY: rows and columns of the weight; the room is for whole vectors of steps.
-        unsafe {
-            let mut rows = [self.filters.bytes.as_ptr(); 16];
-            for r in 0..L::WIDTH {
-                let row = (row + r).min(self.outputs.end - 1);
-                rows[r] = rows[r].add((row * columns + channels.start * taps) * W::BYTES);
-            }
-            for step in 0..len.div_ceil(L::WIDTH) {
-                let left = len - step * L::WIDTH;
-                let mut v = [L::splat(0.0); 16];
-                for r in 0..L::WIDTH {
-                    let from = rows[r].add(step * L::WIDTH * W::BYTES);
-                    v[r] = if left >= L::WIDTH {
-                        W::load::<L>(from)
-                    } else {
-                        W::load_partial::<L>(from, left)
-                    };
-                }
-                L::transpose(&mut v);
-                for lane in 0..L::WIDTH {
-                    L::store(self.room.add((step * L::WIDTH + lane) * L::WIDTH), v[lane]);
-                }
-            }
-        }
-    }
-
     /// As many rows as a tile has, from `row` on, against every panel of windows.
     #[inline(always)]
-    unsafe fn rows<L: Lanes>(&self, chunk: &Chunk<'_>, row: usize) {
+    unsafe fn tiles<L: Lanes>(&self, chunk: &Chunk<'_>, row: usize) {
         // SAFETY: the caller's promise; rows past the last are laid out, and not stored.
         unsafe {
             match (self.outputs.end - row).min(L::TILE_ROWS) {
@@ -276,10 +188,14 @@ impl Part<'_> {
     ) {
         let steps = chunk.channels.len() * self.windows.taps();
         let step = chunk.panel * L::WIDTH;
+        let ends = Ends {
+            first: chunk.channels.start == 0,
+            last: chunk.channels.end == self.windows.channels,
+        };
         // SAFETY: inside what has been laid out; the places are windows of the output.
         unsafe {
             let factors = Factors {
-                at: self.room.add((row - self.outputs.start) % L::WIDTH),
+                at: self.rows.add((row - self.outputs.start) % L::WIDTH),
                 row: 1,
                 step: L::WIDTH,
             };
@@ -300,33 +216,16 @@ impl Part<'_> {
             for r in 0..R.min(self.outputs.end - row) {
                 for v in 0..V {
                     let place = chunk.places.get_unchecked(first + v);
-                    self.put::<L>(chunk, place, row + r, *at.add(r * V + v));
+                    let channel = place.sample * self.filters.outputs + row + r;
+                    let stretch = Stretch {
+                        row: row + r,
+                        at: channel * self.windows.per_sample() + place.first,
+                        count: place.count,
+                    };
+                    let sum = *at.add(r * V + v);
+                    self.filters.put::<L>(self.out.get(), stretch, ends, sum);
                 }
             }
-        }
-    }
-
-    /// A chunk's sums to the output: with the bias at first, added to those of the chunks before, with the residual at last.
-    #[inline(always)]
-    unsafe fn put<L: Lanes>(&self, chunk: &Chunk<'_>, place: &Place, row: usize, sum: L::Vector) {
-        let channel = place.sample * self.plan.rows + row;
-        let at = channel * self.windows.per_sample() + place.first;
-        // SAFETY: the windows of a vector lie side by side in one channel of the output, and so in the residual.
-        unsafe {
-            let to = self.out.get().add(at);
-            let mut sum = match (chunk.channels.start, self.filters.bias) {
-                (0, Some(bias)) => L::add(sum, L::splat(*bias.get_unchecked(row))),
-                (0, None) => sum,
-                _ => L::add(load_some::<L>(to, place.count), sum),
-            };
-            if let (true, Some(residual)) = (
-                chunk.channels.end == self.windows.channels,
-                self.filters.residual,
-            ) {
-                let residual = load_some::<L>(residual.as_ptr().add(at), place.count);
-                sum = L::add(sum, residual);
-            }
-            store_some::<L>(to, place.count, sum);
         }
     }
 }

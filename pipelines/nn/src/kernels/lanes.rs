@@ -89,6 +89,41 @@ pub(crate) trait Lanes: Copy + 'static {
             }
         }
     }
+
+    /// Lanes 0, 2, 4 … of `a`, then lanes 1, 3, 5 … of `b`: every second number of a row, of which `b` starts `WIDTH - 1` after `a`.
+    #[inline(always)]
+    unsafe fn every_second(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        let mut lanes = [0.0f32; 16 * 2];
+        // SAFETY: the caller's promise; the widest vector has 16 lanes.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), a);
+            Self::store(lanes.as_mut_ptr().add(Self::WIDTH), b);
+            for lane in 0..Self::WIDTH {
+                let past = usize::from(lane >= Self::WIDTH / 2);
+                lanes[lane] = lanes[2 * lane + past];
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Lanes 0 of `a` and `b`, lanes 1, and so on, in two vectors.
+    #[inline(always)]
+    unsafe fn interleave(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector) {
+        let (mut from, mut to) = ([0.0f32; 16 * 2], [0.0f32; 16 * 2]);
+        // SAFETY: the caller's promise; the widest vector has 16 lanes.
+        unsafe {
+            Self::store(from.as_mut_ptr(), a);
+            Self::store(from.as_mut_ptr().add(Self::WIDTH), b);
+            for lane in 0..Self::WIDTH {
+                to[2 * lane] = from[lane];
+                to[2 * lane + 1] = from[Self::WIDTH + lane];
+            }
+            (
+                Self::load(to.as_ptr()),
+                Self::load(to.as_ptr().add(Self::WIDTH)),
+            )
+        }
+    }
 }
 
 /// How weights are stored.

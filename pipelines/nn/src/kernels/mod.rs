@@ -12,6 +12,7 @@ pub(crate) mod convolve;
 mod crew;
 pub(crate) mod dense_attention;
 pub(crate) mod elementwise;
+pub(crate) mod filters;
 pub(crate) mod group_norm;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
@@ -31,6 +32,7 @@ mod rows;
 mod tests;
 mod tile;
 pub(crate) mod windows;
+pub(crate) mod winograd;
 
 pub(crate) use crew::set_threads;
 use lanes::Lanes;

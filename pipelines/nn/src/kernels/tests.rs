@@ -261,6 +261,42 @@ fn lanes_are_added_up_four_by_four_and_transposed_in_order() {
     }
 }
 
+#[test]
+fn lanes_are_interleaved_and_every_second_taken() {
+    struct Both<'a>(&'a [f32], &'a mut Vec<f32>, &'a mut usize);
+    impl Kernel for Both<'_> {
+        #[inline(always)]
+        unsafe fn run<L: super::lanes::Lanes>(self) {
+            // SAFETY: 32 numbers are two vectors of any width.
+            unsafe {
+                let at = self.0.as_ptr();
+                let (a, b) = (L::load(at), L::load(at.add(L::WIDTH)));
+                let (low, high) = L::interleave(a, b);
+                let second = L::every_second(a, L::load(at.add(L::WIDTH - 1)));
+                for v in [low, high, second] {
+                    let mut lanes = [0.0; 16];
+                    L::store(lanes.as_mut_ptr(), v);
+                    self.1.extend(&lanes[..L::WIDTH]);
+                }
+                *self.2 = L::WIDTH;
+            }
+        }
+    }
+    let numbers = noise(32, 21);
+    for isa in Isa::all_available() {
+        let (mut found, mut width) = (vec![], 0);
+        // SAFETY: as above.
+        unsafe { dispatch(isa, Both(&numbers, &mut found, &mut width)) };
+        let (interleaved, second) = found.split_at(2 * width);
+        for (i, x) in interleaved.iter().enumerate() {
+            assert_eq!(*x, numbers[i % 2 * width + i / 2], "{isa:?} {i}");
+        }
+        for (i, x) in second.iter().enumerate() {
+            assert_eq!(*x, numbers[2 * i], "{isa:?} {i}");
+        }
+    }
+}
+
 /// The error function by its series without cancellation (Abramowitz and Stegun 7.1.6).
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum, mut n) = (x, x, 1.0);

@@ -138,22 +138,19 @@ impl Windows<'_> {
         look
     }
 
-    /// Lays out some channels of the windows of `places` in panels of `panel` vectors: [panel][channel, tap][vector].
+    /// Lays out some channels of the windows of `places` in panels.
     ///
     /// # Safety
-    /// As for [`Lanes`]: `to` has room for whole panels, and the places are of these windows.
+    /// As for [`Lanes`]: there is room for whole panels, and the places are of these windows.
     #[inline(always)]
     pub(super) unsafe fn lay_out<L: Lanes>(
         &self,
         places: &[Place],
         channels: &Range<usize>,
-        panel: usize,
-        to: *mut f32,
+        laid: &Laid,
     ) {
-        let step = panel * L::WIDTH;
-        let panel_len = channels.len() * self.taps() * step;
         for (index, place) in places.iter().enumerate() {
-            let first = index / panel * panel_len + index % panel * L::WIDTH;
+            let first = index / laid.panel * laid.panel_len + index % laid.panel * L::WIDTH;
             let channel = place.sample * self.channels + channels.start;
             // SAFETY: channels of a sample that is there; inside the panel.
             unsafe {
@@ -161,8 +158,8 @@ impl Windows<'_> {
                 for tap in 0..self.taps() {
                     let look = self.look(place, tap / self.kernel[1], tap % self.kernel[1]);
                     let to = Steps {
-                        at: to.add(first + tap * step),
-                        step: self.taps() * step,
+                        at: laid.to.add(first + tap * laid.tap),
+                        step: laid.channel,
                         count: channels.len(),
                     };
                     look.read::<L>(from, self.plane(), to);
@@ -170,6 +167,16 @@ impl Windows<'_> {
             }
         }
     }
+}
+
+/// Where vectors of windows go: how many are side by side in a panel, and numbers from one panel, channel or tap to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Laid {
+    pub(super) to: *mut f32,
+    pub(super) panel: usize,
+    pub(super) panel_len: usize,
+    pub(super) channel: usize,
+    pub(super) tap: usize,
 }
 
 /// Panels that `vectors` vectors are cut into, as even as they get: how many vectors each has.
@@ -211,19 +218,26 @@ impl Look {
     #[inline(always)]
     unsafe fn read<L: Lanes>(&self, from: *const f32, plane: usize, to: Steps) {
         let first = self.offsets[0];
-        let (mut all, mut any, mut run) = (u32::MAX, 0, true);
+        let (mut all, mut any) = (u32::MAX, 0);
+        let (mut run, mut second) = (true, true);
         for lane in 0..L::WIDTH {
             all &= self.masks[lane];
             any |= self.masks[lane];
             run &= self.offsets[lane] == first.wrapping_add(lane as u32);
+            second &= self.offsets[lane] == first.wrapping_add(2 * lane as u32);
         }
-        // SAFETY: offsets are inside the channel, and a run of them is as long as a vector.
+        // SAFETY: offsets are inside the channel, and a run of them is as long as a vector, or twice that less one.
         unsafe {
             for channel in 0..to.count {
                 let from = from.add(channel * plane);
                 let at = to.at.add(channel * to.step);
                 if all != 0 && run {
                     L::store(at, L::load(from.add(first as usize)));
+                } else if all != 0 && second {
+                    let from = from.add(first as usize);
+                    // The second one ends with the last lane's number, and not past it.
+                    let (low, high) = (L::load(from), L::load(from.add(L::WIDTH - 1)));
+                    L::store(at, L::every_second(low, high));
                 } else if any == 0 {
                     L::store(at, L::splat(0.0));
                 } else {
