@@ -17,7 +17,7 @@ use crate::api::{messages, responses};
 
 const MISSING: &str = "instances is missing; the body must be {\"instances\": [...]}, or the body of a chat (messages), \
     a completion (prompt), a response (input), a message of Anthropic's (messages with anthropic_version) or a transcription \
-    (audio, audio_base64 or audio_url)";
+    (audio, audio_base64 or audio_url); of a model that draws, a prompt or a picture";
 
 /// What a body without instances is.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,12 +59,16 @@ impl Kind {
 }
 
 impl Kind {
-    /// A bare prompt is a completion's unless the model draws.
-    fn of_model(self, api: &Api) -> Self {
-        let draws = api.engine.info().is_some_and(|info| is_image(info.task));
-        match self {
-            Self::Completion | Self::Unknown if draws => Self::Image,
-            other => other,
+    /// A bare prompt is a completion's unless the model draws, which is known when it is loaded.
+    async fn of_model(self, api: &Api) -> Self {
+        let does = match self {
+            Self::Completion => api.engine.loaded().await.ok(),
+            Self::Unknown => api.engine.info(),
+            other => return other,
+        };
+        match does.is_some_and(|info| is_image(info.task)) {
+            true => Self::Image,
+            false => self,
         }
     }
 }
@@ -82,7 +86,7 @@ pub(super) async fn answer(
     body: &Value,
 ) -> Response {
     let kind = match body.as_object() {
-        Some(map) => Kind::of(map, headers).of_model(api),
+        Some(map) => Kind::of(map, headers).of_model(api).await,
         None => Kind::Unknown,
     };
     let answer = match kind {
