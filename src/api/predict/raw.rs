@@ -19,6 +19,18 @@ const MISSING: &str = "instances is missing; the body must be {\"instances\": [.
     a completion (prompt), a response (input), a message of Anthropic's (messages with anthropic_version) or a transcription \
     (audio, audio_base64 or audio_url); of a model that draws, a prompt or a picture";
 
+/// Fields of a body that is to be drawn; a bare prompt is told by the model.
+const IMAGES: [&str; 8] = [
+    "image",
+    "image_base64",
+    "image_url",
+    "init_image",
+    "init_image_url",
+    "input_image_url",
+    "num_inference_steps",
+    "negative_prompt",
+];
+
 /// What a body without instances is.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
@@ -41,6 +53,8 @@ impl Kind {
             if anthropic { Self::Message } else { Self::Chat }
         } else if source::FIELDS.into_iter().any(has) {
             Self::Speech
+        } else if IMAGES.into_iter().any(has) {
+            Self::Image
         } else if let Some(input) = body.get("input").filter(|input| !input.is_null()) {
             let asks = has("encoding_format") || has("dimensions") || is_texts(input);
             if asks {
@@ -163,6 +177,11 @@ mod tests {
             (
                 json!({"model": "m", "audio_url": "a", "prompt": "b"}),
                 Kind::Speech,
+            ),
+            (json!({"prompt": "a", "image_url": "b"}), Kind::Image),
+            (
+                json!({"prompt": "a", "negative_prompt": null}),
+                Kind::Completion,
             ),
             (json!({"messages": [], "audio": {}}), Kind::Chat),
             (json!({"audio": null}), Kind::Unknown),
