@@ -84,6 +84,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
             "accepted_tokens": counters.tally.accepted_tokens,
             "completion_tokens": counters.completion_tokens,
             "audio_seconds": counters.audio_ms as f64 / 1000.0,
+            "images": counters.images,
             "device_bytes": counters.device_bytes,
             "host_bytes": counters.host_bytes,
         },

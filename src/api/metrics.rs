@@ -80,6 +80,7 @@ fn describe() {
     metrics::describe_counter!("chandler_prompt_tokens_total", "Tokens read");
     metrics::describe_counter!("chandler_completion_tokens_total", "Tokens written");
     metrics::describe_counter!("chandler_audio_seconds_total", "Seconds of audio heard");
+    metrics::describe_counter!("chandler_images_total", "Pictures drawn");
     metrics::describe_histogram!(
         "chandler_time_to_first_token_seconds",
         "From submission to the first text"

@@ -68,7 +68,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Run(run::Run),
+    // Why boxed: it has the flags of every task.
+    Run(Box<run::Run>),
     Pull(pull::Pull),
     Selftest(selftest::Selftest),
     Doctor(doctor::Doctor),

@@ -49,6 +49,8 @@ pub struct Counters {
     pub completion_tokens: u64,
     /// Milliseconds of audio heard.
     pub audio_ms: u64,
+    /// Pictures drawn.
+    pub images: u64,
     /// Bytes on the device.
     pub device_bytes: u64,
     /// Bytes on the host.
@@ -75,6 +77,7 @@ pub(super) struct Stats {
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     audio_ms: AtomicU64,
+    images: AtomicU64,
     device_bytes: AtomicU64,
     host_bytes: AtomicU64,
     tally: Mutex<Tally>,
@@ -99,6 +102,7 @@ impl Stats {
             cached_tokens: self.cached_tokens.load(Relaxed),
             completion_tokens: self.completion_tokens.load(Relaxed),
             audio_ms: self.audio_ms.load(Relaxed),
+            images: self.images.load(Relaxed),
             device_bytes: self.device_bytes.load(Relaxed),
             host_bytes: self.host_bytes.load(Relaxed),
             tally: *self.tally.lock().unwrap_or_else(PoisonError::into_inner),
@@ -138,9 +142,11 @@ impl Stats {
         self.completion_tokens
             .fetch_add(usage.completion_tokens.into(), Relaxed);
         self.audio_ms.fetch_add(usage.audio_ms, Relaxed);
+        self.images.fetch_add(usage.images.into(), Relaxed);
         metrics::counter!("chandler_prompt_tokens_total").increment(usage.prompt_tokens.into());
         metrics::counter!("chandler_completion_tokens_total")
             .increment(usage.completion_tokens.into());
+        metrics::counter!("chandler_images_total").increment(usage.images.into());
         outcome("completed", took);
     }
 

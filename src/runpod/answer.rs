@@ -165,6 +165,9 @@ impl Talk {
             self.bytes += event.text().len();
             self.shape.event(&event);
             self.gathered += 1;
+            if let Some(progress) = self.shape.progress() {
+                self.ready.push_back(Piece::Progress(progress));
+            }
             if self.bytes >= MOST_BYTES {
                 self.flush();
             }
@@ -198,9 +201,10 @@ impl Talk {
             self.failure = Some(Failure::internal("the answer broke off"));
         }
         let outcome = match self.failure.take() {
-            Some(failure) => Outcome::failed(self.shape.error(failure)).after_chunks(true),
-            None => Outcome::streamed(self.shape.output(std::mem::take(&mut self.chunks))),
+            Some(failure) => Outcome::failed(self.shape.error(failure)),
+            None => Outcome::output(self.shape.output(std::mem::take(&mut self.chunks))),
         };
+        let outcome = outcome.after_chunks(self.shape.is_stream());
         self.ready.push_back(Piece::Done(outcome));
     }
 }

@@ -1,3 +1,4 @@
 //! The program's commands, as somebody types them.
 
 mod run;
+mod run_image;

@@ -14,6 +14,8 @@ mod documents;
 mod generate;
 mod health;
 mod hub;
+mod images;
+mod images_predict;
 mod limits;
 mod load_balancer;
 mod messages;

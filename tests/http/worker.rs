@@ -9,7 +9,7 @@ use chandler::api::{self, ApiSettings};
 use chandler::engine::{Engine, EngineOptions, Loaded};
 use chandler::runpod::local::{self, LocalOptions};
 use chandler::runpod::{Handler, Streaming};
-use chandler_core::mock::{MockOptions, MockPipeline, MockRecogniser};
+use chandler_core::mock::{MockArtist, MockOptions, MockPipeline, MockRecogniser};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +34,8 @@ pub struct Setup {
     pub loading: Option<std::sync::mpsc::Receiver<()>>,
     /// A recogniser of speech instead of a language model; of `mock`, rows and step count.
     pub hears: bool,
+    /// A model that draws instead; of `mock`, rows and step count.
+    pub draws: bool,
     /// RunPod's client-side routes as well.
     pub local: Option<LocalOptions>,
 }
@@ -53,20 +55,30 @@ impl Setup {
         }
     }
 
+    /// A model that draws; a step of it is a step of each picture.
+    pub fn drawing(step_ms: u64) -> Self {
+        Self {
+            draws: true,
+            ..Self::slow(step_ms)
+        }
+    }
+
     pub async fn start(mut self) -> Worker {
         if self.api.model_id == "default" {
             self.api.model_id = "chandler/mock".into();
             self.api.aliases = vec!["mock".into()];
         }
-        let (loading, mock, hears) = (self.loading, self.mock, self.hears);
+        let (loading, mock) = (self.loading, self.mock);
+        let (hears, draws) = (self.hears, self.draws);
         let waits = loading.is_some();
         let engine = Engine::launch(self.engine, move |_| {
             if let Some(loading) = loading {
                 let _ = loading.recv();
             }
-            Ok(match hears {
-                true => Loaded::new(MockRecogniser::new(mock.rows, mock.step)),
-                false => Loaded::new(MockPipeline::new(mock)),
+            Ok(match (hears, draws) {
+                (true, _) => Loaded::new(MockRecogniser::new(mock.rows, mock.step)),
+                (_, true) => Loaded::new(MockArtist::new(mock.rows, mock.step)),
+                _ => Loaded::new(MockPipeline::new(mock)),
             })
         });
         if !waits {
@@ -161,6 +173,27 @@ impl Worker {
         let request = self.client.post(self.url(path));
         let request = request.header("content-type", "multipart/form-data; boundary=wick");
         request.body(form(fields)).send().await.unwrap()
+    }
+
+    /// A form of text fields and then files, which may be anything.
+    pub async fn files(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        files: &[(&str, &[u8])],
+    ) -> reqwest::Response {
+        let mut body = form(fields);
+        body.truncate(body.len() - "--wick--\r\n".len());
+        for (name, file) in files {
+            let head = format!(
+                "--wick\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a.png\"\r\n\r\n"
+            );
+            body.extend([head.as_bytes(), file, b"\r\n"].concat());
+        }
+        body.extend(b"--wick--\r\n");
+        let request = self.client.post(self.url(path));
+        let request = request.header("content-type", "multipart/form-data; boundary=wick");
+        request.body(body).send().await.unwrap()
     }
 
     /// A good answer under the request id `test`, so that every id in it is known; times are 0.

@@ -8,6 +8,7 @@ mod drain;
 mod heartbeat;
 mod jobs;
 mod local;
+mod pictures;
 mod process;
 mod queue;
 mod results;

@@ -31,7 +31,6 @@ pub(in crate::api) struct Asked {
 pub(super) struct Made {
     /// Base64, a data URL or an address.
     pub(super) text: String,
-    pub(super) index: u32,
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) recipe: Recipe,
@@ -85,7 +84,7 @@ impl Asked {
 
     async fn made(self: Arc<Self>, drawn: Drawn) -> Result<Made, RequestError> {
         let (asked, format) = (self.clone(), self.wish.encoding.format);
-        let (index, width, height) = (drawn.index, drawn.width, drawn.height);
+        let (width, height) = (drawn.width, drawn.height);
         let encoding = tokio::task::spawn_blocking(move || {
             let file = asked.file(&drawn)?;
             let text = match asked.wish.delivery {
@@ -108,7 +107,6 @@ impl Asked {
         };
         Ok(Made {
             text,
-            index,
             width,
             height,
             recipe,

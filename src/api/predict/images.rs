@@ -119,7 +119,16 @@ pub(super) async fn raw(
     body: &Map<String, Value>,
 ) -> Result<Response, RequestError> {
     let fields = Fields::new(body).spelled(SPELLINGS);
-    task::check(&fields, api.engine.loaded().await?.task)?;
+    let does = api.engine.loaded().await?.task;
+    task::check(&fields, does)?;
+    if !images::is_image(does) {
+        let message = format!(
+            "the body is for {}; the model loaded here does {:?}",
+            DOES.tag(),
+            does.tag()
+        );
+        return Err(RequestError::unsupported("instances", message));
+    }
     let wish = fields::read(&fields)?;
     let sources = sources::read(&sources::kind(api), &fields)?;
     let mut brought = sources::bring(api, vec![sources]).await?;

@@ -17,7 +17,19 @@ use crate::api::{messages, responses};
 
 const MISSING: &str = "instances is missing; the body must be {\"instances\": [...]}, or the body of a chat (messages), \
     a completion (prompt), a response (input), a message of Anthropic's (messages with anthropic_version) or a transcription \
-    (audio, audio_base64 or audio_url)";
+    (audio, audio_base64 or audio_url); of a model that draws, a prompt or a picture";
+
+/// Fields of a body that is to be drawn; a bare prompt is told by the model.
+const IMAGES: [&str; 8] = [
+    "image",
+    "image_base64",
+    "image_url",
+    "init_image",
+    "init_image_url",
+    "input_image_url",
+    "num_inference_steps",
+    "negative_prompt",
+];
 
 /// What a body without instances is.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +53,8 @@ impl Kind {
             if anthropic { Self::Message } else { Self::Chat }
         } else if source::FIELDS.into_iter().any(has) {
             Self::Speech
+        } else if IMAGES.into_iter().any(has) {
+            Self::Image
         } else if let Some(input) = body.get("input").filter(|input| !input.is_null()) {
             let asks = has("encoding_format") || has("dimensions") || is_texts(input);
             if asks {
@@ -59,12 +73,16 @@ impl Kind {
 }
 
 impl Kind {
-    /// A bare prompt is a completion's unless the model draws.
-    fn of_model(self, api: &Api) -> Self {
-        let draws = api.engine.info().is_some_and(|info| is_image(info.task));
-        match self {
-            Self::Completion | Self::Unknown if draws => Self::Image,
-            other => other,
+    /// A bare prompt is a completion's unless the model draws, which is known when it is loaded.
+    async fn of_model(self, api: &Api) -> Self {
+        let does = match self {
+            Self::Completion => api.engine.loaded().await.ok(),
+            Self::Unknown => api.engine.info(),
+            other => return other,
+        };
+        match does.is_some_and(|info| is_image(info.task)) {
+            true => Self::Image,
+            false => self,
         }
     }
 }
@@ -82,7 +100,7 @@ pub(super) async fn answer(
     body: &Value,
 ) -> Response {
     let kind = match body.as_object() {
-        Some(map) => Kind::of(map, headers).of_model(api),
+        Some(map) => Kind::of(map, headers).of_model(api).await,
         None => Kind::Unknown,
     };
     let answer = match kind {
@@ -159,6 +177,11 @@ mod tests {
             (
                 json!({"model": "m", "audio_url": "a", "prompt": "b"}),
                 Kind::Speech,
+            ),
+            (json!({"prompt": "a", "image_url": "b"}), Kind::Image),
+            (
+                json!({"prompt": "a", "negative_prompt": null}),
+                Kind::Completion,
             ),
             (json!({"messages": [], "audio": {}}), Kind::Chat),
             (json!({"audio": null}), Kind::Unknown),

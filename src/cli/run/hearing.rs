@@ -9,7 +9,7 @@ use indicatif::{FormattedDuration, MultiProgress, ProgressBar, ProgressStyle};
 use crate::cli::telemetry;
 
 /// Shorter work shows nothing.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 /// Between two log lines.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 const BAR: &str = "hearing [{bar:30}] {prefix} {msg}";
@@ -28,12 +28,12 @@ enum View {
 
 /// When a line of a log is due.
 #[derive(Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     last: Option<Instant>,
 }
 
 impl Pace {
-    fn is_due(&mut self, began: Instant, now: Instant) -> bool {
+    pub(super) fn is_due(&mut self, began: Instant, now: Instant) -> bool {
         let (since, wait) = match self.last {
             None => (began, AT_ONCE),
             Some(last) => (last, LOG_EVERY),

@@ -1,7 +1,10 @@
-//! `chandler run`: one answer, without a server. What the loaded model does decides whether the argument is a prompt (`text`)
+//! `chandler run`: one answer, without a server. What the loaded model does decides whether the argument is a prompt (`text`, `image`)
 //! or an audio file (`speech`).
 
+mod drawing;
+mod files;
 mod hearing;
+mod image;
 mod speech;
 mod text;
 mod transcript;
@@ -20,10 +23,11 @@ use super::flags::{ModelOnly, SettingFlags};
 use super::worker::{self, Worker};
 use super::{progress, telemetry, threads};
 
-/// Answer one prompt, or transcribe one audio file, without a server; the answer comes to standard output as it is made.
+/// Answer one prompt, transcribe one audio file, or draw a picture, without a server; an answer comes to standard output as it is
+/// made, pictures go to --output.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// What to answer, or the audio file to hear; `-` reads it from standard input
+    /// What to answer or to draw, or the audio file to hear; `-` reads it from standard input
     #[arg(value_name = "PROMPT|FILE")]
     given: OsString,
     /// What the model is to do; one that does something else is an error [default: whatever it does]
@@ -46,6 +50,8 @@ pub struct Run {
     #[command(flatten)]
     speech: speech::Flags,
     #[command(flatten)]
+    image: image::Flags,
+    #[command(flatten)]
     settings: SettingFlags<ModelOnly>,
 }
 
@@ -58,6 +64,9 @@ enum Kind {
     /// The argument is an audio file; `asr` for short
     #[value(aliases = ["asr", "transcribe"])]
     AutomaticSpeechRecognition,
+    /// The argument is a prompt, and what is drawn goes to --output
+    #[value(aliases = ["image", "image-to-image", "image-inpainting"])]
+    TextToImage,
 }
 
 impl Kind {
@@ -65,6 +74,7 @@ impl Kind {
         match self {
             Self::TextGeneration => Task::TextGeneration,
             Self::AutomaticSpeechRecognition => Task::AutomaticSpeechRecognition,
+            Self::TextToImage => Task::TextToImage,
         }
     }
 }
@@ -78,6 +88,21 @@ enum Given {
     Piped(Vec<u8>),
     /// A file that has been found.
     Audio(Audio),
+}
+
+impl Given {
+    /// A prompt.
+    ///
+    /// # Errors
+    /// That it is no text.
+    fn text(self) -> anyhow::Result<String> {
+        let text = match self {
+            Self::Typed(text) => text.into_string().ok(),
+            Self::Piped(bytes) => String::from_utf8(bytes).ok(),
+            Self::Audio(_) => None,
+        };
+        text.context("the prompt is no text: it is not UTF-8")
+    }
 }
 
 /// A model that is ready, and what its answer needs beside the question.
@@ -101,6 +126,10 @@ impl Run {
             self.speech.format(self.json)?;
             given = Given::Audio(speech::open(given)?);
         }
+        let ready = match wanted {
+            Some((Task::TextToImage, _)) => Some(self.image.ready(self.json)?),
+            _ => None,
+        };
         let worker = worker::start(&resolution, Instant::now())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -108,7 +137,7 @@ impl Run {
         runtime.block_on(async {
             let load = progress::until_ready(&worker.engine, &worker.screen(&bars)).await?;
             let does = worker.engine.loaded().await?.task;
-            if let Some((task, why)) = wanted.filter(|(task, _)| *task != does) {
+            if let Some((task, why)) = wanted.filter(|(task, _)| !is_done_by(*task, does)) {
                 let (task, does, id) = (task.tag(), does.tag(), &worker.id);
                 let message = format!("{why} is for {task}; the model {id} does {does}");
                 return Err(Exit::new(USAGE, message).into());
@@ -121,6 +150,13 @@ impl Run {
             match does {
                 Task::TextGeneration => text::answer(&self, &loaded, given).await?,
                 Task::AutomaticSpeechRecognition => speech::hear(&self, &loaded, given).await?,
+                other if image::draws(other) => {
+                    let ready = match ready {
+                        Some(ready) => ready,
+                        None => self.image.ready(self.json)?,
+                    };
+                    image::draw(&self, &loaded, (given, ready)).await?;
+                }
                 other => {
                     let message = format!("`chandler run` has no answer for {}", other.tag());
                     return Err(Exit::new(USAGE, message).into());
@@ -136,7 +172,10 @@ impl Run {
         let of_text = self.text.typed().map(|flag| (Task::TextGeneration, flag));
         let of_speech = self.speech.typed();
         let of_speech = of_speech.map(|flag| (Task::AutomaticSpeechRecognition, flag));
-        let mut said = [of_task, of_text, of_speech].into_iter().flatten();
+        let of_image = self.image.typed().map(|flag| (Task::TextToImage, flag));
+        let mut said = [of_task, of_text, of_speech, of_image]
+            .into_iter()
+            .flatten();
         let Some((task, flag)) = said.next() else {
             return Ok(None);
         };
@@ -162,6 +201,11 @@ impl Run {
     }
 }
 
+/// Whether a model of one task does another: what draws takes a picture to begin with or says itself that it cannot.
+fn is_done_by(wanted: Task, does: Task) -> bool {
+    wanted == does || (image::draws(wanted) && image::draws(does))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -185,6 +229,7 @@ mod tests {
     #[test]
     fn a_flag_of_one_task_asks_for_that_task() {
         let (text, speech) = (Task::TextGeneration, Task::AutomaticSpeechRecognition);
+        let image = Task::TextToImage;
         for (flags, task) in [
             (&["--raw"][..], text),
             (&["--system", "a"], text),
@@ -206,6 +251,15 @@ mod tests {
             (&["--channels-apart"], speech),
             (&["--max-duration", "1h30m"], speech),
             (&["--format", "srt"], speech),
+            (&["--task", "text-to-image"], image),
+            (&["--task", "image"], image),
+            (&["--output", "a.png"], image),
+            (&["--negative-prompt", "a"], image),
+            (&["--steps", "3", "-n", "2"], image),
+            (
+                &["--image", "a.png", "--mask", "b.png", "--strength", "0.5"],
+                image,
+            ),
         ] {
             let (found, why) = wanted(flags).unwrap().unwrap();
             assert_eq!(found, task, "{flags:?}");
@@ -238,6 +292,9 @@ mod tests {
             &["--max-duration", "long"],
             &["--format", "doc"],
             &["--format", "srt", "--json"],
+            &["--mask", "a.png"],
+            &["--image", "a.png", "--strength", "2"],
+            &["--steps", "0"],
         ] {
             assert!(wanted(flags).is_err(), "{flags:?}");
         }

@@ -64,12 +64,7 @@ pub(super) async fn answer(run: &Run, loaded: &Loaded<'_>, given: Given) -> anyh
 }
 
 fn input(run: &Run, given: Given) -> anyhow::Result<Input> {
-    let text = match given {
-        Given::Typed(text) => text.into_string().ok(),
-        Given::Piped(bytes) => String::from_utf8(bytes).ok(),
-        Given::Audio(_) => None,
-    };
-    let text = text.context("the prompt is no text: it is not UTF-8")?;
+    let text = given.text()?;
     let prompt = if run.text.raw {
         Prompt::Text(text)
     } else {

@@ -3,6 +3,7 @@
 
 mod health;
 mod openai;
+mod pictures;
 mod prediction;
 #[cfg(test)]
 mod properties;
@@ -46,6 +47,14 @@ pub(super) trait Shape: Send {
     fn output_is_its_chunks(&self) -> bool {
         true
     }
+    /// How far the work is, where that was told since the last time.
+    fn progress(&mut self) -> Option<Value> {
+        None
+    }
+    /// Whether the job is a stream for its client where the answer is one.
+    fn is_stream(&self) -> bool {
+        true
+    }
     /// The output of a streamed answer.
     fn output(&mut self, chunks: Vec<Value>) -> Value {
         Value::Array(chunks)
@@ -87,6 +96,11 @@ impl Known {
         self.task().is_none_or(|task| task == TEXT_GENERATION)
     }
 
+    /// Whether the model draws.
+    fn draws(&self) -> bool {
+        self.task().is_some_and(|task| DRAWING.contains(&task))
+    }
+
     /// Whether the model hears speech, as far as is known.
     fn hears(&self) -> bool {
         self.task().is_none_or(|task| task == SPEECH_RECOGNITION)
@@ -95,6 +109,10 @@ impl Known {
 
 const TEXT_GENERATION: &str = "text-generation";
 const SPEECH_RECOGNITION: &str = "automatic-speech-recognition";
+const DRAWING: [&str; 3] = ["text-to-image", "image-to-image", "image-inpainting"];
+
+/// Fields of which one is what a model that draws goes by.
+const PROMPTS: [&str; 4] = ["prompt", "inputs", "image", "init_image"];
 
 /// What an input may be, for errors.
 const UNDERSTOOD: &str = "this worker understands {openai_route, openai_input}, {route, body?, method?}, \
@@ -125,10 +143,20 @@ pub(super) fn recognise(input: Value, known: &Known) -> Result<Call, String> {
     }
     if let Some(reading) = tasks::read(&map) {
         // What a model of another kind is asked is `/predict`'s to refuse.
-        return match reading.task == SPEECH_RECOGNITION && known.hears() {
-            true => speech::read(map, reading, known),
-            false => Ok(prediction::of_task(map, reading)),
+        let is_drawing = DRAWING.contains(&reading.task);
+        return match reading.task {
+            SPEECH_RECOGNITION if known.hears() => speech::read(map, reading, known),
+            _ if is_drawing && (known.draws() || known.task().is_none()) => {
+                pictures::read(map, Some(reading), known)
+            }
+            _ => Ok(prediction::of_task(map, reading)),
         };
+    }
+    let is_own = map.get("task").is_none_or(|task| {
+        task.is_null() || task.as_str().is_some_and(|task| DRAWING.contains(&task))
+    });
+    if known.draws() && is_own && PROMPTS.iter().any(|key| has(&map, key)) {
+        return pictures::read(map, None, known);
     }
     if tokens::is(&map, known) {
         return tokens::read(map, known);

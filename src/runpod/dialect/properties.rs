@@ -9,7 +9,7 @@ use super::{SPEECH_RECOGNITION, TEXT_GENERATION, recognise};
 use crate::runpod::sse::Splitter;
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 48] = [
+const KEYS: [&str; 53] = [
     "openai_route",
     "openai_input",
     "route",
@@ -39,6 +39,11 @@ const KEYS: [&str; 48] = [
     "debug",
     "num_inference_steps",
     "image_url",
+    "input_image_r2",
+    "image",
+    "partial_images",
+    "response",
+    "strength",
     "height",
     "width",
     "audio",

@@ -25,8 +25,9 @@ const MOST_STEPS: u32 = 50;
 const GUIDANCE: f64 = 7.5;
 const STRENGTH: f64 = 0.75;
 /// The schedulers that it pretends to have: the class in diffusers, and another name for it.
-const SCHEDULERS: [(&str, &str); 2] = [
+const SCHEDULERS: [(&str, &str); 3] = [
     ("EulerDiscreteScheduler", "euler"),
+    ("EulerDiscreteScheduler", "k_euler"),
     ("DDIMScheduler", "ddim"),
 ];
 /// The adapter that it pretends to have.
