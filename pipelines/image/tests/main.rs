@@ -4,8 +4,8 @@
 
 mod autoencoder;
 mod checkpoint;
+mod schedulers;
 mod serving;
 mod text;
-mod unet;
-mod schedulers;
 mod transformers;
+mod unet;

@@ -13,7 +13,8 @@ use crate::error::Result;
 pub(super) struct Coder {
     model: AutoencoderKl,
     scaling: Scaling,
-    tiles: TileSizes,
+    /// None for an autoencoder of an odd sample size, whose pictures are always in one piece.
+    tiles: Option<TileSizes>,
     /// Pixels for each side of a latent.
     factor: usize,
 }
@@ -27,21 +28,22 @@ pub(super) enum Pieces {
 }
 
 impl Coder {
-    pub(super) fn new(model: AutoencoderKl, config: &AutoencoderConfig) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(model: AutoencoderKl, config: &AutoencoderConfig) -> Self {
+        Self {
             model,
             scaling: config.scaling.clone(),
-            tiles: config.tile_sizes()?,
+            tiles: config.tile_sizes().ok(),
             factor: config.pixels(),
-        })
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.model.bytes()
     }
 
-    fn is_large(&self, pixels: usize) -> bool {
-        pixels as u64 > TILED_PIXELS
+    /// The tiles of a picture of so many pixels, where it is large.
+    fn tiles(&self, pixels: usize) -> Option<TileSizes> {
+        self.tiles.filter(|_| pixels as u64 > TILED_PIXELS)
     }
 
     /// Begins to decode latents as the denoiser has them, [channels, height, width].
@@ -60,9 +62,9 @@ impl Coder {
     pub(super) fn encoding(&self, picture: Vec<f32>, shape: [usize; 3]) -> Result<Pieces> {
         let [_, height, width] = shape;
         let picture = row(picture, shape)?;
-        Ok(match self.is_large(height * width) {
-            true => Pieces::Tiled(Box::new(Tiled::encode(&picture, self.tiles)?)),
-            false => Pieces::Whole(picture),
+        Ok(match self.tiles(height * width) {
+            Some(tiles) => Pieces::Tiled(Box::new(Tiled::encode(&picture, tiles)?)),
+            None => Pieces::Whole(picture),
         })
     }
 

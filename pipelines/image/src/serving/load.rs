@@ -267,7 +267,7 @@ impl Parts {
             encoders,
             tokenizers,
             unet,
-            coder: Coder::new(autoencoder, vae)?,
+            coder: Coder::new(autoencoder, vae),
         })
     }
 }
