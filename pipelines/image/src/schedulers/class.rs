@@ -13,6 +13,8 @@ pub enum Class {
     EulerAncestral,
     Heun,
     DpmSolverMultistep,
+    DpmSolverSinglestep,
+    Lms,
     UniPcMultistep,
     Lcm,
     FlowMatchEuler,
@@ -21,7 +23,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Ddim,
         Self::Ddpm,
         Self::Pndm,
@@ -29,6 +31,8 @@ impl Class {
         Self::EulerAncestral,
         Self::Heun,
         Self::DpmSolverMultistep,
+        Self::DpmSolverSinglestep,
+        Self::Lms,
         Self::UniPcMultistep,
         Self::Lcm,
         Self::FlowMatchEuler,
@@ -45,6 +49,8 @@ impl Class {
             Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
             Self::Heun => "HeunDiscreteScheduler",
             Self::DpmSolverMultistep => "DPMSolverMultistepScheduler",
+            Self::DpmSolverSinglestep => "DPMSolverSinglestepScheduler",
+            Self::Lms => "LMSDiscreteScheduler",
             Self::UniPcMultistep => "UniPCMultistepScheduler",
             Self::Lcm => "LCMScheduler",
             Self::FlowMatchEuler => "FlowMatchEulerDiscreteScheduler",
@@ -59,103 +65,29 @@ impl Class {
 
     /// Whether it can run a flow.
     pub fn takes_flow(self) -> bool {
-        self.is_flow() || matches!(self, Self::DpmSolverMultistep | Self::UniPcMultistep)
+        self.is_flow()
+            || matches!(
+                self,
+                Self::DpmSolverMultistep | Self::DpmSolverSinglestep | Self::UniPcMultistep
+            )
     }
 
     /// The fields that it honours.
     pub(super) fn fields(self) -> Vec<&'static str> {
-        let groups: &[&[&str]] = match self {
-            Self::Ddim => &[
-                NOISE,
-                prediction::CLIP_FIELDS,
-                prediction::THRESHOLD_FIELDS,
-                spacing::FIELDS,
-                &["set_alpha_to_one", "rescale_betas_zero_snr"],
-            ],
-            Self::Ddpm => &[
-                NOISE,
-                prediction::CLIP_FIELDS,
-                prediction::THRESHOLD_FIELDS,
-                spacing::FIELDS,
-                &["variance_type", "rescale_betas_zero_snr"],
-            ],
-            Self::Pndm => &[
-                NOISE,
-                spacing::FIELDS,
-                &["skip_prk_steps", "set_alpha_to_one"],
-            ],
-            Self::Euler => &[
-                NOISE,
-                sigmas::FIELDS,
-                spacing::FIELDS,
-                &[
-                    "interpolation_type",
-                    "timestep_type",
-                    "rescale_betas_zero_snr",
-                    "final_sigmas_type",
-                ],
-            ],
-            Self::EulerAncestral => &[NOISE, spacing::FIELDS, &["rescale_betas_zero_snr"]],
-            Self::Heun => &[
-                NOISE,
-                sigmas::FIELDS,
-                spacing::FIELDS,
-                prediction::CLIP_FIELDS,
-            ],
-            Self::DpmSolverMultistep => &[
-                NOISE,
-                MULTISTEP,
-                sigmas::FIELDS,
-                spacing::FIELDS,
-                prediction::THRESHOLD_FIELDS,
-                flow_match::DYNAMIC_FIELDS,
-                &[
-                    "algorithm_type",
-                    "euler_at_final",
-                    "use_lu_lambdas",
-                    "lambda_min_clipped",
-                    "variance_type",
-                ],
-            ],
-            Self::UniPcMultistep => &[
-                NOISE,
-                MULTISTEP,
-                sigmas::FIELDS,
-                spacing::FIELDS,
-                prediction::THRESHOLD_FIELDS,
-                flow_match::DYNAMIC_FIELDS,
-                &[
-                    "predict_x0",
-                    "disable_corrector",
-                    "solver_p",
-                    "shift_terminal",
-                ],
-            ],
-            Self::Lcm => &[
-                NOISE,
-                prediction::CLIP_FIELDS,
-                prediction::THRESHOLD_FIELDS,
-                &[
-                    "original_inference_steps",
-                    "timestep_scaling",
-                    "rescale_betas_zero_snr",
-                ],
-                // Fields of the class that its steps never look at.
-                spacing::FIELDS,
-                &["set_alpha_to_one"],
-            ],
-            Self::FlowMatchEuler => &[
-                sigmas::FIELDS,
-                flow_match::DYNAMIC_FIELDS,
-                &[
-                    "num_train_timesteps",
-                    "shift",
-                    "shift_terminal",
-                    "invert_sigmas",
-                    "stochastic_sampling",
-                ],
-            ],
-            Self::FlowMatchHeun => &[&["num_train_timesteps", "shift", "use_dynamic_shifting"]],
+        let groups = match self {
+            Self::Ddim => DDIM,
+            Self::Ddpm => DDPM,
+            Self::Pndm => PNDM,
+            Self::Euler => EULER,
+            Self::EulerAncestral => EULER_ANCESTRAL,
+            Self::Heun => HEUN,
+            Self::DpmSolverMultistep => DPM_MULTISTEP,
+            Self::DpmSolverSinglestep => DPM_SINGLESTEP,
+            Self::Lms => LMS,
+            Self::UniPcMultistep => UNIPC,
+            Self::Lcm => LCM,
+            Self::FlowMatchEuler => FLOW_EULER,
+            Self::FlowMatchHeun => FLOW_HEUN,
         };
         let mut fields: Vec<&str> = groups
             .iter()
@@ -171,13 +103,118 @@ impl Class {
 /// The fields of all models of noise.
 const NOISE: &[&str] = betas::FIELDS;
 
-/// The fields that both multistep solvers have.
-const MULTISTEP: &[&str] = &[
+/// The fields that DPM-Solver and UniPC have.
+const SOLVER: &[&str] = &[
     "solver_order",
     "solver_type",
     "lower_order_final",
-    "rescale_betas_zero_snr",
     "final_sigmas_type",
     "use_flow_sigmas",
     "flow_shift",
 ];
+
+/// The fields of a class, in groups.
+type Groups = &'static [&'static [&'static str]];
+
+const DDIM: Groups = &[
+    NOISE,
+    prediction::CLIP_FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    spacing::FIELDS,
+    &["set_alpha_to_one", "rescale_betas_zero_snr"],
+];
+const DDPM: Groups = &[
+    NOISE,
+    prediction::CLIP_FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    spacing::FIELDS,
+    &["variance_type", "rescale_betas_zero_snr"],
+];
+const PNDM: Groups = &[
+    NOISE,
+    spacing::FIELDS,
+    &["skip_prk_steps", "set_alpha_to_one"],
+];
+const EULER: Groups = &[
+    NOISE,
+    sigmas::FIELDS,
+    spacing::FIELDS,
+    &[
+        "interpolation_type",
+        "timestep_type",
+        "rescale_betas_zero_snr",
+        "final_sigmas_type",
+    ],
+];
+const EULER_ANCESTRAL: Groups = &[NOISE, spacing::FIELDS, &["rescale_betas_zero_snr"]];
+const HEUN: Groups = &[
+    NOISE,
+    sigmas::FIELDS,
+    spacing::FIELDS,
+    prediction::CLIP_FIELDS,
+];
+const DPM_MULTISTEP: Groups = &[
+    NOISE,
+    SOLVER,
+    &["rescale_betas_zero_snr"],
+    sigmas::FIELDS,
+    spacing::FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    flow_match::DYNAMIC_FIELDS,
+    &[
+        "algorithm_type",
+        "euler_at_final",
+        "use_lu_lambdas",
+        "lambda_min_clipped",
+        "variance_type",
+    ],
+];
+const DPM_SINGLESTEP: Groups = &[
+    NOISE,
+    SOLVER,
+    sigmas::FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    flow_match::DYNAMIC_FIELDS,
+    &["algorithm_type", "lambda_min_clipped", "variance_type"],
+];
+const LMS: Groups = &[NOISE, sigmas::FIELDS, spacing::FIELDS];
+const UNIPC: Groups = &[
+    NOISE,
+    SOLVER,
+    &["rescale_betas_zero_snr"],
+    sigmas::FIELDS,
+    spacing::FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    flow_match::DYNAMIC_FIELDS,
+    &[
+        "predict_x0",
+        "disable_corrector",
+        "solver_p",
+        "shift_terminal",
+    ],
+];
+const LCM: Groups = &[
+    NOISE,
+    prediction::CLIP_FIELDS,
+    prediction::THRESHOLD_FIELDS,
+    &[
+        "original_inference_steps",
+        "timestep_scaling",
+        "rescale_betas_zero_snr",
+    ],
+    // Fields of the class that its steps never look at.
+    spacing::FIELDS,
+    &["set_alpha_to_one"],
+];
+const FLOW_EULER: Groups = &[
+    sigmas::FIELDS,
+    flow_match::DYNAMIC_FIELDS,
+    &[
+        "num_train_timesteps",
+        "shift",
+        "shift_terminal",
+        "invert_sigmas",
+        "stochastic_sampling",
+    ],
+];
+const FLOW_HEUN: Groups = &[&["num_train_timesteps", "shift", "use_dynamic_shifting"]];

@@ -13,7 +13,7 @@ use super::names;
 use super::reader::Reader;
 use super::sampler::{Pace, Sampler};
 use super::solver::Solver;
-use super::{betas, ddim, ddpm, dpm_solver, euler, file, flow_match, heun, lcm, pndm, unipc};
+use super::{betas, ddim, ddpm, dpm_solver, euler, file, flow_match, heun, lcm, lms, pndm, unipc};
 use crate::error::Result;
 
 /// What errors call the configuration.
@@ -38,6 +38,7 @@ enum Kind {
     DpmSolver(dpm_solver::Config),
     UniPc(unipc::Config),
     Lcm(lcm::Config),
+    Lms(lms::Config),
     FlowMatchEuler(flow_match::Config),
     FlowMatchHeun(heun::FlowConfig),
 }
@@ -154,6 +155,10 @@ impl SchedulerConfig {
             Class::EulerAncestral => Kind::Euler(euler::Config::read_ancestral(&reader)?),
             Class::Heun => Kind::Heun(heun::Config::read(&reader)?),
             Class::DpmSolverMultistep => Kind::DpmSolver(dpm_solver::Config::read(&reader)?),
+            Class::DpmSolverSinglestep => {
+                Kind::DpmSolver(dpm_solver::Config::read_singlestep(&reader)?)
+            }
+            Class::Lms => Kind::Lms(lms::Config::read(&reader)?),
             Class::UniPcMultistep => Kind::UniPc(unipc::Config::read(&reader)?),
             Class::Lcm => Kind::Lcm(lcm::Config::read(&reader)?),
             Class::FlowMatchEuler => Kind::FlowMatchEuler(flow_match::Config::read(&reader)?),
@@ -220,6 +225,7 @@ impl SchedulerConfig {
         let init_noise_sigma = match &self.kind {
             Kind::Euler(config) => config.init_noise_sigma(&grid),
             Kind::Heun(config) => config.init_noise_sigma(&grid),
+            Kind::Lms(config) => config.init_noise_sigma(&grid),
             _ => 1.0,
         };
         Ok(Sampler::new(
@@ -244,6 +250,7 @@ impl SchedulerConfig {
             Kind::DpmSolver(config) => config.grid(wanted, asked),
             Kind::UniPc(config) => config.grid(wanted, asked),
             Kind::Lcm(config) => config.grid(wanted),
+            Kind::Lms(config) => config.grid(wanted),
             Kind::FlowMatchEuler(config) => config.grid(wanted, asked),
             Kind::FlowMatchHeun(config) => config.grid(wanted),
         }
@@ -256,7 +263,8 @@ impl SchedulerConfig {
             Kind::Pndm(config) => Solver::Pndm(config.solver(grid, run)?),
             Kind::Euler(config) => Solver::Euler(config.solver(grid)),
             Kind::Heun(config) => Solver::Heun(config.solver(grid)),
-            Kind::DpmSolver(config) => Solver::Dpm(config.solver(grid)),
+            Kind::DpmSolver(config) => config.solver(grid),
+            Kind::Lms(config) => Solver::Lms(config.solver(grid)),
             Kind::UniPc(config) => Solver::UniPc(config.solver(grid)),
             Kind::Lcm(config) => Solver::Lcm(config.solver(grid)),
             Kind::FlowMatchEuler(config) => Solver::FlowMatch(config.solver(grid)),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::arrays::linspace;
 use super::asked::{Asked, Grid, Wanted, not_taken, whole_timesteps};
-use super::betas;
+use super::betas::{self, ZeroSnr};
+use super::dpm_singlestep;
 pub(super) use super::dpm_step::Solver;
 use super::dpm_step::{Algorithm, Method, SolverType};
 use super::flow_match::{self, Dynamic};
@@ -30,7 +31,12 @@ pub(super) struct Config {
     cosine: bool,
     last: Final,
     lambda_min_clipped: f64,
+    single: Single,
 }
+
+/// Whether this is the class of single steps.
+#[derive(Debug, Clone, Copy)]
+struct Single(bool);
 
 #[derive(Debug, Clone, Copy)]
 enum DpmCourse {
@@ -44,8 +50,26 @@ enum DpmCourse {
 }
 
 impl Config {
+    /// The single steps have no spacing, offset, rescaling and lu lambdas, and round Karras' timesteps over any schedule.
+    pub fn read_singlestep(reader: &Reader<'_>) -> Result<Self> {
+        let defaults = betas::Defaults {
+            zero_snr: ZeroSnr::Unknown,
+            ..betas::USUAL
+        };
+        let single = Single(true);
+        let mut config = Self::of(reader, &defaults, single)?;
+        config.timesteps.spacing = Spacing::Linspace;
+        config.timesteps.offset = 0;
+        config.cosine = false;
+        Ok(config)
+    }
+
     pub fn read(reader: &Reader<'_>) -> Result<Self> {
-        let alphas = betas::alphas(reader, &betas::USUAL)?;
+        Self::of(reader, &betas::USUAL, Single(false))
+    }
+
+    fn of(reader: &Reader<'_>, defaults: &betas::Defaults, single: Single) -> Result<Self> {
+        let alphas = betas::alphas(reader, defaults)?;
         let last = Final::read(reader)?;
         let cosine = reader.0.text("beta_schedule")? == Some("squaredcos_cap_v2");
         // Models whose output has a learned variance drop it before the scheduler, all but the pixel models.
@@ -61,8 +85,9 @@ impl Config {
             table: Table::new(&alphas),
             alphas,
             timesteps: Timesteps::read(reader, Spacing::Linspace)?,
-            method: read_method(reader, last)?,
-            course: read_course(reader)?,
+            method: read_method(reader, last, single)?,
+            course: read_course(reader, single)?,
+            single,
             cosine,
             last,
             lambda_min_clipped: lambda_min_clipped(reader)?,
@@ -169,21 +194,28 @@ impl Config {
             sigmas: sigmas.chain(std::iter::once(end)).collect(),
             timesteps: whole(timesteps),
         };
-        check_falls(&grid, self.method.ends_in_first_order(grid.steps))?;
+        check_falls(
+            &grid,
+            !self.single.0 && self.method.ends_in_first_order(grid.steps),
+        )?;
         Ok(grid)
     }
 
-    pub fn solver(&self, grid: &Grid) -> Solver {
+    pub fn solver(&self, grid: &Grid) -> super::solver::Solver {
         let flow = matches!(self.course, DpmCourse::Flow { .. });
-        Solver::new(
-            self.method,
-            Levels::new(grid, flow),
-            History::new(self.method.order),
-        )
+        let levels = Levels::new(grid, flow);
+        if self.single.0 {
+            return super::solver::Solver::DpmSingle(dpm_singlestep::Solver::new(
+                self.method,
+                levels,
+            ));
+        }
+        let history = History::new(self.method.order);
+        super::solver::Solver::Dpm(Solver::new(self.method, levels, history))
     }
 }
 
-fn read_method(reader: &Reader<'_>, last: Final) -> Result<Method> {
+fn read_method(reader: &Reader<'_>, last: Final, single: Single) -> Result<Method> {
     // "deis" and UniPC's solver types come from configurations of other classes, which the reference takes for its own defaults.
     let algorithms = [
         ("dpmsolver++", Algorithm::DataOde),
@@ -209,6 +241,11 @@ fn read_method(reader: &Reader<'_>, last: Final) -> Result<Method> {
     } else {
         prediction::USUAL
     };
+    if single.0 && algorithm == Algorithm::NoiseSde {
+        let message =
+            "\"sde-dpmsolver\" is not for DPMSolverSinglestepScheduler: take \"sde-dpmsolver++\"";
+        return Err(reader.fault("algorithm_type", message));
+    }
     let order = reader.whole("solver_order", 1..=3, 2)?;
     if algorithm == Algorithm::NoiseSde && order == 3 {
         let message = "3 is not for algorithm_type \"sde-dpmsolver\": set it to 1 or 2";
@@ -220,16 +257,16 @@ fn read_method(reader: &Reader<'_>, last: Final) -> Result<Method> {
         solver_type: reader.choice("solver_type", &types, SolverType::Midpoint)?,
         prediction: reader.choice("prediction_type", words, Prediction::Epsilon)?,
         clip: Clip::thresholding(reader)?,
-        lower_order_final: reader.flag("lower_order_final", true)?,
+        lower_order_final: reader.flag("lower_order_final", !single.0)?,
         euler_at_final: reader.flag("euler_at_final", false)?,
         ends_in_zero: last == Final::Zero,
     })
 }
 
-fn read_course(reader: &Reader<'_>) -> Result<DpmCourse> {
+fn read_course(reader: &Reader<'_>, single: Single) -> Result<DpmCourse> {
     let sigmas = Sigmas::read(reader)?;
     let flow = reader.flag("use_flow_sigmas", false)?;
-    let lu = reader.flag("use_lu_lambdas", false)?;
+    let lu = !single.0 && reader.flag("use_lu_lambdas", false)?;
     let shift = flow_match::shift(reader, "flow_shift")?;
     match (sigmas.course, flow, lu) {
         (_, false, false) => Ok(DpmCourse::Sigmas(sigmas)),

@@ -24,7 +24,8 @@ impl Algorithm {
         matches!(self, Self::DataOde | Self::DataSde)
     }
 
-    fn draws_noise(self) -> bool {
+    /// Whether a step adds fresh noise.
+    pub fn draws_noise(self) -> bool {
         matches!(self, Self::DataSde | Self::NoiseSde)
     }
 }
@@ -55,6 +56,57 @@ impl Method {
         let short = self.lower_order_final && steps < SHORT;
         self.order == 1 || self.euler_at_final || short || self.ends_in_zero
     }
+
+    /// `convert_model_output`: the picture or the noise that the solver goes by.
+    pub fn convert(&self, levels: &Levels, step: &mut Move<'_>) -> Vec<f32> {
+        let prediction = self.prediction;
+        let read = levels.read_at(step.index, prediction);
+        step.foretell(|sample, output| prediction.original(read, sample, output));
+        self.clip.apply(step.original);
+        if self.algorithm.of_data() {
+            return step.original.to_vec();
+        }
+        let pairs = step.latents.iter().zip(step.output);
+        let epsilons = pairs.map(|(sample, output)| prediction.epsilon(read, *sample, *output));
+        if !self.clip.is_on() {
+            return epsilons.collect();
+        }
+        let pairs = step.latents.iter().zip(&*step.original);
+        let again = pairs.map(|(sample, original)| (sample - read.alpha * original) / read.sigma);
+        again.collect()
+    }
+
+    /// The weights of an update of an order from one level to another.
+    pub fn weights(&self, order: usize, from: LogLevel, to: LogLevel) -> Weights {
+        let h = to.lambda - from.lambda;
+        let heun = order == 3 || self.solver_type == SolverType::Heun;
+        match self.algorithm {
+            Algorithm::DataOde => data_ode(from, to, h, heun),
+            Algorithm::NoiseOde => noise_ode(from, to, h, heun),
+            Algorithm::DataSde => data_sde(from, to, h, heun),
+            Algorithm::NoiseSde => noise_sde(from, to, h, heun),
+        }
+    }
+}
+
+impl Weights {
+    /// One number of the next sample. Weights past the order are not looked at: they may be none.
+    pub fn apply(
+        &self,
+        order: usize,
+        sample: f32,
+        differences: [f32; 3],
+        noise: Option<f32>,
+    ) -> f32 {
+        let mut next = self.sample * sample;
+        for (weight, difference) in self.differences.iter().zip(differences).take(order) {
+            next += weight * difference;
+        }
+        match noise {
+            Some(noise) => next + self.noise * noise,
+            None => next,
+        }
+    }
 }
 
 /// Runs of fewer steps end with lower orders.
@@ -71,8 +123,8 @@ pub(super) struct Solver {
 }
 
 /// What the sample, the three differences of outputs and fresh noise are multiplied with.
-#[derive(Debug, Clone, Copy, Default)]
-struct Weights {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights {
     sample: f32,
     differences: [f32; 3],
     noise: f32,
@@ -102,43 +154,6 @@ impl Solver {
             3
         };
         method.order.min(self.done + 1).min(most)
-    }
-
-    /// `convert_model_output`.
-    fn convert(&self, step: &mut Move<'_>) -> Vec<f32> {
-        let method = &self.method;
-        let prediction = method.prediction;
-        let read = self.levels.read_at(step.index, prediction);
-        step.foretell(|sample, output| prediction.original(read, sample, output));
-        method.clip.apply(step.original);
-        if method.algorithm.of_data() {
-            return step.original.to_vec();
-        }
-        let pairs = step.latents.iter().zip(step.output);
-        let epsilons = pairs.map(|(sample, output)| prediction.epsilon(read, *sample, *output));
-        if !method.clip.is_on() {
-            return epsilons.collect();
-        }
-        let pairs = step.latents.iter().zip(&*step.original);
-        let again = pairs.map(|(sample, original)| (sample - read.alpha * original) / read.sigma);
-        again.collect()
-    }
-
-    fn weights(&self, order: usize, index: usize) -> Weights {
-        let to = self.levels.log_level(index + 1);
-        let from = self.levels.log_level(index);
-        let h = to.lambda - from.lambda;
-        let heun = order == 3 || self.method.solver_type == SolverType::Heun;
-        let mut weights = match self.method.algorithm {
-            Algorithm::DataOde => data_ode(from, to, h, heun),
-            Algorithm::NoiseOde => noise_ode(from, to, h, heun),
-            Algorithm::DataSde => data_sde(from, to, h, heun),
-            Algorithm::NoiseSde => noise_sde(from, to, h, heun),
-        };
-        for unused in weights.differences.iter_mut().skip(order) {
-            *unused = 0.0;
-        }
-        weights
     }
 
     /// The outputs' differences, divided by the lengths of their steps: D0, D1 and D2 of the papers at one place.
@@ -240,21 +255,19 @@ fn noise_sde(from: LogLevel, to: LogLevel, h: f32, heun: bool) -> Weights {
 
 impl Solve for Solver {
     fn advance(&mut self, mut step: Move<'_>) {
-        let output = self.convert(&mut step);
+        let output = self.method.convert(&self.levels, &mut step);
         self.history.push(output);
         let order = self.order(step.index);
         let noise = self.method.algorithm.draws_noise().then(|| step.fresh());
-        let weights = self.weights(order, step.index);
+        let (from, to) = (
+            self.levels.log_level(step.index),
+            self.levels.log_level(step.index + 1),
+        );
+        let weights = self.method.weights(order, from, to);
         let differences = self.differences(order, step.index);
         for (i, sample) in step.latents.iter_mut().enumerate() {
-            let mut next = weights.sample * *sample;
-            for (weight, difference) in weights.differences.iter().zip(differences(i)).take(order) {
-                next += weight * difference;
-            }
-            if let Some(noise) = &noise {
-                next += weights.noise * super::arrays::at(noise, i);
-            }
-            *sample = next;
+            let fresh = noise.as_ref().map(|noise| super::arrays::at(noise, i));
+            *sample = weights.apply(order, *sample, differences(i), fresh);
         }
         drop(differences);
         self.done += 1;

@@ -4,7 +4,7 @@
 
 use super::arrays::{at, linspace_f32};
 use super::asked::{Grid, Wanted, not_taken, wrong};
-use super::betas;
+use super::betas::{self, ZeroSnr};
 use super::prediction::{self, Prediction};
 use super::reader::Reader;
 use super::sigmas::{Course, Final, Sigmas, Table};
@@ -60,17 +60,43 @@ impl Config {
             log_linear: reader.choice("interpolation_type", &interpolations, false)?,
             continuous: continuous && prediction == Prediction::Velocity,
         };
-        Self::of(reader, prediction, Kind::Plain(plain))
+        Self::of(reader, &betas::USUAL, prediction, Kind::Plain(plain))
+    }
+
+    /// The grid of `LMSDiscreteScheduler`, whose Karras sigmas take no other ends.
+    pub fn read_lms(reader: &Reader<'_>) -> Result<Self> {
+        let prediction =
+            reader.choice("prediction_type", prediction::USUAL, Prediction::Epsilon)?;
+        let plain = Plain {
+            sigmas: Sigmas::read(reader)?.with_own_ends_for_karras(),
+            last: Final::Zero,
+            log_linear: false,
+            continuous: false,
+        };
+        let defaults = betas::Defaults {
+            zero_snr: ZeroSnr::Unknown,
+            ..betas::USUAL
+        };
+        Self::of(reader, &defaults, prediction, Kind::Plain(plain))
+    }
+
+    pub fn prediction(&self) -> Prediction {
+        self.prediction
     }
 
     pub fn read_ancestral(reader: &Reader<'_>) -> Result<Self> {
         let words = prediction::NOISE_OR_VELOCITY;
         let prediction = reader.choice("prediction_type", words, Prediction::Epsilon)?;
-        Self::of(reader, prediction, Kind::Ancestral)
+        Self::of(reader, &betas::USUAL, prediction, Kind::Ancestral)
     }
 
-    fn of(reader: &Reader<'_>, prediction: Prediction, kind: Kind) -> Result<Self> {
-        let alphas = betas::alphas(reader, &betas::USUAL)?;
+    fn of(
+        reader: &Reader<'_>,
+        defaults: &betas::Defaults,
+        prediction: Prediction,
+        kind: Kind,
+    ) -> Result<Self> {
+        let alphas = betas::alphas(reader, defaults)?;
         Ok(Self {
             table: Table::new(&alphas),
             timesteps: Timesteps::read(reader, Spacing::Linspace)?,

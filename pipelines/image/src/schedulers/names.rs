@@ -76,6 +76,14 @@ const NAMES: &[(&str, Class, Set)] = &[
         Class::DpmSolverMultistep,
         Set::Sde3Karras,
     ),
+    (
+        "DPMSolverSinglestep",
+        Class::DpmSolverSinglestep,
+        Set::AsItIs,
+    ),
+    ("LMS", Class::Lms, Set::AsItIs),
+    ("KLMS", Class::Lms, Set::AsItIs),
+    ("LMS Karras", Class::Lms, Set::Karras),
     ("UniPC", Class::UniPcMultistep, Set::AsItIs),
     ("UniPC Karras", Class::UniPcMultistep, Set::Karras),
     ("LCM", Class::Lcm, Set::AsItIs),
@@ -85,14 +93,9 @@ const NAMES: &[(&str, Class, Set)] = &[
 
 /// Names of what is not here, and what comes closest.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("KLMS", "K_EULER or DPM++ 2M"),
-    ("LMS", "Euler or DPM++ 2M"),
-    ("LMS Karras", "Euler Karras or DPM++ 2M Karras"),
-    ("LMSDiscrete", "EulerDiscrete or DPMSolverMultistep"),
-    ("DPMSolverSinglestep", "DPMSolverMultistep"),
-    ("DPM++ SDE", "DPM++ 2M SDE"),
-    ("DPM++ SDE Karras", "DPM++ 2M SDE Karras"),
     ("DPMSolverSDE", "DPM++ 2M SDE"),
+    ("DPM++ SDE", "DPM++ 2M SDE or DPMSolverSinglestep"),
+    ("DPM++ SDE Karras", "DPM++ 2M SDE Karras"),
     ("DPM++ 2S a", "Euler a"),
     ("DPM++ 2S a Karras", "Euler a"),
     ("DPM2", "Heun"),
@@ -252,8 +255,8 @@ mod tests {
     fn what_is_not_here_is_said_with_what_is() {
         let said = |name: &str| find(name, false).unwrap_err().to_string();
         assert_eq!(
-            said("KLMS"),
-            "scheduler: \"KLMS\" is not supported; the closest here: K_EULER or DPM++ 2M"
+            said("DPM2 a"),
+            "scheduler: \"DPM2 a\" is not supported; the closest here: Euler a"
         );
         let unknown = said("Rieman");
         assert!(

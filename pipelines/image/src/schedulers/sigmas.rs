@@ -128,6 +128,14 @@ impl Sigmas {
         })
     }
 
+    /// Without the configuration's ends for the course of Karras, as one class has it.
+    pub fn with_own_ends_for_karras(mut self) -> Self {
+        if self.course == Course::Karras {
+            (self.lowest, self.highest) = (None, None);
+        }
+        self
+    }
+
     /// So many sigmas between the ends, highest first; nothing for the plain course.
     pub fn lay(&self, highest: f64, lowest: f64, steps: usize) -> Option<Vec<f64>> {
         let low = self.lowest.unwrap_or(lowest);

@@ -1,7 +1,9 @@
 //! The face that all solvers have towards the sampler, and the choice among them.
 //! Apart from the sampler, which keeps the place in the run, because a solver only knows the step at hand.
 
-use super::{ddim, ddpm, dpm_solver, euler, flow_match, heun, lcm, pndm, unipc};
+use super::{
+    ddim, ddpm, dpm_singlestep, dpm_solver, euler, flow_match, heun, lcm, lms, pndm, unipc,
+};
 
 /// One call's result on its way into the latents.
 pub(super) struct Move<'a> {
@@ -55,6 +57,8 @@ pub(super) enum Solver {
     Euler(euler::Solver),
     Heun(heun::Solver),
     Dpm(dpm_solver::Solver),
+    DpmSingle(dpm_singlestep::Solver),
+    Lms(lms::Solver),
     UniPc(unipc::Solver),
     Lcm(lcm::Solver),
     FlowMatch(flow_match::Solver),
@@ -69,6 +73,8 @@ impl Solver {
             Self::Euler(solver) => solver,
             Self::Heun(solver) => solver,
             Self::Dpm(solver) => solver,
+            Self::DpmSingle(solver) => solver,
+            Self::Lms(solver) => solver,
             Self::UniPc(solver) => solver,
             Self::Lcm(solver) => solver,
             Self::FlowMatch(solver) => solver,
@@ -83,6 +89,8 @@ impl Solver {
             Self::Euler(solver) => solver,
             Self::Heun(solver) => solver,
             Self::Dpm(solver) => solver,
+            Self::DpmSingle(solver) => solver,
+            Self::Lms(solver) => solver,
             Self::UniPc(solver) => solver,
             Self::Lcm(solver) => solver,
             Self::FlowMatch(solver) => solver,
