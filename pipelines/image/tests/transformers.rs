@@ -14,7 +14,7 @@ use chandler_nn::fields::Fields;
 use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
 use serde_json::{Value, json as object};
 
-use crate::text::{close, fixture, json, numbers, tensors};
+use crate::text::{close, error, fixture, json, numbers, tensors};
 
 const TOLERANCE: f32 = 5e-5;
 const TIMESTEPS: [f32; 2] = [937.5, 61.25];
@@ -123,6 +123,18 @@ fn flux_gives_what_diffusers_gives_alone_and_together() {
             let alone = model.forward(&alone).unwrap();
             assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
         }
+        // Each sample has a timestep of its own, and a place.
+        let swapped = FluxInput {
+            timesteps: &[TIMESTEPS[1], TIMESTEPS[0]],
+            ..input
+        };
+        assert!(error(&model.forward(&swapped).unwrap(), &found) > 0.01);
+        let moved: Vec<[f32; 3]> = positions.iter().map(|[a, b, c]| [*a, *c, *b]).collect();
+        let moved = FluxInput {
+            positions: &moved,
+            ..input
+        };
+        assert!(error(&model.forward(&moved).unwrap(), &found) > 0.01);
         // Neither is guidance forgotten, nor given to a model that takes none.
         let turned = match input.guidance {
             Some(_) => None,
@@ -178,6 +190,11 @@ fn stable_diffusion_3_gives_what_diffusers_gives_alone_and_together() {
             let alone = model.forward(&alone).unwrap();
             assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
         }
+        let swapped = Sd3Input {
+            timesteps: &[TIMESTEPS[1], TIMESTEPS[0]],
+            ..input
+        };
+        assert!(error(&model.forward(&swapped).unwrap(), &found) > 0.01);
         let odd = input.latents.narrow(2, 0, 5).unwrap();
         let odd = Sd3Input {
             latents: &odd,
@@ -259,4 +276,14 @@ fn configurations_that_cannot_be_name_the_field() {
             "{error}"
         );
     }
+    // Each may be as large alone.
+    let mut config = json("transformers/sd3/config.json");
+    config["num_attention_heads"] = object!(4096);
+    config["pos_embed_max_size"] = object!(1024);
+    let error = Sd3Config::read(&Fields::of("config.json", config)).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("1024 × 1024 positions of 24576 numbers"),
+        "{error}"
+    );
 }

@@ -1,11 +1,13 @@
 //! Prompts: a text's tokens, their weights, and chunks of as many as the encoder reads. Apart from `text_encoder`, which computes.
 //!
 //! The way of a prompt through CLIP: [`weighting::parse`] cuts it where its weights change, [`chunks::Chunks::new`] makes windows of
-//! tokens, [`chunks::Chunks::pad_to`] gives prompt and negative prompt as many, [`encode::encode`] makes hidden states of them. T5 reads one long text instead: [`t5_tokenizer::T5Tokenizer::encode`].
+//! tokens, [`chunks::Chunks::pad_to`] gives prompt and negative prompt as many, [`encode::encode`] makes hidden states of them,
+//! [`compose`] puts those of several encoders together. T5 reads one long text instead: [`t5_tokenizer::T5Tokenizer::encode`].
 
 pub mod chunks;
 mod clip_files;
 pub mod clip_tokenizer;
+pub mod compose;
 pub mod encode;
 mod folder;
 pub mod t5_tokenizer;

@@ -11,6 +11,7 @@ use crate::error::Result;
 const MOST_WIDTH: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 8;
 const MOST_VOCAB: usize = 1 << 21;
+const MOST_HEADS: usize = 1 << 8;
 const MOST_BUCKETS: usize = 1 << 12;
 
 /// What `T5Config` has for what is not written.
@@ -85,7 +86,7 @@ impl T5Config {
             width: fields.needed_size("d_model", MOST_WIDTH)?,
             feed_forward: fields.needed_size("d_ff", MOST_WIDTH * 4)?,
             layers: fields.needed_size("num_layers", MOST_LAYERS)?,
-            heads: fields.needed_size("num_heads", MOST_BUCKETS)?,
+            heads: fields.needed_size("num_heads", MOST_HEADS)?,
             head_dim: fields.needed_size("d_kv", MOST_BUCKETS)?,
             buckets,
             max_distance,

@@ -21,10 +21,13 @@ pub(super) fn rotation(
     let pairs = head_dim / 2;
     let capacity = batch * tokens.len() * pairs;
     let (mut cos, mut sin) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+    let frequencies = axes.map(|dim| -> Vec<f64> {
+        let power = |pair: usize| THETA.powf((2 * pair) as f64 / dim as f64);
+        (0..dim / 2).map(|pair| 1.0 / power(pair)).collect()
+    });
     for token in tokens {
-        for (dim, place) in axes.iter().zip(token) {
-            for pair in 0..dim / 2 {
-                let frequency = 1.0 / THETA.powf((2 * pair) as f64 / *dim as f64);
+        for (frequencies, place) in frequencies.iter().zip(token) {
+            for frequency in frequencies {
                 let (s, c) = (f64::from(*place) * frequency).sin_cos();
                 cos.push(c as f32);
                 sin.push(s as f32);

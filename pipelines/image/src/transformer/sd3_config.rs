@@ -8,6 +8,8 @@ use crate::error::Result;
 
 /// Places along a side of the table of positions; 3.5 medium has 384.
 const MOST_SIDE: usize = 1 << 10;
+/// Numbers in that table, which is computed where a checkpoint has none; 3.5 medium's is less than half of it.
+const MOST_TABLE: usize = 1 << 29;
 
 /// The sizes of an SD 3 transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +57,11 @@ impl Sd3Config {
             );
             return Err(fields.fault("attention_head_dim", message).into());
         }
+        let side = size("pos_embed_max_size", MOST_SIDE, 96)?;
+        if side * side * width > MOST_TABLE {
+            let message = format!("{side} × {side} positions of {width} numbers are too many");
+            return Err(fields.fault("pos_embed_max_size", message).into());
+        }
         let caption = size("caption_projection_dim", MOST_WIDTH, 1152)?;
         if caption != width {
             let message = format!("{caption} is not the width of all heads together, {width}");
@@ -88,7 +95,7 @@ impl Sd3Config {
             heads,
             text_width: size("joint_attention_dim", MOST_WIDTH, 4096)?,
             pooled_width: size("pooled_projection_dim", MOST_WIDTH, 2048)?,
-            side: size("pos_embed_max_size", MOST_SIDE, 96)?,
+            side,
             dual_layers: numbers(fields, DUAL, MOST_LAYERS)?.unwrap_or_default(),
             normed,
         })

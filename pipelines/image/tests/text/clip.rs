@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use chandler_image::layers::{Loader, Placement};
 use chandler_image::prompt::chunks::Chunks;
+use chandler_image::prompt::compose;
 use chandler_image::prompt::encode::{PromptEmbedding, encode, weigh};
 use chandler_image::text_encoder::clip::{ClipTextModel, HiddenState, Wanted};
 use chandler_image::text_encoder::clip_config::{ClipClass, ClipConfig, Pooling};
@@ -160,6 +161,22 @@ fn weights_that_cancel_the_mean_only_multiply() {
         [1.0, 3.0, -2.0, -2.0]
     );
     assert!(weigh(&hidden, &[1.0]).is_err());
+}
+
+#[test]
+fn texts_of_several_encoders_become_one() {
+    let tensor = |rows: &[[f32; 2]; 2]| Tensor::new(rows, &Device::Cpu).unwrap();
+    let clip = tensor(&[[1.0, 2.0], [3.0, 4.0]]);
+    let both = compose::beside(&[&clip, &tensor(&[[5.0, 6.0], [7.0, 8.0]])]).unwrap();
+    let rows: Vec<Vec<f32>> = both.to_vec2().unwrap();
+    assert_eq!(rows, [[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]]);
+    let t5 = Tensor::new(&[[9f32, 8.0, 7.0]], &Device::Cpu).unwrap();
+    let text = compose::before_t5(&clip, &t5).unwrap();
+    let rows: Vec<Vec<f32>> = text.to_vec2().unwrap();
+    assert_eq!(rows, [[1.0, 2.0, 0.0], [3.0, 4.0, 0.0], [9.0, 8.0, 7.0]]);
+    assert!(compose::before_t5(&both, &t5).is_err());
+    let none = compose::no_t5((2, 3), &t5).unwrap();
+    assert_eq!(numbers(&none), [0.0; 6]);
 }
 
 #[test]

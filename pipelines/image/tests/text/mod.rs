@@ -44,14 +44,20 @@ pub fn numbers(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// max|a−b| / max|b| is under `tolerance`, for tensors of one shape.
+/// The [`error`] is under `tolerance`.
 #[track_caller]
 pub fn close(found: &Tensor, expected: &Tensor, tolerance: f32) {
+    let error = error(found, expected);
+    println!("error {error:e}");
+    assert!(error < tolerance, "error {error:e}");
+}
+
+/// max|a−b| / max|b|, of tensors of one shape.
+#[track_caller]
+pub fn error(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.dims(), expected.dims());
     let (found, expected) = (numbers(found), numbers(expected));
     let differences = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
     let largest = expected.iter().map(|b| b.abs()).fold(0.0, f32::max);
-    let error = differences.fold(0.0, f32::max) / largest;
-    println!("error {error:e}");
-    assert!(error < tolerance, "error {error:e}");
+    differences.fold(0.0, f32::max) / largest
 }
