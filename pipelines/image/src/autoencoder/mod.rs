@@ -14,4 +14,4 @@ pub use config::AutoencoderConfig;
 pub use kl::{AutoencoderKl, LatentDistribution};
 pub use scaling::Scaling;
 pub use tiles::{TileSizes, Tiled};
-pub use tiny::{AutoencoderTiny, TinyConfig};
+pub use tiny::{AutoencoderTiny, TinyConfig, TinyStages};

@@ -21,3 +21,4 @@ pub use control::{ControlInput, ControlNet};
 pub use control_config::ControlNetConfig;
 pub use model::{Residuals, TextTime, UNet, UNetInput};
 pub use projection::Projection;
+pub use time::Waves;
