@@ -122,18 +122,16 @@ impl Windows<'_> {
         );
         let mut look = Look {
             offsets: [0; 16],
-            masks: [0; 16],
+            inside: [0.0; 16],
         };
         for lane in 0..16 {
-            // What is negative or past the end is large.
-            let y = (place.y[lane] + ky as i32) as u32;
-            let x = (place.x[lane] + kx as i32) as u32;
-            let inside = y < height && x < width;
-            let offset = (y >> double)
-                .wrapping_mul(self.width as u32)
-                .wrapping_add(x >> double);
-            look.offsets[lane] = if inside { offset } else { 0 };
-            look.masks[lane] = if inside { u32::MAX } else { 0 };
+            let y = place.y[lane] + ky as i32;
+            let x = place.x[lane] + kx as i32;
+            // What is negative is large without its sign.
+            let inside = (y as u32) < height && (x as u32) < width;
+            let row = (y >> double).wrapping_mul(self.width as i32);
+            look.offsets[lane] = row.wrapping_add(x >> double);
+            look.inside[lane] = f32::from(u8::from(inside));
         }
         look
     }
@@ -152,9 +150,13 @@ impl Windows<'_> {
         for (index, place) in places.iter().enumerate() {
             let first = index / laid.panel * laid.panel_len + index % laid.panel * L::WIDTH;
             let channel = place.sample * self.channels + channels.start;
+            let from = From {
+                x: self.x,
+                start: channel * self.plane(),
+                plane: self.plane(),
+            };
             // SAFETY: channels of a sample that is there; inside the panel.
             unsafe {
-                let from = self.x.as_ptr().add(channel * self.plane());
                 for tap in 0..self.taps() {
                     let look = self.look(place, tap / self.kernel[1], tap % self.kernel[1]);
                     let to = Steps {
@@ -162,7 +164,7 @@ impl Windows<'_> {
                         step: laid.channel,
                         count: channels.len(),
                     };
-                    look.read::<L>(from, self.plane(), to);
+                    look.read::<L>(from, to);
                 }
             }
         }
@@ -199,10 +201,18 @@ pub(super) struct Place {
     x: [i32; 16],
 }
 
-/// What the lanes of a vector read of a channel: an offset, and all bits or none where that is outside.
+/// What the lanes of a vector read of a channel: an offset, and 1 or 0 for a pixel inside of the picture or outside.
 struct Look {
-    offsets: [u32; 16],
-    masks: [u32; 16],
+    offsets: [i32; 16],
+    inside: [f32; 16],
+}
+
+/// Where the first channel starts, and numbers from one to the next.
+#[derive(Clone, Copy)]
+struct From<'a> {
+    x: &'a [f32],
+    start: usize,
+    plane: usize,
 }
 
 /// Where the vectors of one tap go, channel by channel.
@@ -214,36 +224,50 @@ struct Steps {
 }
 
 impl Look {
-    /// Reads the tap of `to.count` channels that are `plane` numbers apart.
+    /// Reads the tap of `to.count` channels.
     #[inline(always)]
-    unsafe fn read<L: Lanes>(&self, from: *const f32, plane: usize, to: Steps) {
+    unsafe fn read<L: Lanes>(&self, from: From<'_>, to: Steps) {
         let first = self.offsets[0];
-        let (mut all, mut any) = (u32::MAX, 0);
+        let (mut all, mut any) = (true, false);
         let (mut run, mut second) = (true, true);
         for lane in 0..L::WIDTH {
-            all &= self.masks[lane];
-            any |= self.masks[lane];
-            run &= self.offsets[lane] == first.wrapping_add(lane as u32);
-            second &= self.offsets[lane] == first.wrapping_add(2 * lane as u32);
+            all &= self.inside[lane] > 0.0;
+            any |= self.inside[lane] > 0.0;
+            run &= self.offsets[lane] == first.wrapping_add(lane as i32);
+            second &= self.offsets[lane] == first.wrapping_add(2 * lane as i32);
         }
-        // SAFETY: offsets are inside the channel, and a run of them is as long as a vector, or twice that less one.
+        // At an edge a run reads what lies beside the picture, as long as that is in memory, and forgets it.
+        let start = from.start as isize + first as isize;
+        let span = if run { L::WIDTH } else { 2 * L::WIDTH - 1 };
+        let end = start + (from.plane * to.count.saturating_sub(1) + span) as isize;
+        let in_memory = start >= 0 && end <= from.x.len() as isize;
+        // SAFETY: lanes inside the picture are inside the channel, and runs in memory.
         unsafe {
+            let inside = L::load(self.inside.as_ptr());
             for channel in 0..to.count {
-                let from = from.add(channel * plane);
                 let at = to.at.add(channel * to.step);
-                if all != 0 && run {
-                    L::store(at, L::load(from.add(first as usize)));
-                } else if all != 0 && second {
-                    let from = from.add(first as usize);
-                    // The second one ends with the last lane's number, and not past it.
-                    let (low, high) = (L::load(from), L::load(from.add(L::WIDTH - 1)));
-                    L::store(at, L::every_second(low, high));
-                } else if any == 0 {
+                if !any {
                     L::store(at, L::splat(0.0));
+                } else if in_memory && (run || second) {
+                    let from = from.x.as_ptr().offset(start).add(channel * from.plane);
+                    let mut v = L::load(from);
+                    if !run {
+                        // The second one ends with the last lane's number, and not past it.
+                        v = L::every_second(v, L::load(from.add(L::WIDTH - 1)));
+                    }
+                    if !all {
+                        v = L::zero_below(v, inside, 0.5);
+                    }
+                    L::store(at, v);
                 } else {
+                    let from = from.x.as_ptr().add(from.start + channel * from.plane);
                     for lane in 0..L::WIDTH {
-                        let number = *from.add(self.offsets[lane] as usize);
-                        *at.add(lane) = f32::from_bits(number.to_bits() & self.masks[lane]);
+                        let offset = self.offsets[lane];
+                        *at.add(lane) = if self.inside[lane] > 0.0 {
+                            *from.add(offset as usize)
+                        } else {
+                            0.0
+                        };
                     }
                 }
             }
