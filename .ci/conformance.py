@@ -125,6 +125,19 @@ def check_audio(binary, _):
         worker.terminate()
 
 
+def check_images(binary, _):
+    """OpenAI's client has pictures drawn, by the mock that draws."""
+    for key in (None, KEY):
+        worker = Worker(binary, "mock-image", **({"CHANDLER_API_KEYS": KEY} if key else {})).ready()
+        command = [sys.executable, str(ROOT / "tests/conformance/openai_images.py"), worker.url] + ([key] if key else [])
+        print(f"-- openai_images.py {'with' if key else 'without'} an API key", flush=True)
+        if subprocess.run(command).returncode != 0:
+            worker.fail("did not satisfy openai_images.py")
+        if any("a red circle" in line for line in worker.log):
+            worker.fail("wrote what was to be drawn into the log")
+        worker.terminate()
+
+
 def check_run(binary, model):
     question = "What is the capital of France?"
     done = subprocess.run([binary, "run", question, "--model", model], capture_output=True, text=True, timeout=120)
@@ -211,7 +224,7 @@ def main():
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
     checks = (
-        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_runpod, check_hub,
+        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub,
     )
     for check in (*checks, containers.check):
         check(given.binary, given.model)

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::audio::{fields, source};
 use super::generate::{characters, context};
+use super::images;
 use super::json::{Fields, object, parse};
 use super::openai::sampling::MOST_ROWS;
 use super::openai::{chat, completions};
@@ -13,7 +14,7 @@ use super::predict::instance;
 use super::{messages, responses};
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 103] = [
+const KEYS: [&str; 123] = [
     "model",
     "messages",
     "role",
@@ -58,6 +59,26 @@ const KEYS: [&str; 103] = [
     "best_of",
     "echo",
     "instances",
+    "negative_prompt",
+    "size",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "scheduler_config",
+    "timesteps",
+    "original_size",
+    "loras",
+    "weight",
+    "image",
+    "image_url",
+    "mask",
+    "controls",
+    "strength",
+    "output_format",
+    "output_compression",
+    "quality",
+    "partial_images",
+    "response",
     "parameters",
     "context",
     "num_chars",
@@ -318,6 +339,11 @@ fn read_all(body: &Value) -> Result<(), TestCaseError> {
         is_heard(&wish.input)?;
         names_something(fields::agree(&wish, &spoken))?;
     }
+    let drawn = Fields::within("instances[0]".into(), map)
+        .or("parameters", Some(map))
+        .spelled(images::fields::SPELLINGS);
+    names_something(images::fields::read(&drawn))?;
+    names_something(images::sources::read(&images::sources::KIND, &drawn))?;
     for fields in [
         Fields::new(map),
         Fields::new(&Map::new())

@@ -1,5 +1,5 @@
 //! What lies between the engine's thread and one reader: bounded, never blocking the engine. Text that waits is merged,
-//! progress is replaced, and when too much lies here the engine is told that the reader is behind.
+//! progress and previews are replaced, and when too much lies here the engine is told that the reader is behind.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +40,22 @@ struct State {
     sealed: bool,
 }
 
+impl State {
+    /// Drops what an event makes worthless. Only such events have something looked for: there may be many that wait.
+    fn forget_replaced(&mut self, event: &Event) {
+        if !matches!(event, Event::Progress { .. } | Event::Preview(_)) {
+            return;
+        }
+        let replaced = self
+            .waiting
+            .iter()
+            .rposition(|(held, _)| event.replaces(held));
+        if let Some((_, weight)) = replaced.and_then(|at| self.waiting.remove(at)) {
+            self.weight = self.weight.saturating_sub(weight);
+        }
+    }
+}
+
 impl Mailbox {
     /// A panic while the lock is held leaves the letters whole, so a poisoned lock is used as it is.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -54,6 +70,7 @@ impl Mailbox {
         }
         debug_assert!(!state.sealed, "an event after the terminal one");
         state.sealed |= event.is_terminal();
+        state.forget_replaced(&event);
         // Why before: one large event does not make a reader slow; a second one that finds the first still here does.
         let behind = state.weight > HIGH_WATER;
         let weight = event.weight();
@@ -152,7 +169,7 @@ impl Drop for Outbox {
 
 #[cfg(test)]
 mod tests {
-    use chandler_core::{TextDelta, Usage};
+    use chandler_core::{Preview, TextDelta, Usage};
 
     use super::*;
 
@@ -183,6 +200,30 @@ mod tests {
         assert!(!mailbox.has_room());
         let (event, eased) = mailbox.take().await;
         assert!(event.is_some() && eased && mailbox.has_room());
+    }
+
+    #[tokio::test]
+    async fn previews_and_progress_take_the_place_of_their_forerunners() {
+        let mailbox = Mailbox::default();
+        let preview = |index: u32, step: u32| {
+            Event::Preview(Box::new(Preview {
+                index,
+                step,
+                width: 200,
+                height: 200,
+                rgb: vec![0; 120_000].into(),
+            }))
+        };
+        let progress = |done: u32| Event::Progress { done, total: 50 };
+        for step in 1..50 {
+            for event in [progress(step), preview(0, step), preview(1, step)] {
+                assert_eq!(mailbox.post(event), Delivery::Taken);
+            }
+        }
+        for event in [progress(49), preview(0, 49), preview(1, 49)] {
+            assert_eq!(mailbox.take().await.0, Some(event));
+        }
+        assert!(mailbox.has_room());
     }
 
     #[tokio::test]

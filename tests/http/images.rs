@@ -379,3 +379,29 @@ async fn pictures_lie_in_the_store_where_their_addresses_are_asked_for() {
         (400, &json!("response_format"))
     );
 }
+
+#[tokio::test]
+async fn ten_large_pictures_are_one_answer_however_fast_they_come() {
+    let worker = drawing().await;
+    let body = json!({"prompt": "a", "n": 10, "size": "256x256", "seed": 1, "steps": 2});
+    let answer = worker.answer(DRAW, body.clone()).await;
+    let whole: Vec<&Value> = answer["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["b64_json"])
+        .collect();
+    assert_eq!(whole.len(), 10);
+    let text = worker
+        .post(DRAW, with(body, json!({"stream": true})))
+        .await
+        .text()
+        .await
+        .unwrap();
+    let streamed: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    let streamed: Vec<&Value> = streamed.iter().map(|event| &event["b64_json"]).collect();
+    assert_eq!(streamed, whole);
+}

@@ -67,6 +67,15 @@ impl Event {
         }
     }
 
+    /// Whether nobody misses an event that waits, once this one is there.
+    pub fn replaces(&self, earlier: &Event) -> bool {
+        match (self, earlier) {
+            (Self::Progress { .. }, Self::Progress { .. }) => true,
+            (Self::Preview(this), Self::Preview(that)) => this.index == that.index,
+            _ => false,
+        }
+    }
+
     /// Bytes this event holds on the host, roughly: what a reader who stays away costs.
     pub fn weight(&self) -> usize {
         match self {

@@ -1,14 +1,11 @@
 //! What a request asks of an image model: one reader of fields for JSON bodies, forms and Vertex's instances, in the words of OpenAI,
 //! diffusers, Vertex's Imagen and RunPod's workers. The pictures to begin with are `sources`', the answer's form is `delivery`'s.
 
-use chandler_core::{
-    Denoising, Guidance, ImageInput, Micro, Picture, Prompts, RequestError, Start,
-};
-use serde_json::Value;
+use chandler_core::{ImageInput, Picture, Prompts, RequestError, Start};
 
 use super::delivery::{self, Delivery};
-use super::loras;
-use crate::api::json::{Fields, Spellings, whole, wrong};
+use super::{drawing, loras};
+use crate::api::json::{Fields, Spellings, wrong};
 use crate::pictures::Encoding;
 
 /// Spellings of the same, by where they come from.
@@ -42,12 +39,9 @@ pub(in crate::api) const SPELLINGS: &Spellings = &[
 /// Pictures of one request at most; OpenAI's bound.
 const MOST_PICTURES: u32 = 10;
 /// Pixels of a side: no model's own bound, which is lower, but one that a number cannot hurt.
-const MOST_PIXELS: u32 = 1 << 16;
-const MOST_STEPS: u32 = 10_000;
+pub(super) const MOST_PIXELS: u32 = 1 << 16;
 /// Characters of a prompt, as OpenAI has it.
 const MOST_CHARACTERS: usize = 32_000;
-/// Entries of a list of timesteps.
-const MOST_ENTRIES: usize = 1000;
 /// Pictures of what is there so far.
 const MOST_PREVIEWS: u32 = 10;
 
@@ -109,8 +103,8 @@ pub(in crate::api) fn read(fields: &Fields<'_>) -> Result<Wish, RequestError> {
             )?,
             width,
             height,
-            denoising: denoising(fields)?,
-            guidance: guidance(fields)?,
+            denoising: drawing::denoising(fields)?,
+            guidance: drawing::guidance(fields)?,
             seed: seed(fields)?,
             n: fields.whole("n", 1..=MOST_PICTURES)?.unwrap_or(1),
             loras: loras::read(fields)?,
@@ -268,94 +262,10 @@ fn seed(fields: &Fields<'_>) -> Result<Option<u64>, RequestError> {
     if none { Ok(None) } else { fields.seed("seed") }
 }
 
-fn denoising(fields: &Fields<'_>) -> Result<Denoising, RequestError> {
-    Ok(Denoising {
-        steps: fields.whole("steps", 1..=MOST_STEPS)?,
-        scheduler: fields
-            .string("scheduler")?
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
-        scheduler_config: fields
-            .object("scheduler_config")?
-            .cloned()
-            .unwrap_or_default(),
-        timesteps: numbers(fields, "timesteps")?,
-        sigmas: numbers(fields, "sigmas")?,
-        eta: fields.number("eta", 0.0..=1.0)?,
-        end: fields.number("denoising_end", 0.0..=1.0)?,
-    })
-}
-
-fn numbers(fields: &Fields<'_>, key: &str) -> Result<Option<Vec<f64>>, RequestError> {
-    let Some(list) = fields.array(key)? else {
-        return Ok(None);
-    };
-    let name = name(fields, key);
-    if list.is_empty() || list.len() > MOST_ENTRIES {
-        let message = format!(
-            "{name} has {} entries; it may have 1 to {MOST_ENTRIES}",
-            list.len()
-        );
-        return Err(RequestError::field(name, message));
-    }
-    let number = |(at, value): (usize, &Value)| {
-        value
-            .as_f64()
-            .ok_or_else(|| wrong(&format!("{name}[{at}]"), value, "a number"))
-    };
-    list.iter()
-        .enumerate()
-        .map(number)
-        .collect::<Result<_, _>>()
-        .map(Some)
-}
-
-fn guidance(fields: &Fields<'_>) -> Result<Guidance, RequestError> {
-    let score = |key: &str| fields.number(key, 0.0..=10.0);
-    let scores = match (
-        score("aesthetic_score")?,
-        score("negative_aesthetic_score")?,
-    ) {
-        (None, None) => None,
-        // The defaults of diffusers' refiner.
-        (one, other) => Some([one.unwrap_or(6.0), other.unwrap_or(2.5)]),
-    };
-    Ok(Guidance {
-        scale: fields.number("guidance_scale", 0.0..=1000.0)?,
-        rescale: fields.number("guidance_rescale", 0.0..=1.0)?,
-        micro: Micro {
-            original_size: pair(fields, "original_size")?,
-            crop: pair(fields, "crops_coords_top_left")?,
-            target_size: pair(fields, "target_size")?,
-            negative_original_size: pair(fields, "negative_original_size")?,
-            negative_crop: pair(fields, "negative_crops_coords_top_left")?,
-            negative_target_size: pair(fields, "negative_target_size")?,
-            aesthetic_scores: scores,
-        },
-    })
-}
-
-/// Two whole numbers, in diffusers' order: first what goes down, then what goes across.
-fn pair(fields: &Fields<'_>, key: &str) -> Result<Option<[u32; 2]>, RequestError> {
-    let Some(found) = fields.find(key) else {
-        return Ok(None);
-    };
-    match found.value.as_array().map(Vec::as_slice) {
-        Some([one, other]) => Ok(Some([
-            whole(&format!("{}[0]", found.name), one, 0..=MOST_PIXELS)?,
-            whole(&format!("{}[1]", found.name), other, 0..=MOST_PIXELS)?,
-        ])),
-        _ => Err(wrong(
-            &found.name,
-            found.value,
-            "an array of two whole numbers",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use chandler_core::{Denoising, Guidance, Micro};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::pictures::Format;

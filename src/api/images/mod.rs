@@ -3,6 +3,7 @@
 
 pub(super) mod answer;
 mod delivery;
+mod drawing;
 pub(super) mod fields;
 mod loras;
 pub(super) mod sources;

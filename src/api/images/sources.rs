@@ -34,14 +34,20 @@ pub(in crate::api) struct Brought {
 }
 
 /// What a picture may be.
+pub(in crate::api) const KIND: Kind = Kind {
+    a: "a picture",
+    the: "the picture",
+    all: "the pictures",
+    media: "image",
+    limit: LIMIT,
+    limited_by: "",
+};
+
+/// The same where no file may be as large.
 pub(in crate::api) fn kind(api: &Api) -> Kind {
     Kind {
-        a: "a picture",
-        the: "the picture",
-        all: "the pictures",
-        media: "image",
         limit: LIMIT.min(api.settings.upload_limit),
-        limited_by: "",
+        ..KIND
     }
 }
 
@@ -229,18 +235,11 @@ mod tests {
     use super::*;
     use crate::api::images::fields::SPELLINGS;
 
-    const KIND: Kind = Kind {
-        a: "a picture",
-        the: "the picture",
-        all: "the pictures",
-        media: "image",
-        limit: 100,
-        limited_by: "",
-    };
+    const SMALL: Kind = Kind { limit: 100, ..KIND };
 
     fn of(body: Value) -> Result<Sources, String> {
         let fields = Fields::new(body.as_object().unwrap()).spelled(SPELLINGS);
-        read(&KIND, &fields).map_err(|error| error.field.unwrap())
+        read(&SMALL, &fields).map_err(|error| error.field.unwrap())
     }
 
     #[test]

@@ -172,8 +172,8 @@ fn staged(map: &mut Map<String, Value>) -> Result<(), String> {
         let address = place.get("url").and_then(Value::as_str);
         let Some(address) = address.filter(|address| address.starts_with("http")) else {
             return Err(format!(
-                "{field} has no url; a job's picture is not read from a bucket by its key: give url, an http(s) address that may be \
-                 a signed one, or send the picture as image_url or image"
+                "{field} has no url; it must be an object with url, an http(s) address that may be a signed one: a job's picture is not read \
+                 from a bucket by its key"
             ));
         };
         if IMAGES.iter().any(|other| has(map, other)) {

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::tests::known;
-use super::{SPEECH_RECOGNITION, TEXT_GENERATION, recognise};
+use super::{DRAWING, SPEECH_RECOGNITION, TEXT_GENERATION, recognise};
 use crate::runpod::sse::Splitter;
 
 /// Every field that some dialect reads, and one that none does.
-const KEYS: [&str; 53] = [
+const KEYS: [&str; 54] = [
     "openai_route",
     "openai_input",
     "route",
@@ -62,6 +62,7 @@ const KEYS: [&str; 53] = [
     "docs",
     "input",
     "model",
+    "type",
     "unknown",
 ];
 
@@ -77,6 +78,9 @@ fn leaf() -> impl Strategy<Value = Value> {
         "translate",
         "text-generation",
         "tts",
+        "image_generation.completed",
+        "image_generation.progress",
+        "image_generation.partial_image",
         "a b",
         "",
     ];
@@ -133,17 +137,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_input_is_a_request_or_is_refused_with_what_would_do(input in anything(), task in prop::sample::select(vec![None, Some(TEXT_GENERATION), Some(SPEECH_RECOGNITION)])) {
+    fn any_input_is_a_request_or_is_refused_with_what_would_do(input in anything(), task in prop::sample::select(vec![None, Some(TEXT_GENERATION), Some(SPEECH_RECOGNITION), Some(DRAWING[0])])) {
         check(&input, task)?;
     }
 
     #[test]
-    fn any_event_is_taken_by_every_shape(event in anything(), input in anything()) {
-        let Ok(mut call) = recognise(input, &known(None)) else {
+    fn any_event_is_taken_by_every_shape(event in anything(), input in anything(), task in prop::sample::select(vec![None, Some(DRAWING[0])])) {
+        let Ok(mut call) = recognise(input, &known(task)) else {
             return Ok(());
         };
         for event in Splitter::default().push(format!("data: {event}\n\n").as_bytes()) {
             call.shape.event(&event);
+            call.shape.progress();
         }
         let chunks = call.shape.chunks();
         call.shape.output(chunks);

@@ -38,7 +38,13 @@ pub async fn run_once(work: &dyn Work, job: Job) -> Outcome {
     let mut pieces = work.start(job);
     while let Some(piece) = pieces.next().await {
         match piece {
-            Piece::Progress(progress) => tracing::info!(%progress, "progress"),
+            Piece::Progress(mut progress) => {
+                // Never pictures in a log, not even of what is there so far.
+                if let Some(told) = progress.as_object_mut() {
+                    told.shift_remove("preview");
+                }
+                tracing::info!(%progress, "progress");
+            }
             Piece::Chunk(_) => {} // all of them are in the outcome
             Piece::Done(outcome) => return outcome,
         }
