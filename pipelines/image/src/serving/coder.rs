@@ -51,9 +51,9 @@ impl Coder {
         let [_, height, width] = shape;
         let latents = self.scaling.from_model(&row(latents, shape)?)?;
         Ok(
-            match self.is_large(height * width * self.factor * self.factor) {
-                true => Pieces::Tiled(Box::new(Tiled::decode(&latents, self.tiles)?)),
-                false => Pieces::Whole(latents),
+            match self.tiles(height * width * self.factor * self.factor) {
+                Some(tiles) => Pieces::Tiled(Box::new(Tiled::decode(&latents, tiles)?)),
+                None => Pieces::Whole(latents),
             },
         )
     }
