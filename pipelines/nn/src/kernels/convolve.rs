@@ -192,14 +192,6 @@ impl Part<'_> {
             first: chunk.channels.start == 0,
             last: chunk.channels.end == self.windows.channels,
         };
-        let plane = self.windows.per_sample();
-        for place in chunk.places.iter().skip(first).take(V) {
-            // What the sums will be added to has not been touched since the chunk before.
-            for row in row..self.outputs.end.min(row + R) {
-                let at = (place.sample * self.filters.outputs + row) * plane + place.first;
-                L::prefetch(self.out.get().wrapping_add(at).cast());
-            }
-        }
         // SAFETY: inside what has been laid out; the places are windows of the output.
         unsafe {
             let factors = Factors {
@@ -227,7 +219,7 @@ impl Part<'_> {
                     let channel = place.sample * self.filters.outputs + row + r;
                     let stretch = Stretch {
                         row: row + r,
-                        at: channel * plane + place.first,
+                        at: channel * self.windows.per_sample() + place.first,
                         count: place.count,
                     };
                     let sum = *at.add(r * V + v);

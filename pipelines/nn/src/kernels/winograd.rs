@@ -267,9 +267,6 @@ impl Part<'_> {
         first: usize,
     ) {
         let laid = &chunk.laid;
-        for v in 0..V {
-            self.prefetch::<L>(chunk, first + v, row..self.outputs.end.min(row + R));
-        }
         // SAFETY: inside what has been laid out and transformed.
         unsafe {
             let rows = self.room.add(self.rooms.widened);
@@ -300,27 +297,6 @@ impl Part<'_> {
                     let sums = kept.add((r * V + v) * L::WIDTH);
                     let pixels = pixels::<L>(sums, R * V * L::WIDTH);
                     self.put::<L>(chunk, first + v, row + r, &pixels);
-                }
-            }
-        }
-    }
-
-    /// Asks for the output that a vector's sums will be added to: it has not been touched since the chunk before, and nothing
-    /// else hides that (9 % of 320 channels at 64×64).
-    #[inline(always)]
-    fn prefetch<L: Lanes>(&self, chunk: &Chunk<'_>, vector: usize, rows: Range<usize>) {
-        let Some(target) = chunk.targets.get(vector) else {
-            return;
-        };
-        let plane = self.out_size[0] * self.out_size[1];
-        for row in rows {
-            let channel = (target.sample * self.filters.outputs + row) * plane;
-            for run in &target.runs {
-                for y in 0..run.rows {
-                    let at = channel + run.at + y * self.out_size[1];
-                    for x in (0..run.pixels).step_by(16) {
-                        L::prefetch(self.out.get().wrapping_add(at + x).cast());
-                    }
                 }
             }
         }
