@@ -81,6 +81,29 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_those_of_the_script() {
+        // `normal` of tests/fixtures/noise.py.
+        let close = |found: Vec<f32>, expected: &[f32]| {
+            let pairs = found.iter().zip(expected);
+            assert!(
+                pairs.clone().all(|(a, b)| (a - b).abs() < 1e-6),
+                "{found:?}"
+            );
+        };
+        let six = [
+            0.000_291_567_65,
+            -0.304_846_97,
+            1.788_757_3,
+            1.067_872_5,
+            0.376_403_5,
+            -1.287_011_7,
+        ];
+        close(draw(7, Draw::Initial, 6), &six);
+        let other = draw((5 << 32) + 9, Draw::Fresh(0), 3);
+        close(other, &[2.955_169_9, -0.535_733_7, 1.308_261_8]);
+    }
+
+    #[test]
     fn draws_and_seeds_differ_and_lengths_do_not_matter() {
         assert_eq!(draw(1, Draw::Initial, 7), draw(1, Draw::Initial, 64)[..7]);
         assert_ne!(draw(1, Draw::Initial, 8), draw(1, Draw::Start, 8));

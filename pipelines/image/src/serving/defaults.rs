@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
-        let sizes = sizes(Some(600 << 20));
+        let sizes = sizes(Some(1200 << 20));
         assert!(sizes.of(Some(512), Some(512), None).is_ok());
         let error = sizes.of(Some(2048), Some(1024), None).unwrap_err();
         assert_eq!(error.code, Some("size_too_large"));

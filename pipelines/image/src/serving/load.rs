@@ -37,6 +37,7 @@ pub struct ImageOptions {
     pub host_memory: Option<u64>,
 }
 
+const SCHEDULER_FILE: &str = "scheduler/scheduler_config.json";
 /// Latents' side, in elements, of a model that does not say: Stable Diffusion 1.
 const USUAL_SIDE: usize = 64;
 /// Requests that wait inside for their turn, in passes of the denoiser.
@@ -161,8 +162,10 @@ impl ImagePipeline {
         let unet = UNetConfig::of(&fields(snapshot, "unet/config.json")?)?;
         let vae = AutoencoderConfig::of(&fields(snapshot, "vae/config.json")?)?;
         let channels = channels(&unet, &vae)?;
-        let scheduler =
-            SchedulerConfig::read(&fields(snapshot, "scheduler/scheduler_config.json")?)?;
+        let scheduler = SchedulerConfig::load(snapshot, SCHEDULER_FILE)?.ok_or_else(|| {
+            let message = format!("{snapshot} has none; a pipeline in the diffusers layout does");
+            chandler_nn::error::NnError::config(SCHEDULER_FILE, message)
+        })?;
 
         let device = options.device.open()?;
         let opened = Opened::open(snapshot, &folders)?;
