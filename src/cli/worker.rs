@@ -13,6 +13,7 @@ use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch, Value};
 use crate::engine::load::{self, LoadOptions, Model};
 use crate::engine::{Engine, EngineOptions, Fetch};
+use crate::machine::Machine;
 use crate::weights::progress::Progress;
 use crate::weights::store::Store;
 use crate::weights::{self, Source};
@@ -133,6 +134,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),
+        host_memory: Machine::here().memory().map(|memory| memory.available),
         threads: Some(threads::wanted(settings)),
         ..LoadOptions::default()
     }

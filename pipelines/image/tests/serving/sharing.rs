@@ -190,18 +190,18 @@ fn of_every_kind(number: u64) -> Input {
     let start = (number % 3 == 1).then(|| Start {
         image: file("image.png"),
         strength: Some(0.6),
-        mask: (number % 2 == 0).then(|| file("mask.png")),
+        mask: number.is_multiple_of(2).then(|| file("mask.png")),
         padding_mask_crop: None,
     });
     let input = request(number, 2 + (number % 3) as u32, size);
     Input::Image(Box::new(ImageInput {
-        n: 1 + (number % 5 == 0) as u32,
+        n: 1 + u32::from(number.is_multiple_of(5)),
         start,
         guidance: Guidance {
             scale: (number % 4 == 2).then_some(1.0),
             ..Guidance::default()
         },
-        previews: (number % 6 == 0) as u32,
+        previews: u32::from(number.is_multiple_of(6)),
         denoising: Denoising {
             scheduler: schedulers[(number % 4) as usize].map(str::to_owned),
             ..input.denoising.clone()
