@@ -7,14 +7,16 @@ use image::{ExtendedColorType, GenericImageView, ImageEncoder, ImageReader, Limi
 
 use super::PictureError;
 
-/// Pixels of a side, and bytes that decoding may take: far above what any model draws, and below what hurts.
-const SIDE: u32 = 8192;
+/// Pixels of a side, and bytes that decoding may take: what an image model takes of a picture to begin with, and below what hurts.
+const SIDE: u32 = 16_384;
 const BYTES: u64 = 512 << 20;
+/// From which on the models take a mask's grey for white.
+const WHITE: u8 = 128;
 
 /// A grey PNG file that is the whiter the more transparent the picture is.
 ///
 /// # Errors
-/// That it is no picture, or one that is nowhere transparent.
+/// That it is no picture, or one that is nowhere transparent by half: nothing of it would be drawn anew.
 pub fn of_transparency(file: &[u8]) -> Result<Vec<u8>, PictureError> {
     let unreadable = |error: &dyn std::fmt::Display| PictureError::Unreadable(error.to_string());
     let mut reader = ImageReader::new(Cursor::new(file))
@@ -33,7 +35,7 @@ pub fn of_transparency(file: &[u8]) -> Result<Vec<u8>, PictureError> {
     let picture = picture.to_rgba8();
     let alphas = picture.pixels().map(|pixel| pixel.to_rgba().0[3]);
     let grey: Vec<u8> = alphas.map(|alpha| u8::MAX - alpha).collect();
-    if grey.iter().all(|grey| *grey == 0) {
+    if grey.iter().all(|grey| *grey < WHITE) {
         return Err(PictureError::Opaque);
     }
     let mut out = Vec::new();
@@ -78,6 +80,11 @@ mod tests {
         let solid = RgbaImage::from_pixel(3, 1, Rgba([0, 0, 0, 255]));
         assert!(matches!(
             of_transparency(&file(&solid)),
+            Err(PictureError::Opaque)
+        ));
+        let hardly = RgbaImage::from_pixel(3, 1, Rgba([0, 0, 0, 200]));
+        assert!(matches!(
+            of_transparency(&file(&hardly)),
             Err(PictureError::Opaque)
         ));
         let mut grey = Vec::new();

@@ -258,6 +258,7 @@ async fn an_edit_begins_with_its_picture_and_knows_openais_masks() {
         ("seed", "4"),
         ("loras", "[{\"name\": \"ink\", \"weight\": 0.5}]"),
     ];
+    let mut grey_of_mask = 0;
     for name in ["image", "image[]"] {
         let files = [(name, picture.as_slice()), ("mask", mask.as_slice())];
         let response = worker.files(EDIT, &fields, &files).await;
@@ -267,12 +268,18 @@ async fn an_edit_begins_with_its_picture_and_knows_openais_masks() {
         assert_eq!(image, picture.len());
         // A grey picture of our own, and not the one that was sent.
         assert!(grey > 0 && grey != mask.len());
+        grey_of_mask = grey;
     }
+    // Without a mask it is what is transparent of the picture, where anything is.
     let encoded = |file: &[u8]| BASE64_STANDARD.encode(file);
-    let body = json!({"prompt": "a hat", "image": encoded(&picture), "seed": 4});
-    let answer = worker.answer(EDIT, body).await;
-    let begun = begun_with(&decoded(&answer["data"][0]["b64_json"]));
-    assert_eq!(begun[0], picture.len());
+    for (route, alpha, masked) in [(EDIT, 255, false), (EDIT, 0, true), (DRAW, 0, false)] {
+        let picture = png(alpha);
+        let body = json!({"prompt": "a hat", "image": encoded(&picture), "seed": 4});
+        let answer = worker.answer(route, body).await;
+        let begun = begun_with(&decoded(&answer["data"][0]["b64_json"]));
+        assert_eq!(begun[0], picture.len());
+        assert_eq!(begun[1] == grey_of_mask, masked, "{route}");
+    }
     let response = worker
         .files(
             "/v1/images/variations",

@@ -21,7 +21,8 @@ pub struct Size {
     pub height: u32,
 }
 
-/// A decoded picture, without what was transparent.
+/// A decoded picture. Colours are taken as they are written, also where they are transparent, as Pillow's `convert("RGB")` does for the
+/// pipelines of diffusers.
 #[derive(Debug, Clone)]
 pub struct Pixels(DynamicImage);
 
@@ -160,6 +161,16 @@ mod tests {
             .flat_map(|y| (0..5).flat_map(move |x| of(x, y)))
             .collect();
         assert_eq!(to_rgb8(&planes), flat);
+    }
+
+    #[test]
+    fn what_is_transparent_has_its_colour() {
+        let image = image::RgbaImage::from_fn(2, 1, |x, _| image::Rgba([255, 0, 255, x as u8]));
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let pixels = Pixels::decode(&Picture::new(bytes.into_inner()), "image").unwrap();
+        let planes = [1.0, 1.0, -1.0, -1.0, 1.0, 1.0];
+        assert_eq!(pixels.rgb(pixels.size()), planes);
     }
 
     #[test]

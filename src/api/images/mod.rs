@@ -35,7 +35,7 @@ use super::openai::{or_error, terms};
 use super::sse;
 use super::state::Api;
 use crate::engine::Subscription;
-use crate::pictures;
+use crate::pictures::{self, PictureError};
 
 /// Bytes that a form with pictures may have: two of them, and what is around.
 pub(super) const MOST_OF_A_FORM: u64 = 102 << 20;
@@ -218,21 +218,29 @@ async fn request(
     if brought.image.is_none() && (route != Route::Generation || brought.mask.is_some()) {
         return Err(fields.missing("image", "the picture to begin with"));
     }
-    if let Some(mask) = brought.mask.take() {
-        brought.mask = Some(of_transparency(mask, &fields::name(&fields, "mask")).await?);
-    }
+    brought.mask = match (brought.mask.take(), &brought.image) {
+        (Some(mask), _) => {
+            let name = fields::name(&fields, "mask");
+            let refused = |error| RequestError::field(name.clone(), format!("{name}: {error}"));
+            Some(of_transparency(mask).await?.map_err(refused)?)
+        }
+        // OpenAI's reference: "If mask is not provided, image must have transparency, which will be used as the mask." Here a picture
+        // without any is changed as a whole; one that cannot be read is the model's to refuse.
+        (None, Some(image)) if route == Route::Edit => of_transparency(image.clone()).await?.ok(),
+        (None, _) => None,
+    };
     Ok((wish, brought))
 }
 
-/// OpenAI's mask as the model's.
-async fn of_transparency(mask: Picture, name: &str) -> Result<Picture, RequestError> {
-    let name = name.to_owned();
-    let made = tokio::task::spawn_blocking(move || pictures::of_transparency(mask.bytes()));
+/// What is transparent of a picture as the model's mask.
+async fn of_transparency(
+    picture: Picture,
+) -> Result<Result<Picture, PictureError>, RequestError> {
+    let made = tokio::task::spawn_blocking(move || pictures::of_transparency(picture.bytes()));
     let made = made
         .await
-        .map_err(|_| RequestError::internal("the mask could not be read"))?;
-    let made = made.map_err(|error| RequestError::field(name.clone(), format!("{name}: {error}")));
-    made.map(Picture::new)
+        .map_err(|_| RequestError::internal("the picture could not be read"))?;
+    Ok(made.map(Picture::new))
 }
 
 /// Queues a request, once all is known to be there that its answer needs.

@@ -65,7 +65,8 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// Shows what is there so far of a picture.
+/// Shows what is there so far of a picture. It is taken out before it is decoded: one whose decoding fails is not tried again, since the
+/// picture itself goes on without it, and would fail the same way each time it was put back.
 pub(super) fn preview(
     model: &Model,
     (id, drawing): (RequestId, &mut Drawing),
