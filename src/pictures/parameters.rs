@@ -19,6 +19,8 @@ pub struct Parameters<'a> {
     pub scheduler: &'a str,
     /// The guidance.
     pub guidance_scale: Option<f64>,
+    /// The guidance by the negative prompt besides.
+    pub true_guidance_scale: Option<f64>,
     /// The seed.
     pub seed: u64,
     /// Columns of pixels.
@@ -42,6 +44,7 @@ impl<'a> Parameters<'a> {
             steps: recipe.steps,
             scheduler: &recipe.scheduler,
             guidance_scale: recipe.guidance_scale,
+            true_guidance_scale: recipe.true_guidance_scale,
             seed: recipe.seed,
             strength: recipe.strength,
             width,
@@ -66,6 +69,7 @@ impl fmt::Display for Parameters<'_> {
             ("Steps", Some(self.steps.to_string())),
             ("Sampler", some(self.scheduler)),
             ("CFG scale", self.guidance_scale.map(number)),
+            ("True CFG scale", self.true_guidance_scale.map(number)),
             ("Seed", Some(self.seed.to_string())),
             ("Size", Some(format!("{}x{}", self.width, self.height))),
             ("Model", some(self.model)),
@@ -107,6 +111,7 @@ mod tests {
             steps: 20,
             scheduler: "EulerDiscreteScheduler".into(),
             guidance_scale: Some(7.5),
+            true_guidance_scale: Some(2.5),
             strength: Some(0.6),
             flagged: false,
         };
@@ -120,7 +125,7 @@ mod tests {
         };
         assert_eq!(
             parameters.of(&recipe, (64, 32)).to_string(),
-            "a circle,\nred <lora:ink:0.5>\nNegative prompt: blue\nSteps: 20, Sampler: EulerDiscreteScheduler, CFG scale: 7.5, \
+            "a circle,\nred <lora:ink:0.5>\nNegative prompt: blue\nSteps: 20, Sampler: EulerDiscreteScheduler, CFG scale: 7.5, True CFG scale: 2.5, \
              Seed: 7, Size: 64x32, Model: \"org/name:tag\", Denoising strength: 0.6, Clip skip: 3"
         );
     }

@@ -82,6 +82,8 @@ pub struct Denoising {
 pub struct Guidance {
     /// Classifier-free guidance (Ho and Salimans, 2022), or the number that a distilled model is told. At most 1 runs without.
     pub scale: Option<f64>,
+    /// Classifier-free guidance, away from the negative prompt, of a model whose `scale` is told or that has none: FLUX's `true_cfg_scale`.
+    pub true_scale: Option<f64>,
     /// How much of the guided prediction's spread is brought back to the unguided one's (Lin et al., 2023), 0 to 1.
     pub rescale: Option<f64>,
     /// Sizes and crops that SDXL is told instead of the picture's own.
@@ -200,6 +202,8 @@ pub struct Recipe {
     pub scheduler: String,
     /// The guidance; `None` where there was none.
     pub guidance_scale: Option<f64>,
+    /// The guidance by the negative prompt besides, of models whose own is told ([`Guidance::true_scale`]).
+    pub true_guidance_scale: Option<f64>,
     /// How much of the first picture could change, where there was one.
     pub strength: Option<f64>,
     /// The model's checker took it for something not to be shown, and it is black.

@@ -17,11 +17,15 @@ pub enum Family {
     StableDiffusion,
     /// Stable Diffusion XL: two CLIP text encoders, a pooled text and sizes besides.
     StableDiffusionXl,
+    /// Stable Diffusion 3 and 3.5: two CLIP text encoders and T5, a transformer.
+    StableDiffusion3,
+    /// FLUX.1: CLIP's pooled text and T5, a transformer.
+    Flux,
 }
 
-/// Classes of diffusers, and the family of each. What a checkpoint was saved as says nothing of what it can do: with a UNet of as many
-/// channels as the latents, all three tasks are open to it.
-const CLASSES: [(&str, Family); 9] = [
+/// Classes of diffusers, and the family of each. What a checkpoint was saved as says nothing of what it can do: with a denoiser of as
+/// many channels as the latents, all three tasks are open to it.
+const CLASSES: [(&str, Family); 14] = [
     ("StableDiffusionPipeline", Family::StableDiffusion),
     ("StableDiffusionImg2ImgPipeline", Family::StableDiffusion),
     ("StableDiffusionInpaintPipeline", Family::StableDiffusion),
@@ -39,10 +43,12 @@ const CLASSES: [(&str, Family); 9] = [
         "StableDiffusionXLInpaintPipeline",
         Family::StableDiffusionXl,
     ),
-    (
-        "StableDiffusionXLRefinerPipeline",
-        Family::StableDiffusionXl,
-    ),
+    ("StableDiffusion3Pipeline", Family::StableDiffusion3),
+    ("StableDiffusion3Img2ImgPipeline", Family::StableDiffusion3),
+    ("StableDiffusion3InpaintPipeline", Family::StableDiffusion3),
+    ("FluxPipeline", Family::Flux),
+    ("FluxImg2ImgPipeline", Family::Flux),
+    ("FluxInpaintPipeline", Family::Flux),
 ];
 
 /// The classes that are served.

@@ -215,6 +215,9 @@ pub(super) fn recipe(recipe: &Recipe) -> Map<String, Value> {
     map.insert("steps".into(), recipe.steps.into());
     map.insert("scheduler".into(), recipe.scheduler.clone().into());
     map.insert("guidance_scale".into(), recipe.guidance_scale.into());
+    if let Some(scale) = recipe.true_guidance_scale {
+        map.insert("true_cfg_scale".into(), scale.into());
+    }
     if let Some(strength) = recipe.strength {
         map.insert("strength".into(), strength.into());
     }

@@ -64,6 +64,7 @@ pub(super) fn guidance(fields: &Fields<'_>) -> Result<Guidance, RequestError> {
     };
     Ok(Guidance {
         scale: fields.number("guidance_scale", 0.0..=1000.0)?,
+        true_scale: fields.number("true_cfg_scale", 0.0..=1000.0)?,
         rescale: fields.number("guidance_rescale", 0.0..=1.0)?,
         micro: Micro {
             original_size: pair(fields, "original_size")?,

@@ -233,9 +233,7 @@ async fn request(
 }
 
 /// What is transparent of a picture as the model's mask.
-async fn of_transparency(
-    picture: Picture,
-) -> Result<Result<Picture, PictureError>, RequestError> {
+async fn of_transparency(picture: Picture) -> Result<Result<Picture, PictureError>, RequestError> {
     let made = tokio::task::spawn_blocking(move || pictures::of_transparency(picture.bytes()));
     let made = made
         .await

@@ -30,6 +30,7 @@ const SORTS: Sorts = Sorts {
         "guidance_scale",
         "guidanceScale",
         "cfg_scale",
+        "true_cfg_scale",
         "guidance_rescale",
         "seed",
         "strength",

@@ -148,6 +148,7 @@ pub(super) fn report(
                 "steps": recipe.steps,
                 "scheduler": recipe.scheduler,
                 "guidance_scale": recipe.guidance_scale,
+                "true_cfg_scale": recipe.true_guidance_scale,
                 "strength": recipe.strength,
                 "flagged": recipe.flagged,
             })

@@ -37,6 +37,7 @@ const SAME: [&str; 62] = [
     "num_inference_steps",
     "guidance_scale",
     "cfg_scale",
+    "true_cfg_scale",
     "guidance_rescale",
     "seed",
     "scheduler",

@@ -117,6 +117,7 @@ impl Prepare for Preparer {
                 steps: strength.map_or(steps, |part| ((f64::from(steps) * part) as u32).max(1)),
                 scheduler: scheduler(input.denoising.scheduler.as_deref())?,
                 guidance_scale: (guidance > 1.0).then_some(guidance),
+                true_guidance_scale: None,
                 strength,
                 flagged: prompt.split_whitespace().any(|word| word == FORBIDDEN),
             },

@@ -89,6 +89,11 @@ impl Chunks {
         }
     }
 
+    /// Lets go of all windows but the first, for models that look at nothing else.
+    pub fn keep_first(&mut self) {
+        self.chunks.truncate(1);
+    }
+
     /// The windows, in the order of the text.
     pub fn as_slice(&self) -> &[Chunk] {
         &self.chunks

@@ -2,7 +2,7 @@
 //!
 //! The way of a prompt through CLIP: [`weighting::parse`] cuts it where its weights change, [`chunks::Chunks::new`] makes windows of
 //! tokens, [`chunks::Chunks::pad_to`] gives prompt and negative prompt as many, [`encode::encode`] makes hidden states of them,
-//! [`compose`] puts those of several encoders together. T5 reads one long text instead: [`t5_tokenizer::T5Tokenizer::encode`].
+//! [`compose`] puts those of several encoders together. T5 reads one long text instead: [`t5_text::T5Text`].
 
 pub mod chunks;
 mod clip_files;
@@ -10,5 +10,6 @@ pub mod clip_tokenizer;
 pub mod compose;
 pub mod encode;
 mod folder;
+pub mod t5_text;
 pub mod t5_tokenizer;
 pub mod weighting;

@@ -1,5 +1,5 @@
-//! T5's tokenizer, as SD 3 and FLUX use it: one text, its end, padding up to a length. Apart from CLIP's because it is of another kind
-//! (Unigram), reads no windows, and keeps capitals.
+//! T5's tokenizer, as SD 3 and FLUX use it: text to ids, without what stands around them. Apart from CLIP's because it is of another kind
+//! (Unigram), and keeps capitals; what an encoder reads is made in `t5_text`.
 
 use std::fmt;
 
@@ -18,15 +18,6 @@ pub struct T5Tokenizer {
     inner: tokenizers::Tokenizer,
     end: u32,
     pad: u32,
-}
-
-/// A text as an encoder reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct T5Text {
-    /// The text's tokens, its end, and padding.
-    pub tokens: Vec<u32>,
-    /// Tokens at the end of the text that there was no room for.
-    pub left_out: usize,
 }
 
 impl fmt::Debug for T5Tokenizer {
@@ -76,26 +67,26 @@ impl T5Tokenizer {
         })
     }
 
-    /// A text cut or padded to `length` tokens (SD 3: 256, FLUX: 512 or 256), its end included, as diffusers does it.
+    /// The ids of a text, with nothing after it.
     ///
     /// # Errors
-    /// [`ImageError::Tokenizer`] when the tokenizer has no way to write this text, [`ImageError::Input`] for a length of 0.
-    pub fn encode(&self, text: &str, length: usize) -> Result<T5Text> {
-        let Some(room) = length.checked_sub(1) else {
-            return Err(ImageError::Input("a text of 0 tokens".to_owned()));
-        };
+    /// [`ImageError::Tokenizer`] when the tokenizer has no way to write this text.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self
             .inner
             .encode_fast(text, false)
             .map_err(|error| ImageError::Tokenizer(error.to_string()))?;
-        let ids = encoding.get_ids();
-        let mut tokens: Vec<u32> = ids.iter().copied().take(room).collect();
-        tokens.push(self.end);
-        tokens.resize(length, self.pad);
-        Ok(T5Text {
-            tokens,
-            left_out: ids.len().saturating_sub(room),
-        })
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Stands after a text.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Fills the room that is left.
+    pub fn pad(&self) -> u32 {
+        self.pad
     }
 }
 

@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::defaults::TILED_PIXELS;
+use super::sizes::TILED_PIXELS;
 use crate::autoencoder::{
     AutoencoderConfig, AutoencoderKl, LatentDistribution, Scaling, TileSizes, Tiled,
 };

@@ -4,12 +4,12 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::conditioning::Conditions;
 use super::drawing::{Drawing, ImagePrepared, Stage};
+use super::encoders::Conditions;
+use super::families::Batch;
 use super::pipeline::Model;
 use crate::error::{ImageError, Result};
 use crate::noise::Draw;
-use crate::unet::{TextTime, UNetInput};
 
 /// A picture that takes part, with its request.
 pub(super) struct Member<'a> {
@@ -32,10 +32,10 @@ impl Member<'_> {
 struct Rows {
     latents: Vec<f32>,
     timesteps: Vec<f64>,
-    contexts: Vec<Tensor>,
+    words: Vec<Tensor>,
     pooled: Vec<Tensor>,
     ids: Vec<Vec<f64>>,
-    guidance: Vec<Tensor>,
+    guidance: Vec<f64>,
 }
 
 /// Gives pictures that are new the latents that they begin with.
@@ -73,26 +73,18 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         rows.add(model, member)?;
     }
     let count = rows.timesteps.len();
-    let channels = model.in_channels;
+    let channels = rows.latents.len() / (count * height * width).max(1);
     let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
-    let stacked = |tensors: &[Tensor]| -> Result<Option<Tensor>> {
-        match tensors {
-            [] => Ok(None),
-            tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
-        }
-    };
-    let pooled = stacked(&rows.pooled)?;
-    let text_time = pooled.as_ref().filter(|_| !rows.ids.is_empty());
-    let out = model.unet.forward(&UNetInput {
-        latents: &model.placement.move_in(&latents)?,
-        timesteps: &rows.timesteps,
-        context: &Tensor::cat(&rows.contexts, 0)?,
-        text_time: text_time.map(|text_embeds| TextTime {
-            text_embeds,
-            time_ids: &rows.ids,
-        }),
-        guidance_embed: stacked(&rows.guidance)?.as_ref(),
-        residuals: None,
+    let out = model.denoiser.predict(&Batch {
+        latents: model.placement.move_in(&latents)?,
+        timesteps: rows.timesteps,
+        words: Tensor::cat(&rows.words, 0)?,
+        pooled: match rows.pooled.as_slice() {
+            [] => None,
+            pooled => Some(Tensor::cat(pooled, 0)?),
+        },
+        ids: rows.ids,
+        guidance: rows.guidance,
     })?;
     let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let out: Vec<f32> = out.flatten_all()?.to_vec1()?;
@@ -126,10 +118,10 @@ impl Rows {
             self.latents.extend(drawing.latents.iter().map(scale));
             self.latents.extend(told.iter().flatten());
             self.timesteps.push(call.timestep);
-            self.contexts.push(side.context.clone());
-            self.pooled.extend(side.pooled.clone());
+            self.words.push(side.context.words.clone());
+            self.pooled.extend(side.context.pooled.clone());
             self.ids.extend(side.ids.clone());
-            self.guidance.extend(conditions.guidance.clone());
+            self.guidance.extend(member.request.asked.told_guidance);
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use chandler_core::random::Stream;
 use chandler_core::{Cost, Prepared, Recipe};
 
 use super::coder::Pieces;
-use super::conditioning::{Conditions, Reading};
+use super::encoders::{Conditions, Encoding};
+use super::reading::Reading;
 use super::start::Start;
 use crate::error::Result;
 use crate::noise::{self, Draw};
@@ -19,6 +20,8 @@ pub struct ImagePrepared {
     pub(super) asked: Arc<Asked>,
     /// What its prompts say, once the text encoders have read them; never kept outside the batch, for it lies on the device.
     pub(super) conditions: Option<Conditions>,
+    /// The same on the way there.
+    pub(super) encoding: Option<Encoding>,
     pub(super) start: Option<Start>,
     pub(super) drawings: Vec<Drawing>,
     /// Whether anybody was told that it has begun.
@@ -33,6 +36,8 @@ pub(super) struct Asked {
     pub(super) latent: [usize; 3],
     /// Classifier-free guidance, where there is any.
     pub(super) guidance: Option<f64>,
+    /// What the denoiser is told of guidance, where it is.
+    pub(super) told_guidance: Option<f64>,
     /// How much of the guided prediction's spread is brought back.
     pub(super) rescale: f64,
     /// Steps after which a preview is wanted.
@@ -155,7 +160,7 @@ impl ImagePrepared {
 
     /// Lets go of what lies on the device; what was half decoded is decoded again.
     pub(super) fn leave_device(&mut self) {
-        self.conditions = None;
+        (self.conditions, self.encoding) = (None, None);
         if let Some(start) = &mut self.start {
             start.leave_device();
         }

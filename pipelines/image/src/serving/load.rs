@@ -1,29 +1,26 @@
-//! From a snapshot in the diffusers layout to a pipeline: which parts it has, their configurations, their weights.
+//! From a snapshot in the diffusers layout to a pipeline: its parts' weights are opened, placed and built.
+//! Apart from `plan`, which reads what the parts are.
 
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device};
 use chandler_core::{ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
-use chandler_nn::fields::Fields;
 use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
 use super::coder::Coder;
-use super::conditioning::{Reader, TextEncoders, Told};
-use super::defaults::Sizes;
+use super::encoders::{Encoder, TextEncoders};
 use super::pipeline::{ImagePipeline, Model};
-use super::prepare::{Channels, ImagePreparer, Limits};
-use crate::autoencoder::{AutoencoderConfig, AutoencoderKl};
-use crate::error::{ImageError, Result};
+use super::plan::{Plan, TextConfig, TextPlan};
+use super::prepare::ImagePreparer;
+use super::reading::{Reader, TextReader};
+use super::sizes::Sizes;
+use crate::autoencoder::AutoencoderKl;
+use crate::error::Result;
 use crate::failure;
 use crate::layers::{Loader, Placement};
-use crate::model_index::{Family, ModelIndex};
-use crate::pixels::Size;
-use crate::prompt::clip_tokenizer::ClipTokenizer;
-use crate::schedulers::SchedulerConfig;
 use crate::text_encoder::clip::ClipTextModel;
-use crate::text_encoder::clip_config::ClipConfig;
-use crate::unet::{UNet, UNetConfig};
+use crate::text_encoder::t5::T5Encoder;
 
 /// How a model is to be run.
 pub struct ImageOptions {
@@ -37,42 +34,35 @@ pub struct ImageOptions {
     pub host_memory: Option<u64>,
 }
 
-const SCHEDULER_FILE: &str = "scheduler/scheduler_config.json";
-/// Latents' side, in elements, of a model that does not say: Stable Diffusion 1.
-const USUAL_SIDE: usize = 64;
 /// Requests that wait inside for their turn, in passes of the denoiser.
 const PASSES_INSIDE: usize = 4;
-/// Parts that are not needed for drawing.
-const PASSED_OVER: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder"];
 
 /// The parts' weights, opened and not read.
 struct Opened {
-    texts: Vec<(&'static str, Arc<dyn TensorSource>)>,
-    unet: Arc<dyn TensorSource>,
+    texts: Vec<Arc<dyn TensorSource>>,
+    denoiser: Arc<dyn TensorSource>,
     vae: Arc<dyn TensorSource>,
 }
 
 impl Opened {
-    fn open(snapshot: &Snapshot, folders: &[TextFolder]) -> Result<Self> {
+    fn open(snapshot: &Snapshot, plan: &Plan) -> Result<Self> {
         let weights = |folder: &str| snapshot.part(folder).part_weights();
-        let texts = folders
-            .iter()
-            .map(|folder| Ok((folder.encoder, weights(folder.encoder)?)))
-            .collect::<Result<_>>()?;
+        let texts = plan.texts.iter();
         Ok(Self {
-            texts,
-            unet: weights("unet")?,
+            texts: texts
+                .map(|text| Ok(weights(text.part.folder)?))
+                .collect::<Result<_>>()?,
+            denoiser: weights(plan.facts.denoiser.folder)?,
             vae: weights("vae")?,
         })
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<dyn TensorSource>> {
-        let texts = self.texts.iter().map(|(_, source)| source);
-        texts.chain([&self.unet, &self.vae])
+        self.texts.iter().chain([&self.denoiser, &self.vae])
     }
 
     fn prefetch(&self, progress: &(dyn Fn(LoadStep) + Sync)) -> Result<()> {
-        let total: u64 = self.all().map(|source| source.total_bytes()).sum();
+        let total = self.total_bytes();
         let mut before = 0;
         for source in self.all() {
             source.prefetch(&|done, _| {
@@ -90,60 +80,17 @@ impl Opened {
         self.all().map(|source| parameters(source.as_ref())).sum()
     }
 
-    /// The dtype that the denoiser is stored in.
-    fn stored(&self) -> Result<DType> {
-        Ok(self.unet.tensor("conv_in.weight")?.dtype())
+    fn total_bytes(&self) -> u64 {
+        self.all().map(|source| source.total_bytes()).sum()
     }
-}
 
-/// Where a text encoder is.
-struct TextFolder {
-    encoder: &'static str,
-    tokenizer: &'static str,
-    class: String,
-}
-
-/// The text encoders of a pipeline, in the order in which their texts are put side by side.
-fn text_folders(index: &ModelIndex) -> Result<Vec<TextFolder>> {
-    let folder = |encoder, tokenizer| -> Result<Option<TextFolder>> {
-        Ok(index.part(encoder)?.map(|class| TextFolder {
-            encoder,
-            tokenizer,
-            class: class.to_owned(),
-        }))
-    };
-    index.needed_part("unet", &["UNet2DConditionModel"])?;
-    index.needed_part("vae", &["AutoencoderKL"])?;
-    let first = folder("text_encoder", "tokenizer")?;
-    match index.family {
-        Family::StableDiffusion => {
-            index.needed_part("text_encoder", &["CLIPTextModel"])?;
-            Ok(first.into_iter().collect())
-        }
-        Family::StableDiffusionXl => {
-            index.needed_part("text_encoder_2", &["CLIPTextModelWithProjection"])?;
-            let second = folder("text_encoder_2", "tokenizer_2")?;
-            Ok(first.into_iter().chain(second).collect())
+    /// Bytes of all parts where they are to be: on the CPU they stay mapped as they are stored.
+    fn bytes_at(&self, placement: &Placement) -> u64 {
+        match placement.device.is_cpu() {
+            true => self.total_bytes(),
+            false => self.parameters() * placement.dtype.size_in_bytes() as u64,
         }
     }
-}
-
-/// What of a pipeline does no drawing is passed over, with a word about it.
-fn tell_what_is_passed_over(index: &ModelIndex) -> Result<()> {
-    for name in PASSED_OVER {
-        if let Some(class) = index.part(name)? {
-            tracing::warn!(part = name, class, "this part of the model is not run");
-        }
-    }
-    Ok(())
-}
-
-fn fields(snapshot: &Snapshot, file: &str) -> Result<Fields> {
-    let missing = || {
-        let message = format!("{snapshot} has none; a part in the diffusers layout does");
-        chandler_nn::error::NnError::config(file, message)
-    };
-    Ok(Fields::read(snapshot, file)?.ok_or_else(missing)?)
 }
 
 impl ImagePipeline {
@@ -156,78 +103,43 @@ impl ImagePipeline {
         options: &ImageOptions,
         progress: &(dyn Fn(LoadStep) + Sync),
     ) -> Result<Self> {
-        let index = ModelIndex::read(snapshot)?;
-        let folders = text_folders(&index)?;
-        tell_what_is_passed_over(&index)?;
-        let unet = UNetConfig::of(&fields(snapshot, "unet/config.json")?)?;
-        let vae = AutoencoderConfig::of(&fields(snapshot, "vae/config.json")?)?;
-        let channels = channels(&unet, &vae)?;
-        let scheduler = SchedulerConfig::load(snapshot, SCHEDULER_FILE)?.ok_or_else(|| {
-            let message = format!("{snapshot} has none; a pipeline in the diffusers layout does");
-            chandler_nn::error::NnError::config(SCHEDULER_FILE, message)
-        })?;
-
+        let plan = Plan::read(snapshot)?;
         let device = options.device.open()?;
-        let opened = Opened::open(snapshot, &folders)?;
+        let opened = Opened::open(snapshot, &plan)?;
         options.dtype.check(&device)?;
-        let dtype = options.dtype.resolve(opened.stored()?, &device);
+        let stored = opened.denoiser.tensor(plan.facts.denoiser.probe)?.dtype();
         let placement = Placement {
-            device: device.clone(),
-            dtype,
+            dtype: options.dtype.resolve(stored, &device),
+            device,
         };
         opened.prefetch(progress)?;
         progress(LoadStep::Building);
-        let needed = opened.parameters() * dtype.size_in_bytes() as u64;
-        let build = || Parts::build(snapshot, (&folders, &opened), (&unet, &vae), &placement);
-        let parts = build().map_err(|error| failure::while_loading(error, needed, &device))?;
-        let guidance_width = unet.contracting.time.condition;
-        let preparer = ImagePreparer {
-            info: ModelInfo {
-                parameters: opened.parameters(),
-                ..info(&index, &channels, &placement)
-            },
-            reader: Reader {
-                family: index.family,
-                tokenizers: parts.tokenizers,
-                layers: parts
-                    .encoders
-                    .iter()
-                    .map(|e| e.config().layers)
-                    .min()
-                    .unwrap_or(0),
-                force_zeros: index.flag("force_zeros_for_empty_prompt")?,
-                told: told(&index, &unet)?,
-            },
-            scheduler,
-            sizes: sizes(
-                &unet,
-                &vae,
-                (
-                    &placement.device,
-                    options.host_memory.map(|free| free.saturating_sub(needed)),
-                ),
-            ),
-            channels,
-            distilled: guidance_width.is_some(),
-            decoding: Mutex::new(()),
-            limits: Limits {
-                inside: options.max_rows.max(2) * PASSES_INSIDE,
-            },
+        let needed = opened.bytes_at(&placement);
+        let readers = plan.texts.iter().map(|text| text.reader(snapshot));
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let info = ModelInfo {
+            parameters: opened.parameters(),
+            ..info(&plan, &placement)
         };
+        let free = |device: &Device| match device.is_cpu() {
+            true => options
+                .host_memory
+                .map(|free| free.saturating_sub(opened.total_bytes())),
+            false => device::memory(device).map(|(free, _)| free),
+        };
+        let mut sizes = Sizes::new(&plan.design, &plan.vae);
+        let t5_at = t5_at(
+            &placement,
+            needed + widened(&plan, &placement) + sizes.needed(sizes.usual),
+            free(&placement.device),
+        );
+        let build = || build(&plan, &opened, (&placement, t5_at));
+        let model =
+            build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
+        sizes.free = free(&placement.device);
         Ok(Self {
-            model: Model {
-                encoders: TextEncoders {
-                    placement: placement.clone(),
-                    family: index.family,
-                    models: parts.encoders,
-                    guidance_width,
-                },
-                placement,
-                unet: parts.unet,
-                coder: parts.coder,
-                in_channels: unet.contracting.in_channels,
-            },
-            preparer: Arc::new(preparer),
+            model,
+            preparer: Arc::new(preparer(plan, readers, (info, sizes, options.max_rows))?),
             running: Vec::new(),
             rows: options.max_rows.max(1),
             turn: 0,
@@ -236,111 +148,111 @@ impl ImagePipeline {
     }
 }
 
-/// The parts, built.
-struct Parts {
-    encoders: Vec<ClipTextModel>,
-    tokenizers: Vec<ClipTokenizer>,
-    unet: UNet,
-    coder: Coder,
+/// Where T5 is. It is as large as the denoisers that it is read for, and runs once for a request: where all weights and the work on a
+/// picture need more than is free on the device, it stays in the host's memory, mapped as it is stored, and runs there. (To bring it in
+/// for each request would be quicker, but wants room for it beside the denoiser, which is what there is not: SD 3.5 large and T5 are 26 GB
+/// in half precision, and FLUX alone leaves less than 2 GB of 24 free.)
+fn t5_at(placement: &Placement, needed: u64, free: Option<u64>) -> Placement {
+    if placement.device.is_cpu() || free.is_none_or(|free| needed <= free) {
+        return placement.clone();
+    }
+    tracing::warn!(
+        needed,
+        free,
+        "the device has no room for T5 beside the other parts: prompts are read by it on the host"
+    );
+    Placement::cpu()
 }
 
-impl Parts {
-    fn build(
-        snapshot: &Snapshot,
-        (folders, opened): (&[TextFolder], &Opened),
-        (unet, vae): (&UNetConfig, &AutoencoderConfig),
-        placement: &Placement,
-    ) -> Result<Self> {
-        let (mut encoders, mut tokenizers) = (Vec::new(), Vec::new());
-        for (folder, (_, source)) in folders.iter().zip(&opened.texts) {
-            let file = format!("{}/config.json", folder.encoder);
-            let config = ClipConfig::read(&fields(snapshot, &file)?, folder.class.parse()?)?;
-            let positions = config.positions;
-            tokenizers.push(ClipTokenizer::from_snapshot(
-                snapshot,
-                folder.tokenizer,
-                positions,
-            )?);
-            let loader = Loader::new(source.as_ref(), placement);
-            encoders.push(ClipTextModel::load(config, &loader)?);
+/// Bytes that T5 takes besides where weights are in f16: those that it keeps in f32.
+fn widened(plan: &Plan, placement: &Placement) -> u64 {
+    let config = plan.texts.iter().find_map(|text| match &text.config {
+        TextConfig::T5(config) => Some(config),
+        TextConfig::Clip(_) => None,
+    });
+    match (config, placement.dtype) {
+        (Some(config), DType::F16) => {
+            let weights = config.layers * config.width * config.feed_forward;
+            weights as u64 * (DType::F32.size_in_bytes() - DType::F16.size_in_bytes()) as u64
         }
-        let unet = UNet::load(&Loader::new(opened.unet.as_ref(), placement), unet)?;
-        // The autoencoder of SDXL overflows f16, which its configuration says.
-        let wide = Placement {
-            device: placement.device.clone(),
-            dtype: match (vae.force_upcast, placement.dtype) {
-                (true, DType::F16) => DType::F32,
-                (_, dtype) => dtype,
-            },
-        };
-        let autoencoder = AutoencoderKl::load(&Loader::new(opened.vae.as_ref(), &wide), vae)?;
-        Ok(Self {
-            encoders,
-            tokenizers,
-            unet,
-            coder: Coder::new(autoencoder, vae),
+        _ => 0,
+    }
+}
+
+/// Builds the parts.
+fn build(
+    plan: &Plan,
+    opened: &Opened,
+    (placement, t5_at): (&Placement, Placement),
+) -> Result<Model> {
+    let texts = plan.texts.iter().zip(&opened.texts);
+    let encoder = |(text, source): (&TextPlan, &Arc<dyn TensorSource>)| -> Result<Encoder> {
+        let loader = |at| Loader::new(source.as_ref(), at);
+        Ok(match &text.config {
+            TextConfig::Clip(config) => {
+                Encoder::Clip(ClipTextModel::load(config.clone(), &loader(placement))?)
+            }
+            TextConfig::T5(config) => {
+                Encoder::T5(T5Encoder::load(config.clone(), &loader(&t5_at))?)
+            }
         })
-    }
-}
-
-/// The channels of a denoiser, which decide what it can do.
-fn channels(unet: &UNetConfig, vae: &AutoencoderConfig) -> Result<Channels> {
-    let (takes, latents) = (unet.contracting.in_channels, vae.latent_channels);
-    let takes_mask = takes == 2 * latents + 1;
-    if (takes != latents && !takes_mask) || unet.out_channels != latents {
-        return Err(ImageError::Input(format!(
-            "unet/config.json: in_channels: {takes} and out_channels: {} with latents of {latents} channels; as many of both, or \
-             {} in (a mask and a masked picture besides), are supported",
-            unet.out_channels,
-            2 * latents + 1
-        )));
-    }
-    Ok(Channels {
-        latents,
-        takes_mask,
+    };
+    let models = texts.map(encoder).collect::<Result<_>>()?;
+    let denoiser = (plan.design.load)(opened.denoiser.as_ref(), placement)?;
+    // The autoencoder of SDXL overflows f16, which its configuration says.
+    let wide = Placement {
+        device: placement.device.clone(),
+        dtype: match (plan.vae.force_upcast, placement.dtype) {
+            (true, DType::F16) => DType::F32,
+            (_, dtype) => dtype,
+        },
+    };
+    let vae = AutoencoderKl::load(&Loader::new(opened.vae.as_ref(), &wide), &plan.vae)?;
+    Ok(Model {
+        encoders: TextEncoders {
+            placement: placement.clone(),
+            t5_at,
+            clip: plan.facts.clip,
+            models,
+        },
+        placement: placement.clone(),
+        denoiser,
+        coder: Coder::new(vae, &plan.vae),
     })
 }
 
-fn told(index: &ModelIndex, unet: &UNetConfig) -> Result<Told> {
-    Ok(match unet.contracting.text_time {
-        None => Told::Nothing,
-        Some(_) if index.flag("requires_aesthetics_score")? => Told::SizesAndScore,
-        Some(_) => Told::Sizes,
+/// What prepares requests for the model.
+fn preparer(
+    plan: Plan,
+    tokenizers: Vec<TextReader>,
+    (info, sizes, max_rows): (ModelInfo, Sizes, usize),
+) -> Result<ImagePreparer> {
+    Ok(ImagePreparer {
+        info,
+        reader: Reader {
+            clip: plan.facts.clip,
+            tokenizers,
+            layers: plan.clip_layers(),
+            force_zeros: plan.index.flag("force_zeros_for_empty_prompt")?,
+            told: plan.design.told,
+            lengths: plan.design.text_lengths,
+        },
+        scheduler: plan.scheduler,
+        sizes,
+        latents: plan.vae.latent_channels,
+        design: plan.design,
+        decoding: Mutex::new(()),
+        inside: max_rows.max(2) * PASSES_INSIDE,
     })
 }
 
-fn sizes(
-    unet: &UNetConfig,
-    vae: &AutoencoderConfig,
-    (device, host): (&Device, Option<u64>),
-) -> Sizes {
-    let factor = vae.pixels();
-    let [rows, columns] = unet.sample_size.unwrap_or([USUAL_SIDE; 2]);
-    let first = |channels: Option<usize>| channels.unwrap_or(1) as u64;
-    Sizes {
-        factor: factor as u32,
-        usual: Size {
-            width: (columns * factor) as u32,
-            height: (rows * factor) as u32,
-        },
-        free: match device.is_cpu() {
-            true => host,
-            false => device::memory(device).map(|(free, _)| free),
-        },
-        channels: [
-            first(unet.contracting.down.first().map(|block| block.channels)),
-            first(vae.block_out_channels.first().copied()),
-        ],
-    }
-}
-
-fn info(index: &ModelIndex, channels: &Channels, placement: &Placement) -> ModelInfo {
+fn info(plan: &Plan, placement: &Placement) -> ModelInfo {
     ModelInfo {
-        task: match channels.takes_mask {
+        task: match plan.design.takes_mask {
             true => Task::ImageInpainting,
             false => Task::TextToImage,
         },
-        architecture: index.class.clone(),
+        architecture: plan.index.class.clone(),
         context_length: 0,
         vocab_size: 0,
         parameters: 0,
@@ -350,5 +262,21 @@ fn info(index: &ModelIndex, channels: &Channels, placement: &Placement) -> Model
         adapters: Vec::new(),
         languages: Vec::new(),
         cache: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t5_on_the_cpu_is_where_all_is() {
+        let half = Placement {
+            device: Device::Cpu,
+            dtype: DType::BF16,
+        };
+        // Mapped weights take no room from others.
+        assert_eq!(t5_at(&half, 9, Some(1)).dtype, DType::BF16);
+        assert_eq!(t5_at(&half, 9, None).dtype, DType::BF16);
     }
 }

@@ -2,14 +2,18 @@
 //! Apart from the models below, which know no request.
 
 mod coder;
-mod conditioning;
 mod decode;
-mod defaults;
 mod denoise;
 mod drawing;
+mod encoders;
+mod families;
+mod guidance;
 mod load;
 mod pipeline;
+mod plan;
 mod prepare;
+mod reading;
+mod sizes;
 mod start;
 mod turns;
 

@@ -9,30 +9,35 @@ use chandler_core::{
 use chandler_nn::device;
 
 use super::coder::Coder;
-use super::conditioning::TextEncoders;
 use super::denoise::Member;
 use super::drawing::ImagePrepared;
+use super::encoders::TextEncoders;
+use super::families::Denoiser;
 use super::prepare::ImagePreparer;
 use super::turns::{Place, Turn};
 use super::{decode, denoise, turns};
 use crate::error::Result;
 use crate::failure;
 use crate::layers::Placement;
-use crate::unet::UNet;
 
 /// The parts of a loaded model.
 pub(super) struct Model {
     pub(super) placement: Placement,
     pub(super) encoders: TextEncoders,
-    pub(super) unet: UNet,
+    pub(super) denoiser: Box<dyn Denoiser>,
     pub(super) coder: Coder,
-    /// Channels that the denoiser takes: those of the latents, or five more with a mask.
-    pub(super) in_channels: usize,
 }
 
 impl Model {
-    fn bytes(&self) -> u64 {
-        self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes()
+    fn footprint(&self) -> Footprint {
+        let [clip, t5] = self.encoders.bytes();
+        let rest = clip + self.denoiser.bytes() + self.coder.bytes();
+        let rest = device::footprint(&self.placement.device, rest);
+        let t5 = device::footprint(&self.encoders.t5_at.device, t5);
+        Footprint {
+            device_bytes: rest.device_bytes + t5.device_bytes,
+            host_bytes: rest.host_bytes + t5.host_bytes,
+        }
     }
 }
 
@@ -71,18 +76,7 @@ impl ImagePipeline {
     fn work(&mut self, turn: &Turn, events: &mut Events) -> Result<usize> {
         match turn {
             Turn::Read(at) => {
-                let Some((ticket, request)) = self.running.get_mut(*at) else {
-                    return Ok(0);
-                };
-                let conditions = self.model.encoders.encode(&request.asked.reading)?;
-                request.conditions = Some(conditions);
-                if !std::mem::replace(&mut request.told, true) {
-                    let started = Event::Started {
-                        prompt_tokens: request.asked.tokens,
-                        cached_tokens: 0,
-                    };
-                    events.push(ticket.id, started);
-                }
+                self.read(*at, events)?;
                 Ok(1)
             }
             Turn::Encode(at) => {
@@ -113,6 +107,31 @@ impl ImagePipeline {
                 Ok(1)
             }
         }
+    }
+
+    /// A piece of a request's texts.
+    fn read(&mut self, at: usize, events: &mut Events) -> Result<()> {
+        let Some((ticket, request)) = self.running.get_mut(at) else {
+            return Ok(());
+        };
+        let (asked, encoders) = (Arc::clone(&request.asked), &self.model.encoders);
+        let mut encoding = match request.encoding.take() {
+            Some(encoding) => encoding,
+            None => encoders.begin(&asked.reading)?,
+        };
+        let denoiser = self.model.denoiser.as_ref();
+        request.conditions = encoders.advance(&mut encoding, &asked.reading, denoiser)?;
+        if request.conditions.is_none() {
+            request.encoding = Some(encoding);
+            request.touch(self.turn);
+        } else if !std::mem::replace(&mut request.told, true) {
+            let started = Event::Started {
+                prompt_tokens: asked.tokens,
+                cached_tokens: 0,
+            };
+            events.push(ticket.id, started);
+        }
+        Ok(())
     }
 
     fn denoise(&mut self, places: &[Place], events: &mut Events) -> Result<usize> {
@@ -200,7 +219,7 @@ impl Pipeline for ImagePipeline {
 
     fn admit(&mut self, ticket: Ticket, mut request: ImagePrepared) -> Admission<ImagePrepared> {
         let rows = request.drawings.len() * request.rows_each();
-        if !self.running.is_empty() && self.rows_inside() + rows > self.preparer.limits.inside {
+        if !self.running.is_empty() && self.rows_inside() + rows > self.preparer.inside {
             return Admission::Full(request);
         }
         // Who comes late waits for one turn, not for as many as the others have had.
@@ -259,6 +278,6 @@ impl Pipeline for ImagePipeline {
     }
 
     fn footprint(&self) -> Footprint {
-        device::footprint(&self.model.placement.device, self.model.bytes())
+        self.model.footprint()
     }
 }

@@ -8,13 +8,20 @@ use chandler_core::{
     ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks,
 };
 
-use super::conditioning::{Reader, Texts};
-use super::defaults::{self, MOST_PICTURES, Sizes};
 use super::drawing::{Asked, Drawing, ImagePrepared};
+use super::families::Design;
+use super::guidance::{self, within};
+use super::reading::{Reader, Sought};
+use super::sizes::Sizes;
 use super::start::{Mask, Start};
 use crate::error::ImageError;
 use crate::pixels::{Pixels, Size};
-use crate::schedulers::{self, Begin, Sampler, SchedulerConfig};
+use crate::schedulers::{self, Begin, Class, Sampler, SchedulerConfig};
+
+/// Pictures of one request at most.
+const MOST_PICTURES: u32 = 64;
+/// Steps of a latent consistency model, when nobody says: `LatentConsistencyModelPipeline.__call__`.
+const LCM_STEPS: u32 = 4;
 
 /// Prepares requests for a loaded model.
 pub struct ImagePreparer {
@@ -22,28 +29,13 @@ pub struct ImagePreparer {
     pub(super) reader: Reader,
     pub(super) scheduler: SchedulerConfig,
     pub(super) sizes: Sizes,
-    pub(super) channels: Channels,
-    /// Whether the denoiser is told guidance instead of being guided.
-    pub(super) distilled: bool,
-    pub(super) limits: Limits,
+    pub(super) design: Design,
+    /// Channels of the latents.
+    pub(super) latents: usize,
+    /// Rows of all requests that are inside at once.
+    pub(super) inside: usize,
     /// Held while a request's pictures are decoded. It guards nothing: a thread that panicked with it leaves nothing half done.
     pub(super) decoding: Mutex<()>,
-}
-
-/// Channels of a model.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Channels {
-    /// Of the latents.
-    pub(super) latents: usize,
-    /// Whether the denoiser takes a mask and what it leaves of a picture besides.
-    pub(super) takes_mask: bool,
-}
-
-/// How much is inside at once.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Rows of all requests together.
-    pub(super) inside: usize,
 }
 
 /// A first picture, decoded.
@@ -75,7 +67,7 @@ impl ImagePreparer {
             .start
             .as_ref()
             .is_some_and(|start| start.mask.is_some());
-        if self.channels.takes_mask && !masked {
+        if self.design.takes_mask && !masked {
             let message = "this model fills masked parts of pictures: give it an image and a mask";
             return Err(RequestError::field("mask", message));
         }
@@ -83,7 +75,7 @@ impl ImagePreparer {
             let message = "the drawing is finished here: there is no refiner to go on with it";
             return Err(RequestError::unsupported("denoising_end", message));
         }
-        if let Some(field) = self.reader.told.untold(&input.guidance.micro) {
+        if let Some(field) = self.design.told.untold(&input.guidance.micro) {
             let message = format!("{field}: this model is not told it; leave it out");
             return Err(RequestError::unsupported(field, message));
         }
@@ -98,37 +90,23 @@ impl ImagePreparer {
     }
 
     fn decoded<'a>(&self, start: &'a Asks) -> Result<Decoded<'a>, RequestError> {
-        let masked = start.mask.is_some();
-        let usual = || defaults::strength(self.reader.family, masked);
-        let strength = start.strength.unwrap_or_else(usual);
-        if !(0.0..=1.0).contains(&strength) {
-            let message = format!("strength is {strength}; it must be between 0 and 1");
-            return Err(RequestError::field("strength", message));
-        }
+        let [whole, masked] = self.design.defaults.strength;
+        let usual = if start.mask.is_some() { masked } else { whole };
+        let strength = start.strength.unwrap_or(usual);
         Ok(Decoded {
+            strength: within("strength", strength, 1.0)?,
             image: Pixels::decode(&start.image, "image")?,
             mask: start.mask.as_ref(),
-            strength,
         })
     }
 
-    /// The guidance that is done, and the one that the model is told.
-    fn guidance(&self, input: &ImageInput) -> Result<(Option<f64>, Option<f64>), RequestError> {
-        let usual = || defaults::guidance(self.reader.family, self.distilled);
-        let scale = input.guidance.scale.unwrap_or_else(usual);
-        if !(0.0..=1000.0).contains(&scale) {
-            let message = format!("guidance_scale is {scale}; it must be between 0 and 1000");
-            return Err(RequestError::field("guidance_scale", message));
+    fn usual_steps(&self, class: Class, begin: Begin) -> u32 {
+        let [anew, begun] = self.design.defaults.steps;
+        match (class, begin) {
+            (Class::Lcm, _) => LCM_STEPS,
+            (_, Begin::Noise) => anew,
+            _ => begun,
         }
-        let rescale = input.guidance.rescale.unwrap_or(0.0);
-        if !(0.0..=1.0).contains(&rescale) {
-            let message = format!("guidance_rescale is {rescale}; it must be between 0 and 1");
-            return Err(RequestError::field("guidance_rescale", message));
-        }
-        Ok(match self.distilled {
-            true => (None, Some(scale)),
-            false => ((scale > 1.0).then_some(scale), None),
-        })
     }
 
     /// The steps of a request.
@@ -146,17 +124,28 @@ impl ImagePreparer {
         let given = denoising.timesteps.is_some() || denoising.sigmas.is_some();
         let steps = denoising
             .steps
-            .or_else(|| (!given).then(|| defaults::steps(config.class().name())));
+            .or_else(|| (!given).then(|| self.usual_steps(config.class(), begin)));
         let [_, rows, columns] = latent;
+        let steps = steps.map(|steps| steps as usize);
+        // FLUX lays its noise levels itself; another scheduler than its own keeps to its own.
+        let laid = match (self.design.sigmas, steps) {
+            (Some(lay), Some(steps))
+                if config.class() == Class::FlowMatchEuler
+                    && (1..=config.train_steps()).contains(&steps) =>
+            {
+                Some(lay(steps))
+            }
+            _ => None,
+        };
         let sampler = config
             .plan(&schedulers::Asked {
-                steps: steps.map(|steps| steps as usize),
+                steps: steps.filter(|_| laid.is_none()),
                 timesteps: denoising.timesteps.clone(),
-                sigmas: denoising.sigmas.clone(),
+                sigmas: laid.or_else(|| denoising.sigmas.clone()),
                 eta: denoising.eta,
                 begin,
                 end: denoising.end,
-                image_seq_len: Some(rows * columns / 4),
+                image_seq_len: Some(rows * columns / self.design.patch.pow(2)),
             })
             .map_err(|error| of_scheduler(&error))?;
         Ok((sampler, config.class().name().to_owned()))
@@ -171,7 +160,7 @@ impl ImagePreparer {
         let mask = match decoded.mask {
             None => None,
             Some(mask) => Some(Mask {
-                told: self.channels.takes_mask,
+                told: self.design.takes_mask,
                 ..Mask::new(Pixels::decode(mask, "mask")?.mask(size), size, latent)
             }),
         };
@@ -197,7 +186,7 @@ impl Prepare for ImagePreparer {
         let size = self.sizes.of(input.width, input.height, picture)?;
         let factor = self.sizes.factor;
         let latent = [
-            self.channels.latents,
+            self.latents,
             (size.height / factor) as usize,
             (size.width / factor) as usize,
         ];
@@ -206,22 +195,22 @@ impl Prepare for ImagePreparer {
             None => Begin::Noise,
         };
         let (sampler, class) = self.sampler(&input, begin, latent)?;
-        let (guidance, told) = self.guidance(&input)?;
-        let (reading, tokens) = self.reader.read(&Texts {
+        let guidance = guidance::of(&self.design, &input)?;
+        let (reading, tokens) = self.reader.read(&Sought {
             prompt: &input.prompt,
             negative: &input.negative_prompt,
             clip_skip: input.clip_skip.unwrap_or(0) as usize,
-            guided: guidance.is_some(),
+            guided: guidance.pairs.is_some(),
             micro: &input.guidance.micro,
             size,
-            guidance: told,
         })?;
         let seed = input.seed.unwrap_or_else(|| fresh_seed() >> 32);
         let recipe = Recipe {
             seed,
             steps: sampler.steps_total() as u32,
             scheduler: class,
-            guidance_scale: guidance.or(told),
+            guidance_scale: guidance.asked(),
+            true_guidance_scale: guidance.truly(),
             strength: decoded.as_ref().map(|decoded| decoded.strength),
             flagged: false,
         };
@@ -234,13 +223,15 @@ impl Prepare for ImagePreparer {
         Ok(ImagePrepared {
             start,
             conditions: None,
+            encoding: None,
             drawings,
             told: false,
             asked: Arc::new(Asked {
                 reading,
                 size,
                 latent,
-                guidance,
+                guidance: guidance.pairs,
+                told_guidance: guidance.told,
                 rescale: input.guidance.rescale.unwrap_or(0.0),
                 previews: spread(input.previews as usize, recipe.steps as usize),
                 recipe,
@@ -256,13 +247,13 @@ impl Prepare for ImagePreparer {
     fn warm_up(&self) -> Input {
         // On a CPU nothing is gained by a whole picture; a GPU loads its kernels for the sizes that will come.
         let side = match self.info.device == "cpu" {
-            true => Some(self.sizes.factor * 8),
+            true => Some((self.sizes.unit * 8).min(self.sizes.usual.width)),
             false => None,
         };
         let blank = || Picture::new(crate::pixels::blank_png());
         Input::Image(Box::new(ImageInput {
             prompt: Prompts::one("a warm-up"),
-            start: self.channels.takes_mask.then(|| Asks {
+            start: self.design.takes_mask.then(|| Asks {
                 image: blank(),
                 mask: Some(blank()),
                 strength: Some(1.0),

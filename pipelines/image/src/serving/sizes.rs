@@ -1,66 +1,57 @@
-//! What a request gets that does not say: the defaults of the reference's own pipelines, and which sizes a model can do.
-//! Apart from `prepare`, which puts a request together.
+//! Which sizes a model can do, and how many rows of them at once. Apart from `prepare`, which puts a request together.
 
 use chandler_core::RequestError;
 
-use crate::model_index::Family;
+use super::families::Design;
+use crate::autoencoder::AutoencoderConfig;
 use crate::pixels::Size;
 
-/// Pictures of one request at most.
-pub(super) const MOST_PICTURES: u32 = 64;
 /// Pixels a side at most.
 const MOST_SIDE: u32 = 8192;
-/// Bytes that a denoiser's row takes for each element of the latents' plane, for a first level of 320 channels: the skips of the way
-/// down (some 2000 numbers) and what the widest block works on (some 4000).
-const DENOISER_BYTES: u64 = 4 * 6000;
-const DENOISER_CHANNELS: u64 = 320;
 /// Buffers of twice the decoder's last channels that it holds at once, for each pixel.
 const DECODER_BUFFERS: u64 = 4;
 /// Pixels beyond which a picture is decoded in tiles, so that decoding takes no more.
 pub(super) const TILED_PIXELS: u64 = 1024 * 1024;
 
-/// Steps, when nobody says.
-pub(super) fn steps(scheduler: &str) -> u32 {
-    match scheduler {
-        // `LatentConsistencyModelPipeline.__call__`.
-        "LCMScheduler" => 4,
-        _ => 50,
-    }
-}
-
-/// Guidance, when nobody says.
-pub(super) fn guidance(family: Family, distilled: bool) -> f64 {
-    match (family, distilled) {
-        (_, true) => 8.5,
-        (Family::StableDiffusion, false) => 7.5,
-        (Family::StableDiffusionXl, false) => 5.0,
-    }
-}
-
-/// How much of a first picture may change, when nobody says.
-pub(super) fn strength(family: Family, masked: bool) -> f64 {
-    match (family, masked) {
-        (Family::StableDiffusion, false) => 0.8,
-        (Family::StableDiffusion, true) => 1.0,
-        (Family::StableDiffusionXl, false) => 0.3,
-        (Family::StableDiffusionXl, true) => 0.9999,
-    }
-}
-
 /// The sizes that a loaded model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
-    /// What both sides are multiples of: pixels for each element of the latents.
+    /// Pixels for each side of a latent.
     pub(super) factor: u32,
+    /// What both sides are multiples of: a latent, or a token of some.
+    pub(super) unit: u32,
+    /// Pixels a side at most.
+    pub(super) most: u32,
     /// The size it was trained at.
     pub(super) usual: Size,
     /// Bytes that are free for the work; `None` where nobody knows.
     pub(super) free: Option<u64>,
-    /// Channels of the denoiser's first level and of the decoder's last.
-    pub(super) channels: [u64; 2],
+    /// Bytes that a row of the denoiser takes for each element of the latents' plane, roughly.
+    pub(super) row_bytes: u64,
+    /// Channels of the decoder's last level.
+    pub(super) decoder: u64,
 }
 
 impl Sizes {
+    /// The sizes of a model; how much is free is nothing that it knows.
+    pub(super) fn new(design: &Design, vae: &AutoencoderConfig) -> Self {
+        let factor = vae.pixels();
+        let side = |latents: usize| u32::try_from(latents * factor).unwrap_or(MOST_SIDE);
+        let [rows, columns] = design.usual;
+        Self {
+            factor: factor as u32,
+            unit: (factor * design.patch) as u32,
+            most: design.most.map_or(MOST_SIDE, side).min(MOST_SIDE),
+            usual: Size {
+                width: side(columns),
+                height: side(rows),
+            },
+            free: None,
+            row_bytes: design.row_bytes,
+            decoder: vae.block_out_channels.first().map_or(1, |c| *c as u64),
+        }
+    }
+
     /// The size of a request's pictures.
     ///
     /// # Errors
@@ -102,12 +93,11 @@ impl Sizes {
         let Some(asked) = asked else {
             return Ok(usual);
         };
-        let factor = self.factor;
-        if asked == 0 || !asked.is_multiple_of(factor) || asked > MOST_SIDE {
-            let below = (asked.min(MOST_SIDE) / factor).max(1) * factor;
+        let (unit, most) = (self.unit, self.most / self.unit * self.unit);
+        if asked == 0 || !asked.is_multiple_of(unit) || asked > most {
+            let below = (asked.min(most) / unit).max(1) * unit;
             let message = format!(
-                "{field} is {asked}; it must be a multiple of {factor} from {factor} to {}, such as {below}",
-                MOST_SIDE / factor * factor
+                "{field} is {asked}; it must be a multiple of {unit} from {unit} to {most}, such as {below}"
             );
             return Err(RequestError::field(field, message));
         }
@@ -126,10 +116,10 @@ impl Sizes {
     }
 
     fn scaled(&self, size: Size, scale: f64) -> Size {
-        let most = MOST_SIDE / self.factor;
+        let most = (self.most / self.unit).max(1);
         let side = |side: u32| {
-            let units = (f64::from(side) * scale / f64::from(self.factor)) as u32;
-            units.clamp(1, most) * self.factor
+            let units = (f64::from(side) * scale / f64::from(self.unit)) as u32;
+            units.clamp(1, most) * self.unit
         };
         Size {
             width: side(size.width),
@@ -151,16 +141,14 @@ impl Sizes {
     fn row(&self, size: Size) -> u64 {
         let pixels = u64::from(size.width) * u64::from(size.height);
         let latents = pixels / u64::from(self.factor).pow(2);
-        let [denoiser, _] = self.channels;
-        latents * DENOISER_BYTES * denoiser / DENOISER_CHANNELS
+        latents * self.row_bytes
     }
 
     /// Bytes that a guided picture of this size takes on its way, roughly.
-    fn needed(&self, size: Size) -> u64 {
+    pub(super) fn needed(&self, size: Size) -> u64 {
         let pixels = u64::from(size.width) * u64::from(size.height);
-        let [_, decoder] = self.channels;
         let denoising = 2 * self.row(size);
-        let decoding = pixels.min(TILED_PIXELS) * 2 * decoder * 4 * DECODER_BUFFERS;
+        let decoding = pixels.min(TILED_PIXELS) * 2 * self.decoder * 4 * DECODER_BUFFERS;
         denoising.max(decoding)
     }
 
@@ -186,12 +174,15 @@ mod tests {
     fn sizes(free: Option<u64>) -> Sizes {
         Sizes {
             factor: 8,
+            unit: 8,
+            most: MOST_SIDE,
             usual: Size {
                 width: 512,
                 height: 512,
             },
             free,
-            channels: [320, 128],
+            row_bytes: 24_000,
+            decoder: 128,
         }
     }
 
@@ -204,6 +195,26 @@ mod tests {
         assert_eq!(error.field.as_deref(), Some("width"));
         assert!(error.message.contains("multiple of 8") && error.message.ends_with("such as 496"));
         assert!(of(Some(0), None).is_err() && of(None, Some(9000)).is_err());
+    }
+
+    #[test]
+    fn tokens_are_whole_and_no_more_than_the_model_has_places_for() {
+        let sizes = Sizes {
+            unit: 16,
+            most: 1540,
+            ..sizes(None)
+        };
+        assert!(sizes.of(Some(1536), Some(16), None).is_ok());
+        for (side, told) in [(24, "such as 16"), (1552, "to 1536, such as 1536")] {
+            let error = sizes.of(Some(side), None, None).unwrap_err();
+            assert!(error.message.ends_with(told), "{error}");
+        }
+        let photograph = Size {
+            width: 1300,
+            height: 300,
+        };
+        let near = sizes.of(None, None, Some(photograph)).unwrap();
+        assert_eq!((near.width, near.height), (1296, 288));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whose turn it is. What waits longest goes first, and takes with it whatever can go in the same pass: requests of different sizes take
 //! turns, none waits for another's end, and one that joins late is in the very next pass.
 
-use super::drawing::{ImagePrepared, Stage};
+use super::drawing::{Drawing, ImagePrepared, Stage};
 
 /// A picture: the place of its request among those that run, and its own within it.
 pub(super) type Place = (usize, usize);
@@ -9,7 +9,7 @@ pub(super) type Place = (usize, usize);
 /// A piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// The prompts of a request are read.
+    /// The prompts of a request are read, or a piece of them.
     Read(usize),
     /// A piece of the picture that a request begins with is encoded.
     Encode(usize),
@@ -23,7 +23,7 @@ pub(super) enum Turn {
 
 /// What pictures must have alike to share a pass: the latents' shape and the length of the text.
 fn shape(request: &ImagePrepared) -> ([usize; 3], usize) {
-    (request.asked.latent, request.asked.reading.length())
+    (request.asked.latent, request.asked.reading.length)
 }
 
 /// The next piece of work among requests that are not cancelled; `rows` is what one pass takes of pictures of a request's size.
@@ -31,49 +31,64 @@ pub(super) fn next(
     requests: &[(usize, &ImagePrepared)],
     rows: &dyn Fn(&ImagePrepared) -> usize,
 ) -> Option<Turn> {
-    // Text is read in a hundredth of a step's time and lets its request join the others.
-    if let Some((at, _)) = requests
-        .iter()
-        .find(|(_, r)| r.conditions.is_none() && !r.is_done())
-    {
-        return Some(Turn::Read(*at));
+    // A text is read in a hundredth of a step's time and lets its request join the others. What T5 has begun waits for its turns, and
+    // others wait to be begun: what it keeps on its way is large.
+    let unread = |request: &ImagePrepared| request.conditions.is_none() && !request.is_done();
+    let place_of = |is: &dyn Fn(&ImagePrepared) -> bool| {
+        let found = requests.iter().find(|(_, request)| is(request));
+        found.map(|(at, _)| *at)
+    };
+    let begun = place_of(&|request| request.encoding.is_some());
+    if let (None, Some(at)) = (begun, place_of(&unread)) {
+        return Some(Turn::Read(at));
     }
     let pictures = requests.iter().flat_map(|(at, request)| {
         let drawings = request.drawings.iter().enumerate();
         drawings.map(move |(index, drawing)| ((*at, index), *request, drawing))
     });
-    let mut waiting: Vec<_> = pictures
+    let mut waiting: Vec<Waiting<'_>> = pictures
         .filter(|(.., drawing)| !drawing.is_done())
         .collect();
     waiting.sort_by_key(|(.., drawing)| drawing.turn);
-    let (place, request, drawing) = waiting.first()?;
+    let (place, request, drawing) = *waiting.first()?;
+    if unread(request) {
+        return Some(Turn::Read(begun.unwrap_or(place.0)));
+    }
     if drawing.preview.is_some() {
-        return Some(Turn::Preview(*place));
+        return Some(Turn::Preview(place));
     }
     match drawing.stage {
-        Stage::New
-            if request
-                .start
-                .as_ref()
-                .is_some_and(|start| !start.is_encoded()) =>
-        {
-            return Some(Turn::Encode(place.0));
-        }
-        Stage::Decoding(_) => return Some(Turn::Decode(*place)),
-        Stage::New | Stage::Denoising | Stage::Done => {}
+        Stage::New if !is_started(request) => Some(Turn::Encode(place.0)),
+        Stage::Decoding(_) => Some(Turn::Decode(place)),
+        Stage::New | Stage::Denoising | Stage::Done => Some(Turn::Denoise(together(
+            &waiting,
+            shape(request),
+            rows(request),
+        ))),
     }
-    let (wanted, rows) = (shape(request), rows(request));
+}
+
+/// A picture that is not finished.
+type Waiting<'a> = (Place, &'a ImagePrepared, &'a Drawing);
+
+/// Whether the picture that a request begins with is encoded, where there is one.
+fn is_started(request: &ImagePrepared) -> bool {
+    request
+        .start
+        .as_ref()
+        .is_none_or(|start| start.is_encoded())
+}
+
+/// Pictures of a shape that go a step on in one pass of so many rows, the longest waiting first.
+fn together(waiting: &[Waiting<'_>], wanted: ([usize; 3], usize), rows: usize) -> Vec<Place> {
     let (mut together, mut held) = (Vec::new(), 0);
-    for (place, request, drawing) in &waiting {
+    for (place, request, drawing) in waiting {
         let ready = match drawing.stage {
-            Stage::New => request
-                .start
-                .as_ref()
-                .is_none_or(|start| start.is_encoded()),
+            Stage::New => is_started(request),
             Stage::Denoising => drawing.preview.is_none(),
             Stage::Decoding(_) | Stage::Done => false,
         };
-        if !ready || shape(request) != wanted {
+        if !ready || request.conditions.is_none() || shape(request) != wanted {
             continue;
         }
         held += request.rows_each();
@@ -82,5 +97,5 @@ pub(super) fn next(
         }
         together.push(*place);
     }
-    Some(Turn::Denoise(together))
+    together
 }

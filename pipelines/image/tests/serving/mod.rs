@@ -22,17 +22,19 @@ fn fixtures(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// What make_served.py wrote.
-fn served() -> Value {
-    let text = std::fs::read(fixtures("served/served.json")).unwrap();
+/// What make_served.py and make_flows.py wrote, each in a folder of its name.
+const SUITES: [&str; 2] = ["served", "flows"];
+
+fn suite(name: &str) -> Value {
+    let text = std::fs::read(fixtures(&format!("{name}/{name}.json"))).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
 /// A pipeline's snapshot, in a directory that lives as long as it.
 fn snapshot(folder: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let all = served();
-    let about = &all[folder];
+    let mut suites = SUITES.into_iter().map(suite);
+    let about = suites.find_map(|suite| suite.get(folder).cloned()).unwrap();
     let write = |file: &str, value: &Value| {
         let path = dir.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -4,14 +4,14 @@ use chandler_core::{Denoising, Guidance, ImageInput, Picture, Prompts, Start};
 use image::RgbImage;
 use serde_json::Value;
 
-use super::{fixtures, load, run, served};
+use super::{SUITES, fixtures, load, run, suite};
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-fn input(case: &Value, size: &Value) -> ImageInput {
-    let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
+fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
+    let file = |name: &str| Picture::new(std::fs::read(fixtures(suite).join(name)).unwrap());
     let start = case["image"].as_bool().unwrap().then(|| Start {
         image: file("image.png"),
         strength: case["strength"].as_f64(),
@@ -23,7 +23,7 @@ fn input(case: &Value, size: &Value) -> ImageInput {
         prompt: Prompts {
             first: text(&case["prompt"]),
             second: text(&case["prompt_2"]),
-            third: None,
+            third: text(&case["prompt_3"]),
         },
         negative_prompt: Prompts {
             first: text(&case["negative_prompt"]),
@@ -40,6 +40,7 @@ fn input(case: &Value, size: &Value) -> ImageInput {
         },
         guidance: Guidance {
             scale: case["guidance_scale"].as_f64(),
+            true_scale: case["true_cfg_scale"].as_f64(),
             rescale: case["guidance_rescale"].as_f64(),
             ..Guidance::default()
         },
@@ -60,41 +61,64 @@ fn difference(ours: &[u8], theirs: &RgbImage) -> (usize, u8) {
 
 #[test]
 fn pictures_are_those_of_diffusers() {
-    let served = served();
-    let cases = served["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 10);
-    let mut wrong = Vec::new();
-    for folder in ["sd", "nine", "lcm", "sdxl"] {
-        let mut pipeline = load(folder, 8);
-        let of_this: Vec<&Value> = cases
-            .iter()
-            .filter(|case| case["folder"] == folder)
-            .collect();
-        // All of a model's cases at once: whatever is of one size shares passes.
-        let inputs = of_this
-            .iter()
-            .map(|case| input(case, &served["size"]))
-            .collect();
-        let answers = run(&mut pipeline, inputs);
-        for (case, answer) in of_this.iter().zip(answers) {
-            let name = case["name"].as_str().unwrap();
-            let theirs = image::open(fixtures("served").join(format!("{name}.png")))
-                .unwrap()
-                .to_rgb8();
-            let [drawn] = answer.images.as_slice() else {
-                panic!("{name}: {} pictures", answer.images.len());
-            };
-            assert_eq!((drawn.width, drawn.height), theirs.dimensions());
-            assert_eq!(Some(drawn.recipe.seed), case["seed"].as_u64());
-            let (differing, most) = difference(&drawn.rgb, &theirs);
-            // A value on the edge between two bytes may fall to either side.
-            let share = differing as f64 / drawn.rgb.len() as f64;
-            if most > 1 || share > 0.02 {
-                wrong.push(format!(
-                    "{name}: {share:.3} of the values differ, by {most} at most"
-                ));
-            }
+    let (mut wrong, mut compared) = (Vec::new(), Vec::new());
+    for name in SUITES {
+        let suite = suite(name);
+        let folders = suite.as_object().unwrap().keys();
+        for folder in folders.filter(|key| !["size", "cases"].contains(&key.as_str())) {
+            let (count, differing) = compare(folder, (name, &suite));
+            compared.push((folder.clone(), count));
+            wrong.extend(differing);
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    compared.sort();
+    let expected = [
+        ("dev", 3),
+        ("lcm", 1),
+        ("nine", 1),
+        ("schnell", 2),
+        ("sd", 6),
+        ("sd3", 3),
+        ("sd35", 1),
+        ("sdxl", 2),
+    ];
+    assert_eq!(
+        compared,
+        expected.map(|(name, count)| (name.to_owned(), count))
+    );
+}
+
+/// Draws all of a model's cases at once, so that whatever is of one size shares passes; how many there were, and which differ.
+fn compare(folder: &str, (suite, listed): (&str, &Value)) -> (usize, Vec<String>) {
+    let mut pipeline = load(folder, 8);
+    let cases = listed["cases"].as_array().unwrap().iter();
+    let cases: Vec<&Value> = cases.filter(|case| case["folder"] == folder).collect();
+    let inputs = cases
+        .iter()
+        .map(|case| input(case, &listed["size"], suite))
+        .collect();
+    let answers = run(&mut pipeline, inputs);
+    let mut wrong = Vec::new();
+    for (case, answer) in cases.iter().zip(answers) {
+        let name = case["name"].as_str().unwrap();
+        let theirs = image::open(fixtures(suite).join(format!("{name}.png")))
+            .unwrap()
+            .to_rgb8();
+        let [drawn] = answer.images.as_slice() else {
+            panic!("{name}: {} pictures", answer.images.len());
+        };
+        assert_eq!((drawn.width, drawn.height), theirs.dimensions());
+        assert_eq!(Some(drawn.recipe.seed), case["seed"].as_u64());
+        let (differing, most) = difference(&drawn.rgb, &theirs);
+        // A value on the edge between two bytes may fall to either side.
+        let share = differing as f64 / drawn.rgb.len() as f64;
+        println!("{name}: {share:.4} of the values differ, by {most} at most");
+        if most > 1 || share > 0.02 {
+            wrong.push(format!(
+                "{name}: {share:.3} of the values differ, by {most} at most"
+            ));
+        }
+    }
+    (cases.len(), wrong)
 }

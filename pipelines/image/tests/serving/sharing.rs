@@ -178,32 +178,56 @@ fn what_cannot_be_drawn_is_refused_with_its_field() {
     assert_eq!(refused(&broken), "image");
 }
 
-fn of_every_kind(number: u64) -> Input {
-    let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
-    let size = if number % 4 == 3 { (24, 16) } else { (16, 16) };
-    let schedulers = [
+/// Sizes and schedulers that a family's requests differ in.
+struct Kinds {
+    sizes: [(u32, u32); 2],
+    schedulers: [Option<&'static str>; 4],
+    /// Whether guidance away from a negative prompt is asked for besides.
+    truly: bool,
+}
+
+const OF_UNETS: Kinds = Kinds {
+    sizes: [(16, 16), (24, 16)],
+    schedulers: [
         None,
         Some("Euler a"),
         Some("DPMSolverMultistepScheduler"),
         Some("HeunDiscreteScheduler"),
-    ];
+    ],
+    truly: false,
+};
+const OF_FLOWS: Kinds = Kinds {
+    sizes: [(16, 16), (20, 12)],
+    schedulers: [None, None, Some("DPMSolverMultistepScheduler"), None],
+    truly: false,
+};
+const OF_FLUX: Kinds = Kinds {
+    truly: true,
+    ..OF_FLOWS
+};
+
+fn of_every_kind(number: u64, kinds: &Kinds) -> Input {
+    let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
     let start = (number % 3 == 1).then(|| Start {
         image: file("image.png"),
         strength: Some(0.6),
         mask: number.is_multiple_of(2).then(|| file("mask.png")),
         padding_mask_crop: None,
     });
+    let size = kinds.sizes[usize::from(number % 4 == 3)];
     let input = request(number, 2 + (number % 3) as u32, size);
     Input::Image(Box::new(ImageInput {
         n: 1 + u32::from(number.is_multiple_of(5)),
         start,
+        negative_prompt: Prompts::one("water"),
         guidance: Guidance {
             scale: (number % 4 == 2).then_some(1.0),
+            true_scale: (kinds.truly && number % 3 == 2).then_some(2.0),
             ..Guidance::default()
         },
         previews: u32::from(number.is_multiple_of(6)),
         denoising: Denoising {
-            scheduler: schedulers[(number % 4) as usize].map(str::to_owned),
+            scheduler: kinds.schedulers[(number % 4) as usize].map(str::to_owned),
             ..input.denoising.clone()
         },
         ..input
@@ -212,10 +236,135 @@ fn of_every_kind(number: u64) -> Input {
 
 #[test]
 fn the_contract_of_all_pipelines_is_kept() {
-    contract::check(&Subject {
-        make: &|| load("sd", 6),
-        input: &of_every_kind,
-        requests: 12,
-        suspend_every: 4,
-    });
+    for (folder, kinds, requests) in [
+        ("sd", OF_UNETS, 12),
+        ("sd3", OF_FLOWS, 6),
+        ("dev", OF_FLUX, 6),
+    ] {
+        contract::check(&Subject {
+            make: &|| load(folder, 6),
+            input: &|number| of_every_kind(number, &kinds),
+            requests,
+            suspend_every: 4,
+        });
+    }
+}
+
+#[test]
+fn flows_at_different_steps_share_passes_and_t5_is_read_between_them() {
+    for folder in ["sd3", "schnell"] {
+        let mut pipeline = load(folder, 8);
+        admit(&mut pipeline, 0, request(1, 4, (16, 16)));
+        // T5 of seven layers takes two steps.
+        step(&mut pipeline);
+        assert_eq!(pipeline.calls(), 0);
+        for _ in 0..2 {
+            step(&mut pipeline);
+        }
+        assert_eq!(pipeline.calls(), 1, "{folder}");
+        admit(&mut pipeline, 1, request(2, 4, (16, 16)));
+        // The second's text is begun at once; before it is through, the first goes a step on.
+        let progress: Vec<[bool; 2]> = (0..4)
+            .map(|_| step(&mut pipeline))
+            .map(|events| [0, 1].map(|id| progressed(&events, id)))
+            .collect();
+        let expected = [[false; 2], [true, false], [false; 2], [true; 2]];
+        assert_eq!(progress, expected, "{folder}");
+        while pipeline.occupancy().requests > 0 {
+            step(&mut pipeline);
+        }
+        // Four passes each, of which two were the same ones.
+        assert_eq!(pipeline.calls(), 6, "{folder}");
+    }
+}
+
+#[test]
+fn texts_of_other_lengths_do_not_wait_for_each_other() {
+    let mut pipeline = load("sd3", 8);
+    let long = ImageInput {
+        prompt: Prompts {
+            first: Some("the red house".to_owned()),
+            second: None,
+            third: Some("the red house on the water ".repeat(60)),
+        },
+        ..request(1, 3, (16, 16))
+    };
+    let short = request(2, 3, (16, 16));
+    let together = run(&mut pipeline, vec![long.clone(), short.clone()]);
+    assert_eq!(pipeline.calls(), 6);
+    for (number, input) in [long, short].into_iter().enumerate() {
+        let alone = run(&mut load("sd3", 8), vec![input]);
+        assert_eq!(alone[0].images[0].rgb, together[number].images[0].rgb);
+    }
+}
+
+#[test]
+fn what_a_family_has_no_use_for_is_refused_with_its_field() {
+    let refused = |folder: &str, changes: &[(&dyn Fn(&mut ImageInput), &str)]| {
+        let pipeline = load(folder, 4);
+        for (change, field) in changes {
+            let mut input = request(1, 2, (16, 16));
+            change(&mut input);
+            let prepared = pipeline.preparer().prepare(Input::Image(Box::new(input)));
+            let error = prepared.err().expect("it was taken");
+            assert_eq!(error.field.as_deref(), Some(*field), "{folder}: {error}");
+        }
+    };
+    let third = |input: &mut ImageInput| input.prompt.third = Some("x".to_owned());
+    let size = |input: &mut ImageInput| input.width = Some(18);
+    let truly = |input: &mut ImageInput| input.guidance.true_scale = Some(2.0);
+    let skip = |input: &mut ImageInput| input.clip_skip = Some(1);
+    let told = |input: &mut ImageInput| input.guidance.scale = Some(3.0);
+    let long = |input: &mut ImageInput| input.prompt.third = Some("the ".repeat(600));
+    let sized = |input: &mut ImageInput| input.guidance.micro.crop = Some([1, 1]);
+    // Fifteen tokens a side are all that there are places for.
+    let large = |input: &mut ImageInput| input.height = Some(64);
+    refused(
+        "sd3",
+        &[
+            (&size, "width"),
+            (&large, "height"),
+            (&truly, "true_cfg_scale"),
+            (&long, "prompt_3"),
+            (&sized, "crops_coords_top_left"),
+        ],
+    );
+    refused("sd35", &[(&third, "prompt_3")]);
+    refused(
+        "schnell",
+        &[
+            (&third, "prompt_3"),
+            (&truly, "negative_prompt"),
+            (&skip, "clip_skip"),
+            (&told, "guidance_scale"),
+            (&size, "width"),
+        ],
+    );
+}
+
+#[test]
+fn what_a_request_does_not_say_is_as_in_the_reference() {
+    let recipe = |folder: &str, start: bool| {
+        let mut pipeline = load(folder, 8);
+        let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
+        let input = ImageInput {
+            denoising: Denoising::default(),
+            start: start.then(|| Start {
+                image: file("image.png"),
+                strength: None,
+                mask: None,
+                padding_mask_crop: None,
+            }),
+            ..request(1, 1, (12, 12))
+        };
+        let recipe = run(&mut pipeline, vec![input])[0].images[0].recipe.clone();
+        (recipe.steps, recipe.guidance_scale, recipe.strength)
+    };
+    assert_eq!(recipe("sd3", false), (28, Some(7.0), None));
+    // 0.6 of 50 steps.
+    assert_eq!(recipe("sd35", true), (30, Some(7.0), Some(0.6)));
+    assert_eq!(recipe("dev", false), (28, Some(3.5), None));
+    // 0.6 of 28, and 0.6 of 4, rounded up.
+    assert_eq!(recipe("dev", true), (17, Some(7.0), Some(0.6)));
+    assert_eq!(recipe("schnell", true), (3, None, Some(0.6)));
 }

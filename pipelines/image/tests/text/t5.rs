@@ -1,7 +1,9 @@
 //! T5's encoder and tokenizer against what diffusers' SD 3 and FLUX pipelines give of the same prompts.
 
 use chandler_image::layers::{Loader, Placement};
+use chandler_image::prompt::t5_text::T5Text;
 use chandler_image::prompt::t5_tokenizer::T5Tokenizer;
+use chandler_image::prompt::weighting::{Syntax, parse};
 use chandler_image::text_encoder::t5::T5Encoder;
 use chandler_image::text_encoder::t5_config::T5Config;
 use chandler_nn::activation::Activation;
@@ -38,18 +40,58 @@ fn texts_are_cut_and_padded_as_transformers_does_it() {
     let lengths = ids(&expected["lengths"]);
     let prompts = texts(&expected["prompts"]);
     for ((prompt, wanted), length) in prompts.iter().zip(padded()).zip(lengths) {
-        let text = tokenizer.encode(prompt, wanted.len()).unwrap();
-        assert_eq!(text.tokens, wanted, "{prompt:?}");
+        let pieces = parse(prompt, Syntax::Plain, "prompt").unwrap();
+        let mut text = T5Text::new(&tokenizer, &pieces, "prompt").unwrap();
+        assert_eq!(text.tokens().len(), length as usize, "{prompt:?}");
         let left_out = (length as usize).saturating_sub(wanted.len());
-        assert_eq!(text.left_out, left_out);
+        assert_eq!(text.fit(wanted.len()), left_out);
+        assert_eq!(text.tokens(), wanted, "{prompt:?}");
     }
-    assert!(tokenizer.encode("a", 0).is_err());
     let missing = T5Tokenizer::from_snapshot(&snapshot("t5"), "text_encoder").unwrap_err();
     let missing = missing.to_string();
     assert!(
         missing.contains("text_encoder/tokenizer.json: it is missing"),
         "{missing}"
     );
+}
+
+#[test]
+fn weights_multiply_what_their_tokens_became() {
+    let tokenizer = T5Tokenizer::from_snapshot(&snapshot("t5"), "tokenizer").unwrap();
+    let text = |prompt: &str| {
+        let pieces = parse(prompt, Syntax::Weighted, "prompt").unwrap();
+        let mut text = T5Text::new(&tokenizer, &pieces, "prompt").unwrap();
+        text.fit(9);
+        text
+    };
+    let (plain, weighed) = (
+        text("The red cat BREAK on"),
+        text("The (red:1.5) cat BREAK on"),
+    );
+    assert_eq!(plain.tokens(), weighed.tokens());
+    let (ones, (rows, width)) = (
+        Tensor::ones((9, 2), DType::F32, &Device::Cpu).unwrap(),
+        (9, 2),
+    );
+    assert_eq!(
+        numbers(&plain.weigh(&ones).unwrap()),
+        vec![1.0; rows * width]
+    );
+    let red = tokenizer.ids("red").unwrap();
+    let at = plain
+        .tokens()
+        .windows(red.len())
+        .position(|some| some == red)
+        .unwrap();
+    let of = |row: usize| {
+        if (at..at + red.len()).contains(&row) {
+            1.5
+        } else {
+            1.0
+        }
+    };
+    let expected: Vec<f32> = (0..rows).flat_map(|row| [of(row); 2]).collect();
+    assert_eq!(numbers(&weighed.weigh(&ones).unwrap()), expected);
 }
 
 #[test]

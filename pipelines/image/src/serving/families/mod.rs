@@ -1,0 +1,191 @@
+//! What families of models differ in, and nothing else: which parts they have, how their texts are put together, how their denoiser is
+//! called, and what a request gets that does not say. A family is a file here that gives its [`Facts`]; all around them is shared.
+
+mod flux;
+mod stable_diffusion;
+mod stable_diffusion_3;
+mod stable_diffusion_xl;
+mod unet;
+
+use candle_core::Tensor;
+use chandler_nn::fields::Fields;
+use chandler_nn::weights::TensorSource;
+
+use super::reading::Told;
+use crate::error::Result;
+use crate::layers::Placement;
+use crate::model_index::{Family, ModelIndex};
+use crate::prompt::encode::PromptEmbedding;
+use crate::text_encoder::clip::HiddenState;
+
+const CLIP: &str = "CLIPTextModel";
+const CLIP_PROJECTED: &str = "CLIPTextModelWithProjection";
+/// The class of T5's encoder.
+pub(super) const T5: &str = "T5EncoderModel";
+
+/// A family's facts.
+pub(super) fn facts(family: Family) -> &'static Facts {
+    match family {
+        Family::StableDiffusion => &stable_diffusion::FACTS,
+        Family::StableDiffusionXl => &stable_diffusion_xl::FACTS,
+        Family::StableDiffusion3 => &stable_diffusion_3::FACTS,
+        Family::Flux => &flux::FACTS,
+    }
+}
+
+/// What is true of all models of a family.
+pub(super) struct Facts {
+    /// Its text encoders, in the order in which their texts are put together.
+    pub(super) texts: &'static [TextPart],
+    /// What is looked at of CLIP's encoders.
+    pub(super) clip: Clip,
+    /// Its denoiser.
+    pub(super) denoiser: DenoiserPart,
+    /// Reads the denoiser's configuration.
+    pub(super) design: fn(&Fields, &About<'_>) -> Result<Design>,
+}
+
+/// A text encoder, with its tokenizer.
+pub(super) struct TextPart {
+    pub(super) folder: &'static str,
+    pub(super) tokenizer: &'static str,
+    pub(super) class: &'static str,
+    /// Which of a request's prompts is its own, counted from 0; the first where that one is not given.
+    pub(super) prompt: usize,
+    /// Whether a model may be without it.
+    pub(super) optional: bool,
+}
+
+/// What is looked at of CLIP's encoders.
+#[derive(Clone, Copy)]
+pub(super) enum Clip {
+    /// Hidden states, of which some layers may be left out; the pooled text besides or not.
+    Hidden(fn(usize) -> HiddenState, bool),
+    /// The pooled text alone, which is of the first window.
+    Pooled,
+}
+
+/// The part that takes the noise away.
+pub(super) struct DenoiserPart {
+    pub(super) folder: &'static str,
+    pub(super) class: &'static str,
+    /// A tensor whose dtype is the model's.
+    pub(super) probe: &'static str,
+}
+
+/// What a denoiser's configuration is read beside.
+pub(super) struct About<'a> {
+    pub(super) index: &'a ModelIndex,
+    /// Channels of the autoencoder's latents.
+    pub(super) latents: usize,
+}
+
+/// What is true of one model.
+pub(super) struct Design {
+    /// Whether the denoiser takes a mask and what it leaves of a picture besides the latents.
+    pub(super) takes_mask: bool,
+    /// Latents along each side of a token; both sides of a picture are whole tokens.
+    pub(super) patch: usize,
+    /// Latents along the sides of the pictures that it was made for, rows and columns.
+    pub(super) usual: [usize; 2],
+    /// Latents along a side at most, where the model has an end.
+    pub(super) most: Option<usize>,
+    /// Bytes that a row takes for each element of the latents' plane, roughly.
+    pub(super) row_bytes: u64,
+    /// What becomes of the guidance that a request asks for.
+    pub(super) guided: Guided,
+    /// Whether it can be guided by pairs of rows besides (`true_cfg_scale`).
+    pub(super) true_guidance: bool,
+    /// What it is told of sizes.
+    pub(super) told: Told,
+    /// Tokens that T5's texts are padded to: the least that has room.
+    pub(super) text_lengths: &'static [usize],
+    /// Noise levels for so many steps, where they are not the scheduler's own.
+    pub(super) sigmas: Option<fn(usize) -> Vec<f64>>,
+    /// What a request gets that does not say.
+    pub(super) defaults: Defaults,
+    /// Builds it.
+    pub(super) load: Box<Load>,
+}
+
+/// Builds a denoiser of its weights.
+pub(super) type Load =
+    dyn Fn(&dyn TensorSource, &Placement) -> Result<Box<dyn Denoiser>> + Send + Sync;
+
+/// What becomes of the guidance that a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guided {
+    /// Two rows for each picture, between which is extrapolated.
+    ByPairs,
+    /// The denoiser was distilled to be told it.
+    ByTelling,
+    /// The denoiser was distilled to go without.
+    Never,
+}
+
+/// What a request gets that does not say, after the signatures of `__call__` in diffusers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Defaults {
+    /// Steps, without and with a picture to begin with.
+    pub(super) steps: [u32; 2],
+    /// Guidance, without and with a picture to begin with.
+    pub(super) guidance: [f64; 2],
+    /// How much of a picture may change, without and with a mask.
+    pub(super) strength: [f64; 2],
+}
+
+/// What the text encoders made of one text.
+pub(super) struct Encoded {
+    /// Of CLIP's, in their order.
+    pub(super) clip: Vec<PromptEmbedding>,
+    /// [tokens, width] of T5's.
+    pub(super) t5: Option<Tensor>,
+}
+
+/// What a row of the denoiser is told of its text.
+pub(super) struct Context {
+    /// [1, tokens, width]
+    pub(super) words: Tensor,
+    /// [1, width of the pooled text]
+    pub(super) pooled: Option<Tensor>,
+}
+
+/// Rows of one size.
+pub(super) struct Batch {
+    /// [rows, channels, height, width], where and as activations are.
+    pub(super) latents: Tensor,
+    /// One for each row, as the scheduler has it.
+    pub(super) timesteps: Vec<f64>,
+    /// [rows, tokens, width]
+    pub(super) words: Tensor,
+    /// [rows, width]
+    pub(super) pooled: Option<Tensor>,
+    /// SDXL's numbers for each row; none of other models.
+    pub(super) ids: Vec<Vec<f64>>,
+    /// What each row is told of guidance; none for models that are told nothing.
+    pub(super) guidance: Vec<f64>,
+}
+
+/// A denoiser, loaded.
+pub(super) trait Denoiser: Send {
+    /// Puts the texts of its encoders together.
+    fn context(&self, texts: &Encoded) -> Result<Context>;
+
+    /// What the rows lose next, [rows, latents' channels, height, width].
+    fn predict(&self, batch: &Batch) -> Result<Tensor>;
+
+    /// Bytes of its weights.
+    fn bytes(&self) -> u64;
+}
+
+/// A model whose parts do not go together.
+fn lacking(what: &str) -> crate::error::ImageError {
+    crate::error::ImageError::Input(format!("{what} is missing, which this denoiser is told"))
+}
+
+/// The pooled texts of all CLIP encoders.
+fn pooled(texts: &Encoded) -> Result<Vec<&Tensor>> {
+    let each = texts.clip.iter().map(|text| text.pooled.as_ref());
+    each.map(|pooled| pooled.ok_or_else(|| lacking("a pooled text")))
+        .collect()
+}
