@@ -300,7 +300,8 @@ fn texts_of_other_lengths_do_not_wait_for_each_other() {
 
 #[test]
 fn what_a_family_has_no_use_for_is_refused_with_its_field() {
-    let refused = |folder: &str, changes: &[(&dyn Fn(&mut ImageInput), &str)]| {
+    type Change<'a> = (&'a dyn Fn(&mut ImageInput), &'a str);
+    let refused = |folder: &str, changes: &[Change<'_>]| {
         let pipeline = load(folder, 4);
         for (change, field) in changes {
             let mut input = request(1, 2, (16, 16));
