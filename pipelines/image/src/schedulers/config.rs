@@ -220,7 +220,7 @@ impl SchedulerConfig {
         }
         let pace = self.pace();
         let order = if pace == Pace::Pairs { 2 } else { 1 };
-        let run = asked.window(&grid, order, !self.class.is_flow(), self.train)?;
+        let run = asked.window(&grid, order, !self.is_flow(), self.train)?;
         let solver = self.solver(&grid, asked, &run)?;
         let init_noise_sigma = match &self.kind {
             Kind::Euler(config) => config.init_noise_sigma(&grid),

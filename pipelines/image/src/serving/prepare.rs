@@ -100,6 +100,12 @@ impl ImagePreparer {
         })
     }
 
+    /// [channels, height, width] of a picture's latents.
+    fn latent(&self, size: Size) -> [usize; 3] {
+        let side = |pixels: u32| (pixels / self.sizes.factor) as usize;
+        [self.latents, side(size.height), side(size.width)]
+    }
+
     fn usual_steps(&self, class: Class, begin: Begin) -> u32 {
         let [anew, begun] = self.design.defaults.steps;
         match (class, begin) {
@@ -184,16 +190,9 @@ impl Prepare for ImagePreparer {
             .transpose()?;
         let picture = decoded.as_ref().map(|decoded| decoded.image.size());
         let size = self.sizes.of(input.width, input.height, picture)?;
-        let factor = self.sizes.factor;
-        let latent = [
-            self.latents,
-            (size.height / factor) as usize,
-            (size.width / factor) as usize,
-        ];
-        let begin = match &decoded {
-            Some(decoded) => Begin::Strength(decoded.strength),
-            None => Begin::Noise,
-        };
+        let latent = self.latent(size);
+        let strength = decoded.as_ref().map(|decoded| decoded.strength);
+        let begin = strength.map_or(Begin::Noise, Begin::Strength);
         let (sampler, class) = self.sampler(&input, begin, latent)?;
         let guidance = guidance::of(&self.design, &input)?;
         let (reading, tokens) = self.reader.read(&Sought {
@@ -211,7 +210,7 @@ impl Prepare for ImagePreparer {
             scheduler: class,
             guidance_scale: guidance.asked(),
             true_guidance_scale: guidance.truly(),
-            strength: decoded.as_ref().map(|decoded| decoded.strength),
+            strength,
             flagged: false,
         };
         let draw =

@@ -345,11 +345,11 @@ fn what_a_family_has_no_use_for_is_refused_with_its_field() {
 
 #[test]
 fn what_a_request_does_not_say_is_as_in_the_reference() {
-    let recipe = |folder: &str, start: bool| {
+    let recipe = |folder: &str, start: bool, denoising: Denoising| {
         let mut pipeline = load(folder, 8);
         let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
         let input = ImageInput {
-            denoising: Denoising::default(),
+            denoising,
             start: start.then(|| Start {
                 image: file("image.png"),
                 strength: None,
@@ -361,11 +361,19 @@ fn what_a_request_does_not_say_is_as_in_the_reference() {
         let recipe = run(&mut pipeline, vec![input])[0].images[0].recipe.clone();
         (recipe.steps, recipe.guidance_scale, recipe.strength)
     };
-    assert_eq!(recipe("sd3", false), (28, Some(7.0), None));
+    let usual = |folder: &str, start: bool| recipe(folder, start, Denoising::default());
+    assert_eq!(usual("sd3", false), (28, Some(7.0), None));
     // 0.6 of 50 steps.
-    assert_eq!(recipe("sd35", true), (30, Some(7.0), Some(0.6)));
-    assert_eq!(recipe("dev", false), (28, Some(3.5), None));
+    assert_eq!(usual("sd35", true), (30, Some(7.0), Some(0.6)));
+    assert_eq!(usual("dev", false), (28, Some(3.5), None));
     // 0.6 of 28, and 0.6 of 4, rounded up.
-    assert_eq!(recipe("dev", true), (17, Some(7.0), Some(0.6)));
-    assert_eq!(recipe("schnell", true), (3, None, Some(0.6)));
+    assert_eq!(usual("dev", true), (17, Some(7.0), Some(0.6)));
+    assert_eq!(usual("schnell", true), (3, None, Some(0.6)));
+    // Another scheduler makes no other pipeline: 0.6 of 7 are rounded up as well.
+    let other = Denoising {
+        steps: Some(7),
+        scheduler: Some("DPMSolverMultistepScheduler".to_owned()),
+        ..Denoising::default()
+    };
+    assert_eq!(recipe("sd3", true, other), (5, Some(7.0), Some(0.6)));
 }
