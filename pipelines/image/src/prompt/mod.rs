@@ -11,4 +11,5 @@ pub mod compose;
 pub mod encode;
 mod folder;
 pub mod t5_tokenizer;
+pub mod tags;
 pub mod weighting;

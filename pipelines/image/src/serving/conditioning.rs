@@ -4,6 +4,7 @@
 
 use candle_core::{D, Device, Tensor};
 use chandler_core::{Micro, Prompts, RequestError};
+use chandler_nn::lora::AdapterRows;
 
 use crate::error::{ImageError, Result};
 use crate::layers::Placement;
@@ -249,14 +250,16 @@ impl TextEncoders {
         self.models.iter().map(ClipTextModel::bytes).sum()
     }
 
-    /// Runs the encoders over a request's texts.
-    pub(super) fn encode(&self, reading: &Reading) -> Result<Conditions> {
+    /// Runs the encoders over a request's texts, with its adapters by number and weight.
+    pub(super) fn encode(&self, reading: &Reading, loras: &[(u32, f32)]) -> Result<Conditions> {
+        // One entry is for all texts alike.
+        let adapters = AdapterRows::weighted(vec![loras.to_vec()], &self.placement.device)?;
         let ids = |side: usize| reading.ids.as_ref().and_then(|ids| ids.get(side)).cloned();
-        let mut towards = self.side(&reading.prompt, reading.skip)?;
+        let mut towards = self.side(&reading.prompt, reading.skip, &adapters)?;
         let away = match &reading.negative {
             None => None,
             // Nothing is left out for the negative prompt, as in diffusers.
-            Some(Negative::Texts(texts)) => Some(self.side(texts, 0)?),
+            Some(Negative::Texts(texts)) => Some(self.side(texts, 0, &adapters)?),
             Some(Negative::Zeros) => Some(Side {
                 context: towards.context.zeros_like()?,
                 pooled: towards
@@ -283,7 +286,7 @@ impl TextEncoders {
     }
 
     /// What the encoders make of one text each, side by side.
-    fn side(&self, texts: &[Chunks], skip: usize) -> Result<Side> {
+    fn side(&self, texts: &[Chunks], skip: usize, adapters: &AdapterRows) -> Result<Side> {
         let pooled = self.family == Family::StableDiffusionXl;
         let hidden = match self.family {
             Family::StableDiffusion => HiddenState::Normed { skip },
@@ -296,7 +299,7 @@ impl TextEncoders {
                 hidden,
                 pooled: pooled && number == last,
             };
-            read.extend(encode(model, &[chunks], wanted)?);
+            read.extend(encode(model, &[chunks], wanted, adapters)?);
         }
         let hidden: Vec<&Tensor> = read.iter().map(|read| &read.hidden).collect();
         let pooled = read.last().and_then(|read| read.pooled.as_ref());

@@ -3,6 +3,7 @@
 //! Schedules and Sample Steps are Flawed" (2023), section 3.4.
 
 use candle_core::{DType, Device, Tensor};
+use chandler_nn::lora::AdapterRows;
 
 use super::conditioning::Conditions;
 use super::drawing::{Drawing, ImagePrepared, Stage};
@@ -36,6 +37,7 @@ struct Rows {
     pooled: Vec<Tensor>,
     ids: Vec<Vec<f64>>,
     guidance: Vec<Tensor>,
+    adapters: Vec<Vec<(u32, f32)>>,
 }
 
 /// Gives pictures that are new the latents that they begin with.
@@ -83,6 +85,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
     };
     let pooled = stacked(&rows.pooled)?;
     let text_time = pooled.as_ref().filter(|_| !rows.ids.is_empty());
+    let adapters = AdapterRows::weighted(rows.adapters, &model.placement.device)?;
     let out = model.unet.forward(&UNetInput {
         latents: &model.placement.move_in(&latents)?,
         timesteps: &rows.timesteps,
@@ -93,6 +96,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         }),
         guidance_embed: stacked(&rows.guidance)?.as_ref(),
         residuals: None,
+        adapters: Some(&adapters),
     })?;
     let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let out: Vec<f32> = out.flatten_all()?.to_vec1()?;
@@ -130,6 +134,7 @@ impl Rows {
             self.pooled.extend(side.pooled.clone());
             self.ids.extend(side.ids.clone());
             self.guidance.extend(conditions.guidance.clone());
+            self.adapters.push(member.request.asked.loras.clone());
         }
         Ok(())
     }

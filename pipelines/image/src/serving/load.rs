@@ -17,6 +17,7 @@ use crate::autoencoder::{AutoencoderConfig, AutoencoderKl};
 use crate::error::{ImageError, Result};
 use crate::failure;
 use crate::layers::{Loader, Placement};
+use crate::lora::{self, AdapterFile};
 use crate::model_index::{Family, ModelIndex};
 use crate::pixels::Size;
 use crate::prompt::clip_tokenizer::ClipTokenizer;
@@ -35,6 +36,8 @@ pub struct ImageOptions {
     pub max_rows: usize,
     /// Bytes of the host's memory that are free for the work, where that is known.
     pub host_memory: Option<u64>,
+    /// Adapters (LoRA) that requests may ask for.
+    pub adapters: Vec<AdapterFile>,
 }
 
 const SCHEDULER_FILE: &str = "scheduler/scheduler_config.json";
@@ -179,11 +182,18 @@ impl ImagePipeline {
         progress(LoadStep::Building);
         let needed = opened.parameters() * dtype.size_in_bytes() as u64;
         let build = || Parts::build(snapshot, (&folders, &opened), (&unet, &vae), &placement);
-        let parts = build().map_err(|error| failure::while_loading(error, needed, &device))?;
+        let attach = |mut parts: Parts| {
+            let bytes = parts.attach(&folders, &options.adapters, &placement)?;
+            Ok((parts, bytes))
+        };
+        let (parts, adapter_bytes) = build()
+            .and_then(attach)
+            .map_err(|error| failure::while_loading(error, needed, &device))?;
         let guidance_width = unet.contracting.time.condition;
         let preparer = ImagePreparer {
             info: ModelInfo {
                 parameters: opened.parameters(),
+                adapters: lora::names(&options.adapters)?,
                 ..info(&index, &channels, &placement)
             },
             reader: Reader {
@@ -226,6 +236,7 @@ impl ImagePipeline {
                 unet: parts.unet,
                 coder: parts.coder,
                 in_channels: unet.contracting.in_channels,
+                adapter_bytes,
             },
             preparer: Arc::new(preparer),
             running: Vec::new(),
@@ -280,6 +291,28 @@ impl Parts {
             unet,
             coder: Coder::new(autoencoder, vae),
         })
+    }
+}
+
+impl Parts {
+    /// Puts adapters beside the denoiser and the text encoders; gives back their bytes.
+    fn attach(
+        &mut self,
+        folders: &[TextFolder],
+        adapters: &[AdapterFile],
+        placement: &Placement,
+    ) -> Result<u64> {
+        let denoiser = lora::Part {
+            folder: "unet",
+            layers: self.unet.layers(),
+        };
+        let texts = folders.iter().zip(&mut self.encoders);
+        let texts = texts.map(|(folder, encoder)| lora::Part {
+            folder: folder.encoder,
+            layers: encoder.layers(),
+        });
+        let mut parts: Vec<lora::Part<'_>> = texts.chain([denoiser]).collect();
+        lora::attach(&mut parts, adapters, placement)
     }
 }
 

@@ -28,11 +28,14 @@ pub(super) struct Model {
     pub(super) coder: Coder,
     /// Channels that the denoiser takes: those of the latents, or five more with a mask.
     pub(super) in_channels: usize,
+    /// Bytes of the adapters beside all of them.
+    pub(super) adapter_bytes: u64,
 }
 
 impl Model {
     fn bytes(&self) -> u64 {
-        self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes()
+        let parts = self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes();
+        parts + self.adapter_bytes
     }
 }
 
@@ -74,7 +77,10 @@ impl ImagePipeline {
                 let Some((ticket, request)) = self.running.get_mut(*at) else {
                     return Ok(0);
                 };
-                let conditions = self.model.encoders.encode(&request.asked.reading)?;
+                let conditions = self
+                    .model
+                    .encoders
+                    .encode(&request.asked.reading, &request.asked.loras)?;
                 request.conditions = Some(conditions);
                 if !std::mem::replace(&mut request.told, true) {
                     let started = Event::Started {

@@ -74,6 +74,7 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
+        adapters: Vec::new(),
     };
     ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
 }
