@@ -1,5 +1,6 @@
 //! Puts adapters beside a model's layers when it is loaded. Apart from `read`, which knows files and no layers.
 
+use chandler_nn::lora::{AdapterConfig, WEIGHTS_FILE};
 use chandler_nn::weights::Snapshot;
 
 use super::Layer;
@@ -65,7 +66,10 @@ pub fn attach(
         };
         let source = adapter.snapshot.weights_named(&adapter.file);
         let source = source.map_err(|error| failed(error.to_string()))?;
-        let pairs = read(source.as_ref(), &readable)
+        let own =
+            (adapter.file == WEIGHTS_FILE).then(|| AdapterConfig::from_snapshot(&adapter.snapshot));
+        let own = own.transpose().map_err(|error| failed(error.to_string()))?;
+        let pairs = read(source.as_ref(), &readable, own)
             .map_err(|reason| failed(format!("{}: {reason}", adapter.file)))?;
         for (part, pairs) in parts.iter_mut().zip(&pairs) {
             for layer in &mut part.layers {
@@ -84,7 +88,10 @@ pub fn attach(
 /// # Errors
 /// [`ImageError::Adapter`] for a name that two have.
 pub fn names(adapters: &[AdapterFile]) -> Result<Vec<String>> {
-    let names: Vec<String> = adapters.iter().map(|adapter| adapter.name.clone()).collect();
+    let names: Vec<String> = adapters
+        .iter()
+        .map(|adapter| adapter.name.clone())
+        .collect();
     let twice = |(at, name): &(usize, &String)| names.iter().take(*at).any(|other| other == *name);
     match names.iter().enumerate().find(twice) {
         Some((_, name)) => Err(ImageError::Adapter {

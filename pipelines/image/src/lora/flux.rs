@@ -9,12 +9,30 @@ use super::names::Rows;
 const FIXED: [(&str, &str); 9] = [
     ("x_embedder", "img_in"),
     ("context_embedder", "txt_in"),
-    ("time_text_embed.timestep_embedder.linear_1", "time_in.in_layer"),
-    ("time_text_embed.timestep_embedder.linear_2", "time_in.out_layer"),
-    ("time_text_embed.text_embedder.linear_1", "vector_in.in_layer"),
-    ("time_text_embed.text_embedder.linear_2", "vector_in.out_layer"),
-    ("time_text_embed.guidance_embedder.linear_1", "guidance_in.in_layer"),
-    ("time_text_embed.guidance_embedder.linear_2", "guidance_in.out_layer"),
+    (
+        "time_text_embed.timestep_embedder.linear_1",
+        "time_in.in_layer",
+    ),
+    (
+        "time_text_embed.timestep_embedder.linear_2",
+        "time_in.out_layer",
+    ),
+    (
+        "time_text_embed.text_embedder.linear_1",
+        "vector_in.in_layer",
+    ),
+    (
+        "time_text_embed.text_embedder.linear_2",
+        "vector_in.out_layer",
+    ),
+    (
+        "time_text_embed.guidance_embedder.linear_1",
+        "guidance_in.in_layer",
+    ),
+    (
+        "time_text_embed.guidance_embedder.linear_2",
+        "guidance_in.out_layer",
+    ),
     ("proj_out", "final_layer.linear"),
 ];
 /// Modules of a block of two sequences, whole.
@@ -60,7 +78,9 @@ pub(super) fn original(module: &str, shape: &Shape) -> Option<(String, Rows)> {
         let (name, rows) = single(layer, shape)?;
         return Some((format!("single_blocks.{block}.{name}"), rows));
     }
-    let (block, layer) = module.strip_prefix("transformer_blocks.")?.split_once('.')?;
+    let (block, layer) = module
+        .strip_prefix("transformer_blocks.")?
+        .split_once('.')?;
     let named = |name: &str| format!("double_blocks.{block}.{name}");
     if let Some((_, name)) = DOUBLE.iter().find(|(own, _)| *own == layer) {
         return Some((named(name), whole));

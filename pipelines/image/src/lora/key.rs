@@ -74,7 +74,10 @@ const OTHER_KINDS: [(&str, &str); 13] = [
     ("lora_magnitude_vector", "DoRA"),
     ("hada_", "LoHa"),
     ("lokr_", "LoKr"),
-    ("lora_mid.", "a Tucker decomposition (`use_tucker`, `use_cp`)"),
+    (
+        "lora_mid.",
+        "a Tucker decomposition (`use_tucker`, `use_cp`)",
+    ),
     ("lora_embedding_", "an adapted embedding"),
     (".oft_", "OFT"),
     (".boft_", "BOFT"),

@@ -63,8 +63,9 @@ impl Original {
         let (side, block) = (parts.next()?, parts.next()?.parse::<usize>().ok()?);
         let (kind, layer) = (parts.next()?, parts.next()?.parse::<usize>().ok()?);
         let rest = parts.next()?;
-        let before =
-            |layers: &[usize], each: usize| -> usize { layers.iter().take(block).map(|n| n + each).sum() };
+        let before = |layers: &[usize], each: usize| -> usize {
+            layers.iter().take(block).map(|n| n + each).sum()
+        };
         let own = |layers: &[usize]| layers.get(block).copied();
         match (side, kind) {
             ("down_blocks", "downsamplers") => {

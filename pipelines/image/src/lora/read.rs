@@ -37,13 +37,21 @@ struct Found {
 /// What is wrong with a file.
 pub(super) type Reason = String;
 
-/// Reads a file: for each of the parts, in their order, its pairs.
+/// Reads a file: for each of the parts, in their order, its pairs. `own` is what adapter_config.json says, which peft saves beside an
+/// adapter of one part, the denoiser.
 ///
 /// # Errors
 /// Names the keys that belong to no module or to another kind of adapter, the module whose pair is not whole, the tensor whose shape
 /// does not fit, the setting that is not supported.
-pub(super) fn read(source: &dyn TensorSource, parts: &[Readable]) -> Result<Vec<Adapter>, Reason> {
-    let settings = settings(source, parts)?;
+pub(super) fn read(
+    source: &dyn TensorSource,
+    parts: &[Readable],
+    own: Option<AdapterConfig>,
+) -> Result<Vec<Adapter>, Reason> {
+    let settings = match own {
+        Some(own) => alone(own, parts),
+        None => settings(source, parts)?,
+    };
     let mut unfit = Unfit::default();
     let mut found: BTreeMap<(usize, String), Found> = BTreeMap::new();
     for name in source.names() {
@@ -113,6 +121,16 @@ fn place(name: &str, parts: &[Readable]) -> Result<(usize, Key), Reason> {
     }
 }
 
+/// The denoiser's settings.
+fn alone(own: AdapterConfig, parts: &[Readable]) -> Vec<Option<AdapterConfig>> {
+    let mut own = Some(own);
+    let take = |part: &Readable| match part.place {
+        Place::Denoiser => own.take(),
+        Place::TextEncoder(_) => None,
+    };
+    parts.iter().map(take).collect()
+}
+
 /// What peft's configuration of each part says, where the file has it.
 fn settings(
     source: &dyn TensorSource,
@@ -125,7 +143,13 @@ fn settings(
     let all: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let of_part = |part: &Readable| {
-        let own = |name: &String| Some(name.strip_prefix(&part.folder)?.strip_prefix('.')?.to_owned());
+        let own = |name: &String| {
+            Some(
+                name.strip_prefix(&part.folder)?
+                    .strip_prefix('.')?
+                    .to_owned(),
+            )
+        };
         let fields: Map<String, Value> = all
             .iter()
             .filter_map(|(name, value)| Some((own(name)?, value.clone())))
@@ -173,7 +197,7 @@ impl Found {
     ) -> Result<f64, Reason> {
         match (&self.alpha, settings) {
             (Some(_), Some(_)) => Err(format!(
-                "there are both a tensor alpha and {SETTINGS}, which say the same thing differently"
+                "there are both a tensor alpha and peft's settings, which say the same thing differently"
             )),
             (Some(alpha), None) => {
                 let alpha = number(alpha)?;
@@ -190,7 +214,7 @@ impl Found {
                 match wanted == rank {
                     true => Ok(scale),
                     false => Err(format!(
-                        "{SETTINGS} gives it rank {wanted} and its tensors have {rank}"
+                        "peft's settings give it rank {wanted}, and its tensors have {rank}"
                     )),
                 }
             }

@@ -48,7 +48,10 @@ mod tests {
         let (kept, found) = loras(text, "prompt").unwrap();
         assert_eq!(kept, "a cat  and <b> (dog:1.2)");
         let expected = [("ink", 0.5), ("my style", 1.0), ("x", -1.0)];
-        assert_eq!(found, expected.map(|(name, weight)| (name.to_owned(), weight)));
+        assert_eq!(
+            found,
+            expected.map(|(name, weight)| (name.to_owned(), weight))
+        );
         assert_eq!(
             loras("1 < 2", "prompt").unwrap(),
             ("1 < 2".to_owned(), Vec::new())

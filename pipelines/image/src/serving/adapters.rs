@@ -103,6 +103,9 @@ mod tests {
         );
         assert!(refused(&[("ink", f32::NAN)], "").contains("NaN"));
         assert!(refused(&[("ink", -101.0)], "").contains("-101"));
-        assert!(refused(&[("ink", 1.0)], "<lora:ink>").contains("prompt: adapter \"ink\" is asked for twice"));
+        assert!(
+            refused(&[("ink", 1.0)], "<lora:ink>")
+                .contains("prompt: adapter \"ink\" is asked for twice")
+        );
     }
 }

@@ -86,11 +86,7 @@ impl TimeText {
         Ok(Self {
             time: Embedder::load(&at.at("timestep_embedder"), SPREAD, width)?,
             guidance: match guided {
-                true => Some(Embedder::load(
-                    &at.at("guidance_embedder"),
-                    SPREAD,
-                    width,
-                )?),
+                true => Some(Embedder::load(&at.at("guidance_embedder"), SPREAD, width)?),
                 false => None,
             },
             text: Embedder::load(&at.at("text_embedder"), pooled, width)?,

@@ -207,9 +207,9 @@ impl JointBlock {
             }
         };
         let gates = [&gate, &feed_shift, &feed_scale, &feed_gate];
-        let image = self
-            .image_after
-            .forward((image, &of_image), besides, (gates, told.adapters))?;
+        let image =
+            self.image_after
+                .forward((image, &of_image), besides, (gates, told.adapters))?;
         Ok((image, text))
     }
 

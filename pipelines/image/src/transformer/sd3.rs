@@ -87,12 +87,7 @@ impl Sd3Transformer {
             blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
             norm: plain_norm(weights, width)?,
             modulation: Modulation::load(&weights.at("norm_out"), width)?,
-            out: Projection::load(
-                weights,
-                "proj_out",
-                width,
-                patch * patch * config.outputs,
-            )?,
+            out: Projection::load(weights, "proj_out", width, patch * patch * config.outputs)?,
             dtype: weights.placement().activations(),
             config,
         })

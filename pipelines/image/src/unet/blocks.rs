@@ -114,9 +114,7 @@ impl DownBlock {
     }
 
     pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
-        self.layers
-            .iter_mut()
-            .for_each(|layer| layer.layers(found));
+        self.layers.iter_mut().for_each(|layer| layer.layers(found));
         found.extend(self.half.as_mut().map(Adaptable::Convolution));
     }
 }
@@ -227,9 +225,7 @@ impl UpBlock {
     }
 
     pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
-        self.layers
-            .iter_mut()
-            .for_each(|layer| layer.layers(found));
+        self.layers.iter_mut().for_each(|layer| layer.layers(found));
         found.extend(self.double.as_mut().map(Adaptable::Convolution));
     }
 }

@@ -96,7 +96,9 @@ impl Embedding {
             (Some(layer), Some(condition)) => (x + layer.forward(condition, adapters)?)?,
             _ => x.clone(),
         };
-        let x = self.activation.forward(&self.first.forward(&x, adapters)?)?;
+        let x = self
+            .activation
+            .forward(&self.first.forward(&x, adapters)?)?;
         self.second.forward(&x, adapters)
     }
 

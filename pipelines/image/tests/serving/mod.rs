@@ -1,5 +1,6 @@
 //! Whole pipelines: pictures against diffusers', requests together, and what the engine is promised.
 
+mod adapters;
 mod parity;
 mod sharing;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use chandler_core::{
     Admission, Collected, Event, Events, ImageInput, Input, Pipeline, RequestId, Ticket,
 };
-use chandler_image::{ImageOptions, ImagePipeline};
+use chandler_image::{AdapterFile, ImageOptions, ImagePipeline};
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
 use serde_json::Value;
@@ -23,7 +24,7 @@ fn fixtures(name: &str) -> PathBuf {
 }
 
 /// What make_served.py wrote.
-fn served() -> Value {
+pub fn served() -> Value {
     let text = std::fs::read(fixtures("served/served.json")).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
@@ -64,6 +65,11 @@ fn snapshot(folder: &str) -> TempDir {
 }
 
 fn load(folder: &str, max_rows: usize) -> ImagePipeline {
+    load_with(folder, max_rows, Vec::new())
+}
+
+/// With adapters beside it.
+fn load_with(folder: &str, max_rows: usize, adapters: Vec<AdapterFile>) -> ImagePipeline {
     let dir = snapshot(folder);
     let options = ImageOptions {
         device: DeviceOptions {
@@ -74,7 +80,7 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
-        adapters: Vec::new(),
+        adapters,
     };
     ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
 }

@@ -100,7 +100,9 @@ impl Projection {
     /// Which of its module's outputs it has.
     pub fn outputs(&self) -> Range<usize> {
         let whole = || 0..self.linear.outputs();
-        self.part.as_ref().map_or_else(whole, |part| part.outputs.clone())
+        self.part
+            .as_ref()
+            .map_or_else(whole, |part| part.outputs.clone())
     }
 
     /// Puts an adapter's pair for this layer, if it has one, beside it, for activations on `device` in `dtype` (f32 on the

@@ -50,7 +50,11 @@ impl AdapterRows {
     /// # Errors
     /// What the device says.
     pub fn weighted(of_row: Vec<Vec<(u32, f32)>>, device: &Device) -> Result<Self> {
-        let mut adapters: Vec<u32> = of_row.iter().flatten().map(|(adapter, _)| *adapter).collect();
+        let mut adapters: Vec<u32> = of_row
+            .iter()
+            .flatten()
+            .map(|(adapter, _)| *adapter)
+            .collect();
         adapters.sort_unstable();
         adapters.dedup();
         if adapters.is_empty() {
