@@ -39,6 +39,7 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
     Ok(Wanted {
         location: with_revision(location, settings),
         kind: Kind::Model,
+        file: None,
         hint,
     })
 }
@@ -49,11 +50,19 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
 /// A place that is none.
 pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
     let NamedAdapter { name, path, .. } = adapter;
-    let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
-    let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
+    adapter_at(path).map_err(|reason| Exit::new(USAGE, format!("lora: {name}={path}: {reason}")))
+}
+
+/// Where an adapter is that nobody has named.
+///
+/// # Errors
+/// A place that is none.
+pub fn adapter_at(text: &str) -> Result<Wanted, String> {
+    let (place, file) = within(text);
+    let location = Location::read(place).map_err(|error| error.to_string())?;
     let gguf = match &location {
         Location::Mock(_) | Location::Demo(_) => {
-            return Err(refuse("this is a model, and no adapter".to_owned()));
+            return Err("this is a model, and no adapter".to_owned());
         }
         Location::GgufFile(_) => true,
         Location::Hub { file, .. } => file.is_some(),
@@ -61,17 +70,37 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
         Location::Directory(_) => false,
     };
     if gguf {
-        return Err(refuse(
-            "an adapter is read as peft saves it, not as GGUF: give the directory or repository that holds \
-             adapter_config.json"
+        return Err(
+            "an adapter is read as peft saves it or as one file in safetensors, not as GGUF: give the directory, repository or \
+             file that holds it"
                 .to_owned(),
-        ));
+        );
     }
     Ok(Wanted {
         location,
         kind: Kind::Adapter,
+        file: file.map(str::to_owned),
         hint: String::new(),
     })
+}
+
+/// A place, and the file in it that is meant: `dir/file.safetensors`, `org/name:file.safetensors`, `s3://bucket/file.safetensors`.
+fn within(text: &str) -> (&str, Option<&str>) {
+    if !text.ends_with(".safetensors") {
+        return (text, None);
+    }
+    let choice = text.match_indices(':').find(|(at, _)| {
+        !text
+            .get(at + 1..)
+            .is_some_and(|rest| rest.starts_with("//"))
+    });
+    let cut = choice.map(|(at, _)| at).or_else(|| text.rfind('/'));
+    match cut.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) {
+        // A file of the root has a place, too.
+        Some(("", file)) => ("/", Some(file)),
+        Some((place, file)) => (place, Some(file)),
+        None => (".", Some(text)),
+    }
 }
 
 /// Adds the revision of the settings where the place itself names none.
@@ -237,6 +266,37 @@ mod tests {
 
     fn place(environment: &[(&str, &str)]) -> Result<String, Exit> {
         model(&resolution(environment)).map(|wanted| wanted.location.to_string())
+    }
+
+    #[test]
+    fn an_adapters_file_may_be_named_wherever_it_is() {
+        let at = |text: &str| {
+            let wanted = adapter_at(text).unwrap();
+            (wanted.location.to_string(), wanted.file.unwrap_or_default())
+        };
+        let file = "ink.safetensors".to_owned();
+        assert_eq!(
+            at("org/name:ink.safetensors"),
+            ("org/name".to_owned(), file.clone())
+        );
+        assert_eq!(
+            at("org/name@v1/ink.safetensors"),
+            ("org/name@v1".to_owned(), file.clone())
+        );
+        assert_eq!(
+            at("s3://bucket/loras/ink.safetensors"),
+            ("s3://bucket/loras".to_owned(), file.clone())
+        );
+        assert_eq!(at("org/name"), ("org/name".to_owned(), String::new()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ink.safetensors");
+        let (location, found) = at(path.to_str().unwrap());
+        assert_eq!(
+            (location, found),
+            (format!("directory {}", dir.path().display()), file)
+        );
+        assert!(adapter_at("org/name:model.gguf").is_err());
+        assert!(adapter_at("demo").is_err());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Pull {
     /// What to fetch
     model: String,
-    /// It is an adapter (LoRA), as peft saves it
+    /// It is an adapter (LoRA): peft's two files, or one in safetensors (org/name:file.safetensors where there are several)
     #[arg(long)]
     adapter: bool,
     /// Only print which files would be fetched, and which not and why
@@ -50,10 +50,11 @@ impl Pull {
         let resolution = std::mem::take(&mut self.settings).resolve()?;
         let settings = &resolution.settings;
         let bars = telemetry::start(settings, &resolution.warnings);
-        let mut wanted = places::model(&resolution)?;
-        if self.adapter {
-            wanted.kind = Kind::Adapter;
-        }
+        let wanted = match self.adapter {
+            true => places::adapter_at(&self.model)
+                .map_err(|reason| Exit::new(USAGE, format!("{}: {reason}", self.model)))?,
+            false => places::model(&resolution)?,
+        };
         self.refuse_what_is_here(&wanted)?;
         let store = Store::new(places::store_options(settings));
         if self.dry_run {

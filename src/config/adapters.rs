@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::value::Value;
 
 /// What would do.
-const WANTED: &str = "give name=directory, name=org/repository or name=s3://bucket/prefix, several with commas between them, or a JSON list of \
-     {\"name\", \"path\"}";
+const WANTED: &str = "give name=directory, name=org/repository or name=s3://bucket/prefix (an image model's may be a file of these), several with \
+     commas between them, or a JSON list of {\"name\", \"path\"}";
 
 /// An adapter (LoRA), and what requests call it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

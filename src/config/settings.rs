@@ -85,9 +85,10 @@ settings! {
     /// The name that clients call the model by, instead of its own.
     served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
         [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
-    /// An adapter (LoRA, as peft saves it) that requests may name as their model: name=directory, name=org/repository or
-    /// name=s3://bucket/prefix. Several are given one flag each, or with commas between them; all are loaded with the model
-    /// and share its batch.
+    /// An adapter (LoRA) that requests may name as their model: name=directory, name=org/repository or name=s3://bucket/prefix,
+    /// as peft saves it; of an image model also one file of kohya's or diffusers' trainers, name=dir/file.safetensors or
+    /// name=org/repository:file.safetensors, several of which a request may give weights (`loras`). Several are given one flag each,
+    /// or with commas between them; all are loaded with the model and share its batch.
     lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=PLACE", [var("CHANDLER_LORA"), var("LORA_MODULES")];
     /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];

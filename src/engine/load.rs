@@ -88,6 +88,10 @@ impl Default for LoadOptions {
     }
 }
 
+/// An adapter's name, its directory, and its file where one was named.
+#[cfg(any(feature = "text", feature = "image"))]
+type Directory<'a> = (&'a str, &'a std::path::Path, Option<&'a str>);
+
 /// A model and where it is.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -207,6 +211,19 @@ impl LoadOptions {
         }
         self.adapters = adapters;
         Ok(self)
+    }
+
+    /// The adapters by name, the directories that they are in by now, and the file that is meant where one was named.
+    #[cfg(any(feature = "text", feature = "image"))]
+    pub(super) fn adapter_directories(&self) -> Result<Vec<Directory<'_>>, LoadError> {
+        let adapters = self.adapters.iter().map(|(name, wanted)| {
+            let Location::Directory(path) = &wanted.location else {
+                let message = format!("{} is no directory", wanted.location);
+                return Err(LoadError::context(&format!("adapter {name}"), message));
+            };
+            Ok((name.as_str(), path.as_path(), wanted.file.as_deref()))
+        });
+        adapters.collect()
     }
 
     /// Sets the threads that arithmetic takes.

@@ -1,11 +1,12 @@
 //! How an image model is loaded from the worker's options: the one place where the two vocabularies meet.
 
 use chandler_core::LoadError;
-use chandler_image::{ImageOptions, ImagePipeline};
+use chandler_image::{AdapterFile, ImageOptions, ImagePipeline};
 use chandler_nn::weights::Snapshot;
 
 use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
+use crate::weights::choose::adapter;
 
 /// Loads a diffusion model.
 pub(super) fn load(
@@ -14,10 +15,6 @@ pub(super) fn load(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     options.settle_threads()?;
-    if !options.adapters.is_empty() {
-        let message = "an image model takes no adapters (LoRA) yet";
-        return Err(LoadError::context("lora", message));
-    }
     if options.quantize.is_some() {
         let message = "an image model is not quantised while it is loaded: leave it out";
         return Err(LoadError::context("quantize", message));
@@ -32,8 +29,31 @@ pub(super) fn load(
         dtype: options.dtype()?,
         max_rows: options.max_rows,
         host_memory: options.host_memory,
+        adapters: adapters(options)?,
     };
     ImagePipeline::load(snapshot, &image, &|step| progress.step(step))
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
+}
+
+fn adapters(options: &LoadOptions) -> Result<Vec<AdapterFile>, LoadError> {
+    let adapters = options.adapter_directories()?;
+    let adapters = adapters.into_iter().map(|(name, path, wanted)| {
+        let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
+        let entries = std::fs::read_dir(path).map_err(|error| refuse(error.to_string()))?;
+        let files = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let files: Vec<String> = files
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| refuse(error.to_string()))?;
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
+        let file = adapter::file(&names, wanted)
+            .map_err(|reason| refuse(format!("{}: {reason}", path.display())))?;
+        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
+        Ok(AdapterFile {
+            name: name.to_owned(),
+            snapshot,
+            file,
+        })
+    });
+    adapters.collect()
 }

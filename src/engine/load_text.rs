@@ -10,7 +10,6 @@ use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
 use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
-use crate::weights::Location;
 
 /// Loads a language model.
 pub(super) fn load(
@@ -41,13 +40,16 @@ pub(super) fn load(
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
-    let adapters = options.adapters.iter().map(|(name, wanted)| {
+    let adapters = options.adapter_directories()?;
+    let adapters = adapters.into_iter().map(|(name, path, file)| {
         let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
-        let Location::Directory(path) = &wanted.location else {
-            return Err(refuse(format!("{} is no directory", wanted.location)));
-        };
+        if let Some(file) = file {
+            return Err(refuse(format!(
+                "{file}: a language model's adapter is a directory or repository as peft saves it: leave the file's name out"
+            )));
+        }
         let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
-        Ok((name.clone(), snapshot))
+        Ok((name.to_owned(), snapshot))
     });
     adapters.collect()
 }

@@ -9,6 +9,8 @@ pub struct Wanted {
     pub location: Location,
     /// Which of its files are needed follows from this.
     pub kind: Kind,
+    /// The one of an adapter's files that is meant, where one was named.
+    pub file: Option<String>,
     /// What to add to an error that says there is no such thing: names that are near.
     pub hint: String,
 }
@@ -18,7 +20,7 @@ pub struct Wanted {
 pub enum Kind {
     /// A model, with everything that its pipeline reads.
     Model,
-    /// An adapter (LoRA), as peft saves it.
+    /// An adapter (LoRA): peft's two files, or one file of pairs.
     Adapter,
 }
 
@@ -28,6 +30,7 @@ impl Wanted {
         Self {
             location,
             kind: Kind::Model,
+            file: None,
             hint: String::new(),
         }
     }

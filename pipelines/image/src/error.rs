@@ -10,6 +10,14 @@ pub enum ImageError {
     /// The tokenizer's files.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// An adapter (LoRA).
+    #[error("adapter {name}: {reason}")]
+    Adapter {
+        /// What requests call it.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something was asked of the model that it cannot do: a caller's mistake, not a request's.
     #[error("{0}")]
     Input(String),

@@ -9,6 +9,7 @@ use chandler_nn::conv2d::{Conv2d, Conv2dConfig};
 use chandler_nn::embedding::Embedding;
 use chandler_nn::group_norm::{GroupNorm, Groups};
 use chandler_nn::linear::Linear;
+use chandler_nn::lora::Convolution;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
 use chandler_nn::weights::{HostTensor, TensorSource};
 
@@ -202,6 +203,20 @@ impl<'a> Loader<'a> {
         let conv = Conv2d::new(weight, bias, config, device, self.kept())?;
         let bytes = conv.bytes();
         Ok(self.counted(conv, bytes))
+    }
+
+    /// The same, where adapters may be for it.
+    ///
+    /// # Errors
+    /// As [`stored`](Self::stored).
+    pub fn convolution(
+        &self,
+        name: &str,
+        sizes: (usize, usize, usize),
+        config: Conv2dConfig,
+    ) -> Result<Convolution> {
+        let conv = self.conv(name, sizes, config)?;
+        Ok(Convolution::new(conv, self.path(name)))
     }
 
     /// The group norm `name`.

@@ -5,6 +5,7 @@ pub mod autoencoder;
 pub mod error;
 mod failure;
 pub mod layers;
+pub mod lora;
 pub mod model_index;
 mod noise;
 mod pixels;
@@ -17,4 +18,5 @@ pub mod transformer;
 pub mod unet;
 
 pub use error::{ImageError, Result};
+pub use lora::AdapterFile;
 pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer};

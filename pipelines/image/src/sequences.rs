@@ -14,21 +14,26 @@ pub(crate) fn linear(layer: &Linear, x: &Tensor) -> Result<Tensor> {
 
 /// Several layers of one `x`, in one fork and join.
 pub(crate) fn linears(layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>> {
+    over_rows(x, |rows| Ok(Linear::forward_many(layers, rows)?))
+}
+
+/// Layers of rows over the last dimension of `x`, of whatever rank.
+pub(crate) fn over_rows(
+    x: &Tensor,
+    layers: impl Fn(&Tensor) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
     let Some((width, before)) = x.dims().split_last() else {
         return Err(ImageError::Input(
             "a scalar to a linear layer; rows are wanted".to_owned(),
         ));
     };
     let rows = x.reshape((before.iter().product::<usize>(), *width))?;
-    Linear::forward_many(layers, &rows)?
-        .into_iter()
-        .zip(layers)
-        .map(|(out, layer)| {
-            let mut shape = before.to_vec();
-            shape.push(layer.outputs());
-            Ok(out.reshape(shape)?)
-        })
-        .collect()
+    let outs = layers(&rows)?.into_iter().map(|out| {
+        let mut shape = before.to_vec();
+        shape.push(out.dim(1)?);
+        Ok(out.reshape(shape)?)
+    });
+    outs.collect()
 }
 
 /// The only tensor of a list.

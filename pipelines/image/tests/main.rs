@@ -4,6 +4,7 @@
 
 mod autoencoder;
 mod checkpoint;
+mod lora;
 mod schedulers;
 mod serving;
 mod text;

@@ -108,6 +108,7 @@ fn flux_gives_what_diffusers_gives_alone_and_together() {
             timesteps: &TIMESTEPS,
             guidance: model.config().guided.then_some(&GUIDANCE),
             positions: &positions,
+            adapters: None,
         };
         let found = model.forward(&input).unwrap();
         close(&found, &expected["output"], TOLERANCE);
@@ -119,6 +120,7 @@ fn flux_gives_what_diffusers_gives_alone_and_together() {
                 timesteps: &TIMESTEPS[number..=number],
                 guidance: input.guidance.map(|scales| &scales[number..=number]),
                 positions: &positions,
+                adapters: None,
             };
             let alone = model.forward(&alone).unwrap();
             assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
@@ -177,6 +179,7 @@ fn stable_diffusion_3_gives_what_diffusers_gives_alone_and_together() {
             text: &expected["text"],
             pooled: &expected["pooled"],
             timesteps: &TIMESTEPS,
+            adapters: None,
         };
         let found = model.forward(&input).unwrap();
         close(&found, &expected["output"], TOLERANCE);
@@ -186,6 +189,7 @@ fn stable_diffusion_3_gives_what_diffusers_gives_alone_and_together() {
                 text: &one(input.text, number),
                 pooled: &one(input.pooled, number),
                 timesteps: &TIMESTEPS[number..=number],
+                adapters: None,
             };
             let alone = model.forward(&alone).unwrap();
             assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
@@ -222,6 +226,7 @@ fn positions_that_a_checkpoint_lacks_are_computed() {
             text: &expected["text"],
             pooled: &expected["pooled"],
             timesteps: &TIMESTEPS,
+            adapters: None,
         };
         // The checkpoint's are rounded to f16.
         close(&model.forward(&input).unwrap(), &expected["output"], 5e-3);

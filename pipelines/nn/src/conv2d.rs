@@ -159,6 +159,16 @@ impl Conv2d {
         }
     }
 
+    /// How it goes over its input.
+    pub fn config(&self) -> Conv2dConfig {
+        self.config
+    }
+
+    /// Height and width of its windows.
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
     /// Channels of the input.
     pub fn inputs(&self) -> usize {
         self.inputs

@@ -1,6 +1,7 @@
 //! Which files of a listing are needed, decided before one of them is fetched: one precision, safetensors over everything else,
 //! and none of what other frameworks or the training left. Apart from the store, so that it can be tried on any listing.
 
+pub mod adapter;
 mod folder;
 mod gguf;
 mod small;
@@ -33,6 +34,8 @@ pub struct Listed<'a> {
 pub struct Rule {
     kind: Kind,
     gguf: Option<GgufChoice>,
+    /// The one file that is meant.
+    file: Option<String>,
     /// Marks of precision in the order of preference; the empty one is no mark.
     variants: Vec<String>,
     /// Where it is looked for, for errors.
@@ -79,6 +82,7 @@ impl Rule {
         Self {
             kind: wanted.kind,
             gguf,
+            file: wanted.file.clone(),
             variants: options.variants.clone(),
             place,
         }
@@ -120,7 +124,7 @@ impl Rule {
             return gguf::choose(files, choice).map_err(refuse);
         }
         let needed = match self.kind {
-            Kind::Adapter => adapter(files),
+            Kind::Adapter => adapter::files(files, self.file.as_deref()),
             Kind::Model if has(files, MODEL_INDEX) => self.diffusers(files, read),
             Kind::Model => self.model(files, read),
         };
@@ -198,24 +202,6 @@ fn parts_of(json: &[u8]) -> Option<BTreeSet<String>> {
         !name.starts_with('_') && first.is_some_and(serde_json::Value::is_string)
     });
     Some(used.map(|(name, _)| name).collect())
-}
-
-/// As peft saves an adapter.
-fn adapter(files: &[Listed<'_>]) -> Result<BTreeSet<String>, Option<String>> {
-    let wanted = ["adapter_config.json", "adapter_model.safetensors"];
-    if wanted.iter().all(|name| has(files, name)) {
-        return Ok(wanted.map(str::to_owned).into());
-    }
-    Err(Some(if has(files, "adapter_model.bin") {
-        "the adapter is there as a pickle only (adapter_model.bin), which is a program and is never opened: save it with \
-         safe_serialization=True, or use a revision that has adapter_model.safetensors"
-            .to_owned()
-    } else {
-        format!(
-            "there is no adapter: adapter_config.json and adapter_model.safetensors, as peft saves them, are wanted; {}",
-            small::what_is_there(files)
-        )
-    }))
 }
 
 /// Why there are no weights, or `None` where there are some in GGUF.

@@ -20,6 +20,7 @@ fn rule(gguf: Option<GgufChoice>, variants: &[&str]) -> Rule {
     Rule {
         kind: Kind::Model,
         gguf,
+        file: None,
         variants: variants.iter().map(|mark| (*mark).to_owned()).collect(),
         place: "org/name".to_owned(),
     }
@@ -274,6 +275,40 @@ fn an_adapter_is_two_files() {
     assert!(refused(QWEN, &adapter).contains("adapter_config.json"));
     let error = refused(ADAPTER, &rule(None, &[""]));
     assert!(error.contains("--lora"), "{error}");
+}
+
+#[test]
+fn an_image_models_adapter_is_one_file() {
+    let adapter = |file: Option<&str>| Rule {
+        kind: Kind::Adapter,
+        file: file.map(str::to_owned),
+        ..rule(None, &[""])
+    };
+    let chosen = |text: &str, file: Option<&str>| {
+        let choice = adapter(file).choose(&listing(text), &|_| None).unwrap();
+        choice.files.join(" ")
+    };
+    assert_eq!(
+        chosen(
+            "README.md 1\npytorch_lora_weights.safetensors 9\nother.safetensors 9",
+            None
+        ),
+        "pytorch_lora_weights.safetensors"
+    );
+    assert_eq!(
+        chosen("ink.safetensors 9\nimages/a.png 7", None),
+        "ink.safetensors"
+    );
+    let offset = "sd_xl_offset_example-lora_1.0.safetensors";
+    assert_eq!(chosen(SDXL, Some(offset)), offset);
+    let several = refused("a.safetensors 1\nb.safetensors 1", &adapter(None));
+    assert!(
+        several.contains("any of a.safetensors, b.safetensors"),
+        "{several}"
+    );
+    let missing = refused("a.safetensors 1", &adapter(Some("c.safetensors")));
+    assert!(missing.contains("there is no c.safetensors"), "{missing}");
+    assert!(refused("model.safetensors 1", &adapter(None)).contains("there is no adapter"));
 }
 
 #[test]

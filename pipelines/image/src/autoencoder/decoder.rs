@@ -75,7 +75,7 @@ impl Decoder {
             }
             if let Some(double) = &block.double {
                 let (_, _, height, width) = x.dims4()?;
-                x = resample::up(double, &x, (2 * height, 2 * width))?;
+                x = double.forward(&resample::enlarge(&x, (2 * height, 2 * width))?)?;
             }
         }
         // Whatever act_fn says.

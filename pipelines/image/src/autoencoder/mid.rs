@@ -4,11 +4,12 @@
 use candle_core::Tensor;
 use chandler_nn::dense_attention::dense_attention;
 use chandler_nn::group_norm::GroupNorm;
+use chandler_nn::lora::AdapterRows;
 
 use super::config::AutoencoderConfig;
 use crate::error::Result;
 use crate::layers::Loader;
-use crate::unet::projection::Projection;
+use crate::lora::Projection;
 use crate::unet::resnet::{ResnetBlock, ResnetSizes};
 
 /// Two residual blocks, and attention between them in models that have it.
@@ -82,12 +83,14 @@ impl Attention {
         let normed = self.norm.forward(x, None)?;
         let rows = normed.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
         let layers = [&self.query, &self.key, &self.value];
-        let [q, k, v] = Projection::forward_many(layers, &rows.flatten_to(1)?)?;
+        // No adapter is for an autoencoder.
+        let none = AdapterRows::default();
+        let [q, k, v] = Projection::forward_many(layers, &rows.flatten_to(1)?, &none)?;
         let of_samples = |x: Tensor| x.reshape((batch, height * width, channels));
         let (q, k, v) = (of_samples(q)?, of_samples(k)?, of_samples(v)?);
         let scale = (channels as f64).powf(-0.5);
         let mixed = dense_attention((&q, &k, &v), 1, scale, None)?;
-        let rows = self.out.forward(&mixed.flatten_to(1)?)?;
+        let rows = self.out.forward(&mixed.flatten_to(1)?, &none)?;
         let pixels = of_samples(rows)?
             .transpose(1, 2)?
             .contiguous()?

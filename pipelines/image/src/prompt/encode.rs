@@ -2,6 +2,7 @@
 //! which knows no weights.
 
 use candle_core::{DType, Tensor};
+use chandler_nn::lora::AdapterRows;
 
 use super::chunks::{Chunk, Chunks};
 use crate::error::{ImageError, Result};
@@ -16,7 +17,7 @@ pub struct PromptEmbedding {
     pub pooled: Option<Tensor>,
 }
 
-/// Encodes prompts together, of as many chunks as each has. On the CPU what one prompt gives has the same bits whatever others there
+/// Encodes prompts together, of as many chunks as each has, all with the same adapters. On the CPU what one prompt gives has the same bits whatever others there
 /// are.
 ///
 /// # Errors
@@ -25,13 +26,14 @@ pub fn encode(
     model: &ClipTextModel,
     prompts: &[&Chunks],
     wanted: Wanted,
+    adapters: &AdapterRows,
 ) -> Result<Vec<PromptEmbedding>> {
     let chunks: Vec<&Chunk> = prompts
         .iter()
         .flat_map(|prompt| prompt.as_slice())
         .collect();
     let tokens: Vec<&[u32]> = chunks.iter().map(|chunk| chunk.tokens.as_slice()).collect();
-    let encoded = model.forward(&tokens, wanted)?;
+    let encoded = model.forward(&tokens, wanted, adapters)?;
     let mut start = 0;
     let each = prompts.iter().map(|prompt| {
         let first = start;

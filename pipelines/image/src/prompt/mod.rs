@@ -12,4 +12,5 @@ pub mod encode;
 mod folder;
 pub mod t5_text;
 pub mod t5_tokenizer;
+pub mod tags;
 pub mod weighting;

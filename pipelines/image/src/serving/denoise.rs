@@ -3,6 +3,7 @@
 //! Schedules and Sample Steps are Flawed" (2023), section 3.4.
 
 use candle_core::{DType, Device, Tensor};
+use chandler_nn::lora::AdapterRows;
 
 use super::drawing::{Drawing, ImagePrepared, Stage};
 use super::encoders::Conditions;
@@ -36,6 +37,7 @@ struct Rows {
     pooled: Vec<Tensor>,
     ids: Vec<Vec<f64>>,
     guidance: Vec<f64>,
+    adapters: Vec<Vec<(u32, f32)>>,
 }
 
 /// Gives pictures that are new the latents that they begin with.
@@ -85,6 +87,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         },
         ids: rows.ids,
         guidance: rows.guidance,
+        adapters: AdapterRows::weighted(rows.adapters, &model.placement.device)?,
     })?;
     let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let out: Vec<f32> = out.flatten_all()?.to_vec1()?;
@@ -122,6 +125,7 @@ impl Rows {
             self.pooled.extend(side.context.pooled.clone());
             self.ids.extend(side.ids.clone());
             self.guidance.extend(member.request.asked.told_guidance);
+            self.adapters.push(member.request.asked.loras.clone());
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ pub(super) struct Asked {
     pub(super) told_guidance: Option<f64>,
     /// How much of the guided prediction's spread is brought back.
     pub(super) rescale: f64,
+    /// Adapters (LoRA) by number, with their weights.
+    pub(super) loras: Vec<(u32, f32)>,
     /// Steps after which a preview is wanted.
     pub(super) previews: Vec<usize>,
     /// The recipe of all its pictures, but for their seeds.

@@ -2,6 +2,7 @@
 //! `reading`, which is done off the engine's thread.
 
 use candle_core::Tensor;
+use chandler_nn::lora::AdapterRows;
 
 use super::families::{Clip, Context, Denoiser, Encoded};
 use super::reading::{Negative, Reading, Text};
@@ -80,13 +81,15 @@ impl TextEncoders {
         })
     }
 
-    /// Runs CLIP's encoders over a request's texts, and begins with T5.
-    pub(super) fn begin(&self, reading: &Reading) -> Result<Encoding> {
-        let mut clip = vec![self.read_by_clip(&reading.prompt, reading.skip)?];
+    /// Runs CLIP's encoders over a request's texts, with its adapters by number and weight, and begins with T5.
+    pub(super) fn begin(&self, reading: &Reading, loras: &[(u32, f32)]) -> Result<Encoding> {
+        // One entry is for all texts alike.
+        let adapters = AdapterRows::weighted(vec![loras.to_vec()], &self.placement.device)?;
+        let mut clip = vec![self.read_by_clip(&reading.prompt, reading.skip, &adapters)?];
         let mut of_t5 = vec![t5_text(&reading.prompt)];
         if let Some(Negative::Texts(texts)) = &reading.negative {
             // Nothing is left out for the negative prompt, as in diffusers.
-            clip.push(self.read_by_clip(texts, 0)?);
+            clip.push(self.read_by_clip(texts, 0, &adapters)?);
             of_t5.push(t5_text(texts));
         }
         let tokens: Vec<&[u32]> = of_t5.iter().flatten().map(|text| text.tokens()).collect();
@@ -146,7 +149,12 @@ impl TextEncoders {
     }
 
     /// What CLIP's encoders make of one text each.
-    fn read_by_clip(&self, texts: &[Text], skip: usize) -> Result<Vec<PromptEmbedding>> {
+    fn read_by_clip(
+        &self,
+        texts: &[Text],
+        skip: usize,
+        adapters: &AdapterRows,
+    ) -> Result<Vec<PromptEmbedding>> {
         let (hidden, pooled) = match self.clip {
             Clip::Hidden(hidden, pooled) => (hidden(skip), pooled),
             Clip::Pooled => (HiddenState::Normed { skip: 0 }, true),
@@ -155,7 +163,7 @@ impl TextEncoders {
         for (model, text) in self.models.iter().zip(texts) {
             if let (Encoder::Clip(model), Text::Clip(chunks)) = (model, text) {
                 let chunks: &Chunks = chunks;
-                read.extend(encode(model, &[chunks], Wanted { hidden, pooled })?);
+                read.extend(encode(model, &[chunks], Wanted { hidden, pooled }, adapters)?);
             }
         }
         Ok(read)

@@ -19,6 +19,7 @@ use crate::autoencoder::AutoencoderKl;
 use crate::error::Result;
 use crate::failure;
 use crate::layers::{Loader, Placement};
+use crate::lora::{self, AdapterFile};
 use crate::text_encoder::clip::ClipTextModel;
 use crate::text_encoder::t5::T5Encoder;
 
@@ -32,6 +33,8 @@ pub struct ImageOptions {
     pub max_rows: usize,
     /// Bytes of the host's memory that are free for the work, where that is known.
     pub host_memory: Option<u64>,
+    /// Adapters (LoRA) that requests may ask for.
+    pub adapters: Vec<AdapterFile>,
 }
 
 /// Requests that wait inside for their turn, in passes of the denoiser.
@@ -119,6 +122,7 @@ impl ImagePipeline {
         let readers = readers.collect::<Result<Vec<_>>>()?;
         let info = ModelInfo {
             parameters: opened.parameters(),
+            adapters: lora::names(&options.adapters)?,
             ..info(&plan, &placement)
         };
         let free = |device: &Device| match device.is_cpu() {
@@ -130,7 +134,11 @@ impl ImagePipeline {
         let mut sizes = Sizes::new(&plan.design, &plan.vae);
         let with_work = needed + sizes.needed(sizes.usual);
         let t5_at = t5_at(&plan, &placement, with_work, free(&placement.device));
-        let build = || build(&plan, &opened, (&placement, t5_at));
+        let build = || {
+            let mut model = build(&plan, &opened, (&placement, t5_at))?;
+            model.attach(&plan, &options.adapters)?;
+            Ok(model)
+        };
         let model =
             build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
         sizes.free = free(&placement.device);
@@ -212,7 +220,29 @@ fn build(
         placement: placement.clone(),
         denoiser,
         coder: Coder::new(vae, &plan.vae),
+        adapter_bytes: 0,
     })
+}
+
+impl Model {
+    /// Puts adapters beside the denoiser and CLIP's encoders.
+    fn attach(&mut self, plan: &Plan, adapters: &[AdapterFile]) -> Result<()> {
+        let denoiser = lora::Part {
+            folder: plan.facts.denoiser.folder,
+            layers: self.denoiser.layers(),
+        };
+        let texts = plan.texts.iter().zip(&mut self.encoders.models);
+        let texts = texts.filter_map(|(text, encoder)| match encoder {
+            Encoder::Clip(encoder) => Some(lora::Part {
+                folder: text.part.folder,
+                layers: encoder.layers(),
+            }),
+            Encoder::T5(_) => None,
+        });
+        let mut parts: Vec<lora::Part<'_>> = texts.chain([denoiser]).collect();
+        self.adapter_bytes = lora::attach(&mut parts, adapters, &self.placement)?;
+        Ok(())
+    }
 }
 
 /// What prepares requests for the model.

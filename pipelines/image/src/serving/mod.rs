@@ -1,6 +1,7 @@
 //! An image model as the engine sees it: requests are prepared off its thread, and whatever is of one size denoises together.
 //! Apart from the models below, which know no request.
 
+mod adapters;
 mod coder;
 mod decode;
 mod denoise;

@@ -26,12 +26,14 @@ pub(super) struct Model {
     pub(super) encoders: TextEncoders,
     pub(super) denoiser: Box<dyn Denoiser>,
     pub(super) coder: Coder,
+    /// Bytes of the adapters beside all of them.
+    pub(super) adapter_bytes: u64,
 }
 
 impl Model {
     fn footprint(&self) -> Footprint {
         let [clip, t5] = self.encoders.bytes();
-        let rest = clip + self.denoiser.bytes() + self.coder.bytes();
+        let rest = clip + self.denoiser.bytes() + self.coder.bytes() + self.adapter_bytes;
         let rest = device::footprint(&self.placement.device, rest);
         let t5 = device::footprint(&self.encoders.t5_at.device, t5);
         Footprint {
@@ -117,7 +119,7 @@ impl ImagePipeline {
         let (asked, encoders) = (Arc::clone(&request.asked), &self.model.encoders);
         let mut encoding = match request.encoding.take() {
             Some(encoding) => encoding,
-            None => encoders.begin(&asked.reading)?,
+            None => encoders.begin(&asked.reading, &asked.loras)?,
         };
         let denoiser = self.model.denoiser.as_ref();
         request.conditions = encoders.advance(&mut encoding, &asked.reading, denoiser)?;

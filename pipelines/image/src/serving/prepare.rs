@@ -8,6 +8,7 @@ use chandler_core::{
     ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks,
 };
 
+use super::adapters;
 use super::drawing::{Asked, Drawing, ImagePrepared};
 use super::families::Design;
 use super::guidance::{self, within};
@@ -47,10 +48,6 @@ struct Decoded<'a> {
 
 impl ImagePreparer {
     fn refuse_what_is_not_done(&self, input: &ImageInput) -> Result<(), RequestError> {
-        if let Some((name, _)) = input.loras.first() {
-            let message = format!("{name:?}: this worker has no adapters for image models");
-            return Err(RequestError::unsupported("loras", message));
-        }
         if !input.controls.is_empty() {
             let message = "this worker has no ControlNet";
             return Err(RequestError::unsupported("controls", message));
@@ -179,7 +176,8 @@ impl Prepare for ImagePreparer {
     type Prepared = ImagePrepared;
 
     fn prepare(&self, input: Input) -> Result<ImagePrepared, RequestError> {
-        let input = input.image(self.info.task)?;
+        let mut input = input.image(self.info.task)?;
+        let loras = adapters::asked(&mut input, &self.info.adapters)?;
         self.refuse_what_is_not_done(&input)?;
         // One request's pictures at a time: a picture may be a hundred times its file.
         let one = input.start.as_ref().map(|_| self.decoding.lock());
@@ -232,6 +230,7 @@ impl Prepare for ImagePreparer {
                 guidance: guidance.pairs,
                 told_guidance: guidance.told,
                 rescale: input.guidance.rescale.unwrap_or(0.0),
+                loras,
                 previews: spread(input.previews as usize, recipe.steps as usize),
                 recipe,
                 tokens,

@@ -5,13 +5,13 @@ use candle_core::Tensor;
 use chandler_nn::activation::Activation;
 use chandler_nn::dense_attention::dense_attention;
 use chandler_nn::embedding::Embedding;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 
 use super::clip_config::{ClipConfig, Pooling};
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
-use crate::sequences::{exactly, linear, linears};
+use crate::lora::{Layer as Adaptable, Projection};
 
 /// Which of the layers' outputs a denoiser looks at; `skip` is diffusers' `clip_skip`, and 0 is its `None`.
 ///
@@ -68,18 +68,24 @@ pub struct ClipTextModel {
     positions: Tensor,
     layers: Vec<Layer>,
     final_norm: Norm,
-    projection: Option<Linear>,
+    projection: Option<Projection>,
 }
 
 struct Layer {
     norm1: Norm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
+    query: Projection,
+    key: Projection,
+    value: Projection,
+    out: Projection,
     norm2: Norm,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
+}
+
+/// What all layers of a pass look at beside the texts.
+struct Pass<'a> {
+    mask: Tensor,
+    adapters: &'a AdapterRows,
 }
 
 impl Layer {
@@ -91,7 +97,8 @@ impl Layer {
             ..
         } = *config;
         let attention = at.at("self_attn");
-        let square = |name: &str| attention.linear(name, width, width);
+        let square = |name: &str| Projection::load(&attention, name, width, width);
+        let mlp = at.at("mlp");
         Ok(Self {
             norm1: at.layer_norm("layer_norm1", width, norm_eps)?,
             query: square("q_proj")?,
@@ -99,24 +106,36 @@ impl Layer {
             value: square("v_proj")?,
             out: square("out_proj")?,
             norm2: at.layer_norm("layer_norm2", width, norm_eps)?,
-            up: at.at("mlp").linear("fc1", width, feed_forward)?,
-            down: at.at("mlp").linear("fc2", feed_forward, width)?,
+            up: Projection::load(&mlp, "fc1", width, feed_forward)?,
+            down: Projection::load(&mlp, "fc2", feed_forward, width)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, config: &ClipConfig) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>, config: &ClipConfig) -> Result<Tensor> {
         let ClipConfig {
             heads, activation, ..
         } = *config;
+        let Pass { mask, adapters } = pass;
         let normed = self.norm1.forward(x)?;
-        let [q, k, v] = exactly(linears(&[&self.query, &self.key, &self.value], &normed)?)?;
+        let layers = [&self.query, &self.key, &self.value];
+        let [q, k, v] = Projection::forward_many(layers, &normed, adapters)?;
         let scale = 1.0 / ((config.width / heads) as f64).sqrt();
         let attended = dense_attention((&q, &k, &v), heads, scale, Some(mask))?;
-        let (x, normed) = self
-            .norm2
-            .forward_residual(&linear(&self.out, &attended)?, x)?;
-        let fed = Activation::forward(activation, &linear(&self.up, &normed)?)?;
-        Ok((x + linear(&self.down, &fed)?)?)
+        let mixed = self.out.forward(&attended, adapters)?;
+        let (x, normed) = self.norm2.forward_residual(&mixed, x)?;
+        let fed = Activation::forward(activation, &self.up.forward(&normed, adapters)?)?;
+        Ok((x + self.down.forward(&fed, adapters)?)?)
+    }
+
+    fn layers(&mut self) -> [&mut Projection; 6] {
+        [
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.out,
+            &mut self.up,
+            &mut self.down,
+        ]
     }
 
     fn bytes(&self) -> usize {
@@ -128,7 +147,7 @@ impl Layer {
             &self.up,
             &self.down,
         ];
-        let linears: usize = linears.into_iter().map(Linear::bytes).sum();
+        let linears: usize = linears.into_iter().map(Projection::bytes).sum();
         linears + self.norm1.bytes() + self.norm2.bytes()
     }
 }
@@ -158,7 +177,7 @@ impl ClipTextModel {
             final_norm: at.layer_norm("final_layer_norm", width, config.norm_eps)?,
             projection: config
                 .projection
-                .map(|projected| weights.linear("text_projection", width, projected))
+                .map(|projected| Projection::load(weights, "text_projection", width, projected))
                 .transpose()?,
             config,
         })
@@ -173,17 +192,31 @@ impl ClipTextModel {
     pub fn bytes(&self) -> usize {
         let positions = self.positions.elem_count() * self.positions.dtype().size_in_bytes();
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
-        let projection = self.projection.as_ref().map_or(0, Linear::bytes);
+        let projection = self.projection.as_ref().map_or(0, Projection::bytes);
         self.tokens.bytes() + positions + layers + self.final_norm.bytes() + projection
     }
 
-    /// Encodes `texts`, all of as many tokens, begin, end and padding included; at most as many as there are positions. On the CPU
-    /// what one text gives has the same bits whatever others there are.
+    /// All its linear layers, each with its module's name: where adapters go.
+    pub fn layers(&mut self) -> Vec<Adaptable<'_>> {
+        let layers = self.layers.iter_mut().flat_map(Layer::layers);
+        layers
+            .chain(&mut self.projection)
+            .map(Adaptable::Linear)
+            .collect()
+    }
+
+    /// Encodes `texts`, all of as many tokens, begin, end and padding included; at most as many as there are positions. `adapters`
+    /// lists them. On the CPU what one text gives has the same bits whatever others there are.
     ///
     /// # Errors
     /// [`ImageError::Input`] for texts of other lengths and for more layers left out than there are; an error of the embedding for
     /// an id past the vocabulary.
-    pub fn forward(&self, texts: &[&[u32]], wanted: Wanted) -> Result<Encoded> {
+    pub fn forward(
+        &self,
+        texts: &[&[u32]],
+        wanted: Wanted,
+        adapters: &AdapterRows,
+    ) -> Result<Encoded> {
         let length = self.check(texts, wanted)?;
         let kept = self.config.layers - wanted.hidden.left_out();
         let needed = match wanted.pooled {
@@ -191,10 +224,13 @@ impl ClipTextModel {
             false => kept,
         };
         let mut x = self.embed(texts, length)?;
-        let mask = causal(length, &x)?;
+        let pass = Pass {
+            mask: causal(length, &x)?,
+            adapters,
+        };
         let mut hidden = x.clone();
         for (number, layer) in self.layers.iter().take(needed).enumerate() {
-            x = layer.forward(&x, &mask, &self.config)?;
+            x = layer.forward(&x, &pass, &self.config)?;
             if number + 1 == kept {
                 hidden = x.clone();
             }
@@ -203,7 +239,7 @@ impl ClipTextModel {
             hidden = self.final_norm.forward(&hidden)?;
         }
         let pooled = match wanted.pooled {
-            true => Some(self.pool(&x, texts)?),
+            true => Some(self.pool(&x, texts, adapters)?),
             false => None,
         };
         Ok(Encoded { hidden, pooled })
@@ -236,7 +272,7 @@ impl ClipTextModel {
         Ok(tokens.broadcast_add(&self.positions.narrow(0, 0, length)?)?)
     }
 
-    fn pool(&self, x: &Tensor, texts: &[&[u32]]) -> Result<Tensor> {
+    fn pool(&self, x: &Tensor, texts: &[&[u32]], adapters: &AdapterRows) -> Result<Tensor> {
         let rows = texts
             .iter()
             .enumerate()
@@ -247,7 +283,7 @@ impl ClipTextModel {
             .collect::<Result<Vec<Tensor>>>()?;
         let pooled = self.final_norm.forward(&Tensor::cat(&rows, 0)?)?;
         match &self.projection {
-            Some(projection) => linear(projection, &pooled),
+            Some(projection) => projection.forward(&pooled, adapters),
             None => Ok(pooled),
         }
     }

@@ -3,14 +3,14 @@
 
 use candle_core::Tensor;
 use chandler_nn::dense_attention::dense_attention;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::Rotation;
 
 use super::config::Heads;
 use crate::error::Result;
 use crate::layers::Loader;
-use crate::sequences::{exactly, linears};
+use crate::lora::{Layer, Projection};
 
 /// `eps` of the norms of queries and keys.
 const NORM_EPS: f64 = 1e-6;
@@ -36,9 +36,9 @@ pub(super) const TEXT: Names = Names {
 /// Query, key and value layers of one sequence.
 pub(super) struct Heading {
     heads: Heads,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    query: Projection,
+    key: Projection,
+    value: Projection,
     /// Of queries and keys, where the model norms them.
     norms: Option<(Norm, Norm)>,
 }
@@ -53,9 +53,9 @@ impl Heading {
         let [query_norm, key_norm] = names.norms;
         Ok(Self {
             heads,
-            query: at.linear(query, width, width)?,
-            key: at.linear(key, width, width)?,
-            value: at.linear(value, width, width)?,
+            query: Projection::load(at, query, width, width)?,
+            key: Projection::load(at, key, width, width)?,
+            value: Projection::load(at, value, width, width)?,
             norms: match normed {
                 true => Some((
                     at.rms_norm(query_norm, heads.dim, NORM_EPS)?,
@@ -67,8 +67,9 @@ impl Heading {
     }
 
     /// Of `x` [batch, tokens, width].
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Headed> {
-        let [q, k, v] = exactly(linears(&[&self.query, &self.key, &self.value], x)?)?;
+    pub(super) fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Headed> {
+        let layers = [&self.query, &self.key, &self.value];
+        let [q, k, v] = Projection::forward_many(layers, x, adapters)?;
         Ok(match &self.norms {
             Some((of_queries, of_keys)) => [self.norm(of_queries, &q)?, self.norm(of_keys, &k)?, v],
             None => [q, k, v],
@@ -80,6 +81,11 @@ impl Heading {
         let Heads { count, dim } = self.heads;
         let by_head = x.reshape((batch, tokens, count, dim))?;
         Ok(norm.forward(&by_head)?.reshape((batch, tokens, width))?)
+    }
+
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        let layers = [&mut self.query, &mut self.key, &mut self.value];
+        found.extend(layers.map(Layer::Linear));
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -4,11 +4,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::activation::Activation;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
 
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
+use crate::lora::{Layer, Projection};
 
 /// Numbers that a timestep is spread over: `Timesteps(num_channels=256)`.
 const SPREAD: usize = 256;
@@ -18,22 +19,26 @@ const LONGEST_PERIOD: f64 = 10_000.0;
 const NORM_EPS: f64 = 1e-6;
 
 /// Two linear layers with a SiLU between: `TimestepEmbedding`, `PixArtAlphaTextProjection`.
-struct Projection {
-    first: Linear,
-    second: Linear,
+struct Embedder {
+    first: Projection,
+    second: Projection,
 }
 
-impl Projection {
+impl Embedder {
     fn load(at: &Loader<'_>, inputs: usize, width: usize) -> Result<Self> {
         Ok(Self {
-            first: at.linear("linear_1", inputs, width)?,
-            second: at.linear("linear_2", width, width)?,
+            first: Projection::load(at, "linear_1", inputs, width)?,
+            second: Projection::load(at, "linear_2", width, width)?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = Activation::Silu.forward(&self.first.forward(x)?)?;
-        Ok(self.second.forward(&inner)?)
+    fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+        let inner = Activation::Silu.forward(&self.first.forward(x, adapters)?)?;
+        self.second.forward(&inner, adapters)
+    }
+
+    fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        found.extend([&mut self.first, &mut self.second].map(Layer::Linear));
     }
 
     fn bytes(&self) -> usize {
@@ -49,13 +54,23 @@ pub(super) struct Conditions<'a> {
     pub(super) guidance: Option<&'a [f32]>,
     /// [batch, pooled width]
     pub(super) pooled: &'a Tensor,
+    /// Which samples go through which adapters.
+    pub(super) adapters: &'a AdapterRows,
+}
+
+/// What all blocks of a pass look at beside their sequences.
+pub(super) struct Told<'a> {
+    /// What [`TimeText::forward`] gives, [batch, width].
+    pub(super) condition: Tensor,
+    /// Which samples go through which adapters.
+    pub(super) adapters: &'a AdapterRows,
 }
 
 /// `time_text_embed`.
 pub(super) struct TimeText {
-    time: Projection,
-    guidance: Option<Projection>,
-    text: Projection,
+    time: Embedder,
+    guidance: Option<Embedder>,
+    text: Embedder,
     pooled: usize,
     dtype: DType,
     device: Device,
@@ -69,16 +84,12 @@ impl TimeText {
     ) -> Result<Self> {
         let placement = at.placement();
         Ok(Self {
-            time: Projection::load(&at.at("timestep_embedder"), SPREAD, width)?,
+            time: Embedder::load(&at.at("timestep_embedder"), SPREAD, width)?,
             guidance: match guided {
-                true => Some(Projection::load(
-                    &at.at("guidance_embedder"),
-                    SPREAD,
-                    width,
-                )?),
+                true => Some(Embedder::load(&at.at("guidance_embedder"), SPREAD, width)?),
                 false => None,
             },
-            text: Projection::load(&at.at("text_embedder"), pooled, width)?,
+            text: Embedder::load(&at.at("text_embedder"), pooled, width)?,
             pooled,
             dtype: placement.activations(),
             device: placement.device.clone(),
@@ -86,7 +97,7 @@ impl TimeText {
     }
 
     /// SiLU of the sum of all embeddings, [batch, width]: what every modulation begins with.
-    pub(super) fn forward(&self, conditions: &Conditions<'_>) -> Result<Tensor> {
+    pub(super) fn forward<'a>(&self, conditions: &Conditions<'a>) -> Result<Told<'a>> {
         let batch = conditions.timesteps.len();
         if conditions.pooled.dims() != [batch, self.pooled] {
             return Err(ImageError::Input(format!(
@@ -95,12 +106,14 @@ impl TimeText {
                 self.pooled
             )));
         }
-        let mut sum = self.time.forward(&self.spread(conditions.timesteps)?)?;
+        let adapters = conditions.adapters;
+        let timesteps = self.spread(conditions.timesteps)?;
+        let mut sum = self.time.forward(&timesteps, adapters)?;
         match (&self.guidance, conditions.guidance) {
             (Some(embedder), Some(scales)) if scales.len() == batch => {
                 // The reference multiplies it by 1000, as the timestep.
                 let scales: Vec<f32> = scales.iter().map(|scale| scale * 1000.0).collect();
-                sum = (sum + embedder.forward(&self.spread(&scales)?)?)?;
+                sum = (sum + embedder.forward(&self.spread(&scales)?, adapters)?)?;
             }
             (None, None) => {}
             (embedder, scales) => {
@@ -117,8 +130,11 @@ impl TimeText {
         }
         let text = self
             .text
-            .forward(&conditions.pooled.to_dtype(self.dtype)?)?;
-        Ok(Activation::Silu.forward(&(sum + text)?)?)
+            .forward(&conditions.pooled.to_dtype(self.dtype)?, adapters)?;
+        Ok(Told {
+            condition: Activation::Silu.forward(&(sum + text)?)?,
+            adapters,
+        })
     }
 
     /// Cosines and sines of a number at 128 frequencies: [numbers, 256].
@@ -138,33 +154,45 @@ impl TimeText {
         Ok(spread.to_dtype(self.dtype)?)
     }
 
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        let embedders = [&mut self.time, &mut self.text].into_iter();
+        for embedder in embedders.chain(&mut self.guidance) {
+            embedder.layers(found);
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        let guidance = self.guidance.as_ref().map_or(0, Projection::bytes);
+        let guidance = self.guidance.as_ref().map_or(0, Embedder::bytes);
         self.time.bytes() + guidance + self.text.bytes()
     }
 }
 
 /// A linear layer whose output is cut into `PARTS` rows for each sample: shifts, scales, gates.
 pub(super) struct Modulation<const PARTS: usize> {
-    linear: Linear,
+    linear: Projection,
     width: usize,
 }
 
 impl<const PARTS: usize> Modulation<PARTS> {
     pub(super) fn load(at: &Loader<'_>, width: usize) -> Result<Self> {
         Ok(Self {
-            linear: at.linear("linear", width, PARTS * width)?,
+            linear: Projection::load(at, "linear", width, PARTS * width)?,
             width,
         })
     }
 
-    /// The parts of `condition` [batch, width], each [batch, 1, width].
-    pub(super) fn forward(&self, condition: &Tensor) -> Result<[Tensor; PARTS]> {
-        let all = self.linear.forward(condition)?.unsqueeze(1)?;
+    /// The parts of what a pass is conditioned on, each [batch, 1, width].
+    pub(super) fn forward(&self, told: &Told<'_>) -> Result<[Tensor; PARTS]> {
+        let all = self.linear.forward(&told.condition, told.adapters)?;
+        let all = all.unsqueeze(1)?;
         let parts = (0..PARTS)
             .map(|part| Ok(all.narrow(2, part * self.width, self.width)?))
             .collect::<Result<Vec<Tensor>>>()?;
         crate::sequences::exactly(parts)
+    }
+
+    pub(super) fn layer(&mut self) -> Layer<'_> {
+        Layer::Linear(&mut self.linear)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 //! Mirrors `diffusers` models/transformers/transformer_flux.py, `FluxTransformer2DModel`.
 
 use candle_core::{DType, Device, Tensor};
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 
 use super::conditioning::{Conditions, Modulation, TimeText, modulate, plain_norm};
@@ -12,19 +12,19 @@ use super::positions::rotation;
 use super::single_block::SingleBlock;
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
-use crate::sequences::linear;
+use crate::lora::{Layer, Projection};
 
 /// The transformer.
 pub struct FluxTransformer {
     config: FluxConfig,
     time_text: TimeText,
-    text_in: Linear,
-    image_in: Linear,
+    text_in: Projection,
+    image_in: Projection,
     joint: Vec<JointBlock>,
     single: Vec<SingleBlock>,
     norm: Norm,
     modulation: Modulation<2>,
-    out: Linear,
+    out: Projection,
     dtype: DType,
     device: Device,
 }
@@ -44,6 +44,8 @@ pub struct FluxInput<'a> {
     pub guidance: Option<&'a [f32]>,
     /// Where each image token is, alike for all samples: [`packing::positions`](super::packing::positions). Text is at 0.
     pub positions: &'a [[f32; 3]],
+    /// Which samples go through which adapters (LoRA), where any do.
+    pub adapters: Option<&'a AdapterRows>,
 }
 
 impl FluxTransformer {
@@ -68,8 +70,8 @@ impl FluxTransformer {
                 (config.pooled_width, width),
                 config.guided,
             )?,
-            text_in: weights.linear("context_embedder", config.text_width, width)?,
-            image_in: weights.linear("x_embedder", config.inputs, width)?,
+            text_in: Projection::load(weights, "context_embedder", config.text_width, width)?,
+            image_in: Projection::load(weights, "x_embedder", config.inputs, width)?,
             joint: (0..config.joint_layers)
                 .map(|number| JointBlock::load(&joint.at(number), shape))
                 .collect::<Result<_>>()?,
@@ -78,7 +80,7 @@ impl FluxTransformer {
                 .collect::<Result<_>>()?,
             norm: plain_norm(weights, width)?,
             modulation: Modulation::load(&weights.at("norm_out"), width)?,
-            out: weights.linear("proj_out", width, config.outputs)?,
+            out: Projection::load(weights, "proj_out", width, config.outputs)?,
             dtype: weights.placement().activations(),
             device: weights.placement().device.clone(),
             config,
@@ -88,6 +90,21 @@ impl FluxTransformer {
     /// Its sizes.
     pub fn config(&self) -> &FluxConfig {
         &self.config
+    }
+
+    /// All its linear layers, each with its module's name in diffusers: where adapters go.
+    pub fn layers(&mut self) -> Vec<Layer<'_>> {
+        let mut found = Vec::new();
+        self.time_text.layers(&mut found);
+        found.extend([&mut self.text_in, &mut self.image_in].map(Layer::Linear));
+        for block in &mut self.joint {
+            block.layers(&mut found);
+        }
+        for block in &mut self.single {
+            block.layers(&mut found);
+        }
+        found.extend([self.modulation.layer(), Layer::Linear(&mut self.out)]);
+        found
     }
 
     /// Bytes of all weights, mapped ones included.
@@ -106,26 +123,30 @@ impl FluxTransformer {
     /// [`ImageError::Input`] when the shapes do not go together, or guidance is given to a model without it or not to one with it.
     pub fn forward(&self, input: &FluxInput<'_>) -> Result<Tensor> {
         let (batch, text_tokens, image_tokens) = self.check(input)?;
-        let condition = self.time_text.forward(&Conditions {
+        let none = AdapterRows::default();
+        let told = self.time_text.forward(&Conditions {
             timesteps: input.timesteps,
             guidance: input.guidance,
             pooled: input.pooled,
+            adapters: input.adapters.unwrap_or(&none),
         })?;
-        let mut image = linear(&self.image_in, &input.latents.to_dtype(self.dtype)?)?;
-        let mut text = linear(&self.text_in, &input.text.to_dtype(self.dtype)?)?;
+        let image = input.latents.to_dtype(self.dtype)?;
+        let mut image = self.image_in.forward(&image, told.adapters)?;
+        let text = input.text.to_dtype(self.dtype)?;
+        let mut text = self.text_in.forward(&text, told.adapters)?;
         let places = [&vec![[0.0; 3]; text_tokens], input.positions].concat();
         let turn = rotation(&self.config.axes, &places, batch, &self.device)?;
         for block in &self.joint {
-            (image, text) = block.forward((&image, &text), &condition, Some(&turn))?;
+            (image, text) = block.forward((&image, &text), &told, Some(&turn))?;
         }
         let mut both = Tensor::cat(&[&text, &image], 1)?;
         for block in &self.single {
-            both = block.forward(&both, &condition, &turn)?;
+            both = block.forward(&both, &told, &turn)?;
         }
         let image = both.narrow(1, text_tokens, image_tokens)?.contiguous()?;
-        let [scale, shift] = self.modulation.forward(&condition)?;
+        let [scale, shift] = self.modulation.forward(&told)?;
         let normed = modulate(&self.norm.forward(&image)?, &shift, &scale)?;
-        linear(&self.out, &normed)
+        self.out.forward(&normed, told.adapters)
     }
 
     /// Samples, text tokens of each, image tokens of each.

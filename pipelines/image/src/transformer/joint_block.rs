@@ -4,16 +4,16 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::Rotation;
 
 use super::attention::{Heading, IMAGE, Names, TEXT, attend};
-use super::conditioning::{Modulation, add_gated, clip, modulate, plain_norm};
+use super::conditioning::{Modulation, Told, add_gated, clip, modulate, plain_norm};
 use super::config::Heads;
 use crate::error::Result;
 use crate::layers::Loader;
-use crate::sequences::linear;
+use crate::lora::{Layer, Projection};
 
 /// Width inside a feed-forward layer, as a multiple of the stream's.
 const FEED_FORWARD: usize = 4;
@@ -32,22 +32,22 @@ pub(super) struct Shape {
 
 /// `FeedForward(activation_fn="gelu-approximate")`.
 struct FeedForward {
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
 }
 
 impl FeedForward {
     fn load(at: &Loader<'_>, width: usize) -> Result<Self> {
         let net = at.at("net");
         Ok(Self {
-            up: net.linear("0.proj", width, FEED_FORWARD * width)?,
-            down: net.linear("2", FEED_FORWARD * width, width)?,
+            up: Projection::load(&net, "0.proj", width, FEED_FORWARD * width)?,
+            down: Projection::load(&net, "2", FEED_FORWARD * width, width)?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = Activation::GeluTanh.forward(&linear(&self.up, x)?)?;
-        linear(&self.down, &inner)
+    fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+        let inner = Activation::GeluTanh.forward(&self.up.forward(x, adapters)?)?;
+        self.down.forward(&inner, adapters)
     }
 
     fn bytes(&self) -> usize {
@@ -57,7 +57,7 @@ impl FeedForward {
 
 /// What a sequence goes through after attention.
 struct After {
-    out: Linear,
+    out: Projection,
     norm: Norm,
     feed: FeedForward,
 }
@@ -66,7 +66,7 @@ impl After {
     /// `out` and `feed` are what its layers are called.
     fn load(at: &Loader<'_>, (out, feed): (&str, &str), width: usize) -> Result<Self> {
         Ok(Self {
-            out: at.at("attn").linear(out, width, width)?,
+            out: Projection::load(&at.at("attn"), out, width, width)?,
             norm: plain_norm(at, width)?,
             feed: FeedForward::load(&at.at(feed), width)?,
         })
@@ -77,15 +77,20 @@ impl After {
         &self,
         (x, attended): (&Tensor, &Tensor),
         besides: Option<Tensor>,
-        gates: [&Tensor; 4],
+        (gates, adapters): ([&Tensor; 4], &AdapterRows),
     ) -> Result<Tensor> {
         let [gate, shift, scale, feed_gate] = gates;
-        let mut x = add_gated(x, &linear(&self.out, attended)?, gate)?;
+        let mut x = add_gated(x, &self.out.forward(attended, adapters)?, gate)?;
         if let Some(besides) = besides {
             x = (x + besides)?;
         }
         let normed = modulate(&self.norm.forward(&x)?, shift, scale)?;
-        add_gated(&x, &self.feed.forward(&normed)?, feed_gate)
+        add_gated(&x, &self.feed.forward(&normed, adapters)?, feed_gate)
+    }
+
+    fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        let layers = [&mut self.out, &mut self.feed.up, &mut self.feed.down];
+        found.extend(layers.map(Layer::Linear));
     }
 
     fn bytes(&self) -> usize {
@@ -99,7 +104,7 @@ enum ImageNorm {
     Dual {
         modulation: Modulation<9>,
         heading: Box<Heading>,
-        out: Linear,
+        out: Projection,
     },
 }
 
@@ -143,7 +148,7 @@ impl JointBlock {
                 true => ImageNorm::Dual {
                     modulation: Modulation::load(&norm1, width)?,
                     heading: Box::new(heading("attn2", &IMAGE)?),
-                    out: at.at("attn2").linear("to_out.0", width, width)?,
+                    out: Projection::load(&at.at("attn2"), "to_out.0", width, width)?,
                 },
             },
             image: heading("attn", &IMAGE)?,
@@ -159,27 +164,28 @@ impl JointBlock {
         })
     }
 
-    /// `image` and `text` [batch, tokens, width] after the block; the text as it came when it is not needed any more. `condition` is
+    /// `image` and `text` [batch, tokens, width] after the block; the text as it came when it is not needed any more. `told` is
     /// what `TimeText` gives, `rotation` for text and image together, in this order, of every sample.
     pub(super) fn forward(
         &self,
         (image, text): (&Tensor, &Tensor),
-        condition: &Tensor,
+        told: &Told<'_>,
         rotation: Option<&Rotation>,
     ) -> Result<(Tensor, Tensor)> {
         let (image_normed, text_normed) = (self.norm.forward(image)?, self.norm.forward(text)?);
-        let (parts, besides) = self.image_parts(&image_normed, condition)?;
+        let (parts, besides) = self.image_parts(&image_normed, told)?;
         let [shift, scale, gate, feed_shift, feed_scale, feed_gate] = parts;
         let image_headed = self
             .image
-            .forward(&modulate(&image_normed, &shift, &scale)?)?;
+            .forward(&modulate(&image_normed, &shift, &scale)?, told.adapters)?;
         let text_tokens = text.dim(1)?;
         let split = |attended: &Tensor| -> Result<(Tensor, Tensor)> {
             let of_text = attended.narrow(1, 0, text_tokens)?;
             Ok((attended.narrow(1, text_tokens, image.dim(1)?)?, of_text))
         };
         let attend = |shift: &Tensor, scale: &Tensor| -> Result<(Tensor, Tensor)> {
-            let text = self.text.forward(&modulate(&text_normed, shift, scale)?)?;
+            let normed = modulate(&text_normed, shift, scale)?;
+            let text = self.text.forward(&normed, told.adapters)?;
             split(&attend(
                 &[text, image_headed.clone()],
                 self.heads,
@@ -189,21 +195,21 @@ impl JointBlock {
         let (of_image, text) = match &self.text_side {
             TextSide::Goes { modulation, after } => {
                 let [shift, scale, gate, feed_shift, feed_scale, feed_gate] =
-                    modulation.forward(condition)?;
+                    modulation.forward(told)?;
                 let (of_image, of_text) = attend(&shift, &scale)?;
                 let gates = [&gate, &feed_shift, &feed_scale, &feed_gate];
-                let text = after.forward((text, &of_text), None, gates)?;
+                let text = after.forward((text, &of_text), None, (gates, told.adapters))?;
                 (of_image, clip(text)?)
             }
             TextSide::Ends(modulation) => {
-                let [scale, shift] = modulation.forward(condition)?;
+                let [scale, shift] = modulation.forward(told)?;
                 (attend(&shift, &scale)?.0, text.clone())
             }
         };
         let gates = [&gate, &feed_shift, &feed_scale, &feed_gate];
-        let image = self
-            .image_after
-            .forward((image, &of_image), besides, gates)?;
+        let image =
+            self.image_after
+                .forward((image, &of_image), besides, (gates, told.adapters))?;
         Ok((image, text))
     }
 
@@ -211,22 +217,48 @@ impl JointBlock {
     fn image_parts(
         &self,
         normed: &Tensor,
-        condition: &Tensor,
+        told: &Told<'_>,
     ) -> Result<([Tensor; 6], Option<Tensor>)> {
         match &self.image_norm {
-            ImageNorm::Single(modulation) => Ok((modulation.forward(condition)?, None)),
+            ImageNorm::Single(modulation) => Ok((modulation.forward(told)?, None)),
             ImageNorm::Dual {
                 modulation,
                 heading,
                 out,
             } => {
                 let [a, b, c, d, e, f, own_shift, own_scale, own_gate] =
-                    modulation.forward(condition)?;
-                let own = heading.forward(&modulate(normed, &own_shift, &own_scale)?)?;
-                let own = linear(out, &attend(&[own], self.heads, None)?)?;
+                    modulation.forward(told)?;
+                let own = modulate(normed, &own_shift, &own_scale)?;
+                let own = heading.forward(&own, told.adapters)?;
+                let own = out.forward(&attend(&[own], self.heads, None)?, told.adapters)?;
                 let own = own.broadcast_mul(&own_gate)?;
                 Ok(([a, b, c, d, e, f], Some(own)))
             }
+        }
+    }
+
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        match &mut self.image_norm {
+            ImageNorm::Single(modulation) => found.push(modulation.layer()),
+            ImageNorm::Dual {
+                modulation,
+                heading,
+                out,
+            } => {
+                found.push(modulation.layer());
+                heading.layers(found);
+                found.push(Layer::Linear(out));
+            }
+        }
+        self.image.layers(found);
+        self.image_after.layers(found);
+        self.text.layers(found);
+        match &mut self.text_side {
+            TextSide::Goes { modulation, after } => {
+                found.push(modulation.layer());
+                after.layers(found);
+            }
+            TextSide::Ends(modulation) => found.push(modulation.layer()),
         }
     }
 

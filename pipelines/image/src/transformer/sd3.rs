@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Tensor};
 use chandler_nn::conv2d::{Conv2d, Conv2dConfig, Padding};
-use chandler_nn::linear::Linear;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 
 use super::conditioning::{Conditions, Modulation, TimeText, modulate, plain_norm};
@@ -12,7 +12,7 @@ use super::positions::{PositionTable, TableShape};
 use super::sd3_config::Sd3Config;
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
-use crate::sequences::linear;
+use crate::lora::{Layer, Projection};
 
 /// The transformer.
 pub struct Sd3Transformer {
@@ -20,11 +20,11 @@ pub struct Sd3Transformer {
     patches: Conv2d,
     positions: PositionTable,
     time_text: TimeText,
-    text_in: Linear,
+    text_in: Projection,
     blocks: Vec<JointBlock>,
     norm: Norm,
     modulation: Modulation<2>,
-    out: Linear,
+    out: Projection,
     dtype: DType,
 }
 
@@ -39,6 +39,8 @@ pub struct Sd3Input<'a> {
     pub pooled: &'a Tensor,
     /// Each sample's timestep, from 0 to 1000, as the scheduler has it.
     pub timesteps: &'a [f32],
+    /// Which samples go through which adapters (LoRA), where any do.
+    pub adapters: Option<&'a AdapterRows>,
 }
 
 impl Sd3Transformer {
@@ -81,11 +83,11 @@ impl Sd3Transformer {
                 (config.pooled_width, width),
                 false,
             )?,
-            text_in: weights.linear("context_embedder", config.text_width, width)?,
+            text_in: Projection::load(weights, "context_embedder", config.text_width, width)?,
             blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
             norm: plain_norm(weights, width)?,
             modulation: Modulation::load(&weights.at("norm_out"), width)?,
-            out: weights.linear("proj_out", width, patch * patch * config.outputs)?,
+            out: Projection::load(weights, "proj_out", width, patch * patch * config.outputs)?,
             dtype: weights.placement().activations(),
             config,
         })
@@ -94,6 +96,18 @@ impl Sd3Transformer {
     /// Its sizes.
     pub fn config(&self) -> &Sd3Config {
         &self.config
+    }
+
+    /// All its linear layers, each with its module's name in diffusers: where adapters go.
+    pub fn layers(&mut self) -> Vec<Layer<'_>> {
+        let mut found = Vec::new();
+        self.time_text.layers(&mut found);
+        found.push(Layer::Linear(&mut self.text_in));
+        for block in &mut self.blocks {
+            block.layers(&mut found);
+        }
+        found.extend([self.modulation.layer(), Layer::Linear(&mut self.out)]);
+        found
     }
 
     /// Bytes of all weights, mapped ones included.
@@ -111,22 +125,26 @@ impl Sd3Transformer {
     /// [`ImageError::Input`] when the shapes do not go together or the picture is larger than the table of positions.
     pub fn forward(&self, input: &Sd3Input<'_>) -> Result<Tensor> {
         let (rows, columns) = self.check(input)?;
-        let condition = self.time_text.forward(&Conditions {
+        let none = AdapterRows::default();
+        let told = self.time_text.forward(&Conditions {
             timesteps: input.timesteps,
             guidance: None,
             pooled: input.pooled,
+            adapters: input.adapters.unwrap_or(&none),
         })?;
         let places = self.positions.middle(rows, columns)?;
         let patches = self.patches.forward(&input.latents.to_dtype(self.dtype)?)?;
         let patches = patches.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
         let mut image = patches.broadcast_add(&places)?;
-        let mut text = linear(&self.text_in, &input.text.to_dtype(self.dtype)?)?;
+        let text = input.text.to_dtype(self.dtype)?;
+        let mut text = self.text_in.forward(&text, told.adapters)?;
         for block in &self.blocks {
-            (image, text) = block.forward((&image, &text), &condition, None)?;
+            (image, text) = block.forward((&image, &text), &told, None)?;
         }
-        let [scale, shift] = self.modulation.forward(&condition)?;
+        let [scale, shift] = self.modulation.forward(&told)?;
         let normed = modulate(&self.norm.forward(&image)?, &shift, &scale)?;
-        self.unpatch(&linear(&self.out, &normed)?, (rows, columns))
+        let out = self.out.forward(&normed, told.adapters)?;
+        self.unpatch(&out, (rows, columns))
     }
 
     /// Rows and columns of patches.

@@ -3,16 +3,15 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
-use chandler_nn::linear::Linear;
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::Rotation;
 
 use super::attention::{Heading, IMAGE, attend};
-use super::conditioning::{Modulation, add_gated, clip, modulate, plain_norm};
+use super::conditioning::{Modulation, Told, add_gated, clip, modulate, plain_norm};
 use super::config::Heads;
 use crate::error::Result;
 use crate::layers::Loader;
-use crate::sequences::linear;
+use crate::lora::{Layer, Projection};
 
 /// `mlp_ratio`.
 const FEED_FORWARD: usize = 4;
@@ -23,8 +22,8 @@ pub(super) struct SingleBlock {
     norm: Norm,
     modulation: Modulation<3>,
     heading: Heading,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
 }
 
 impl SingleBlock {
@@ -35,8 +34,8 @@ impl SingleBlock {
             norm: plain_norm(at, width)?,
             modulation: Modulation::load(&at.at("norm"), width)?,
             heading: Heading::load(&at.at("attn"), &IMAGE, heads, true)?,
-            up: at.linear("proj_mlp", width, FEED_FORWARD * width)?,
-            down: at.linear("proj_out", (1 + FEED_FORWARD) * width, width)?,
+            up: Projection::load(at, "proj_mlp", width, FEED_FORWARD * width)?,
+            down: Projection::load(at, "proj_out", (1 + FEED_FORWARD) * width, width)?,
         })
     }
 
@@ -44,16 +43,24 @@ impl SingleBlock {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        condition: &Tensor,
+        told: &Told<'_>,
         rotation: &Rotation,
     ) -> Result<Tensor> {
-        let [shift, scale, gate] = self.modulation.forward(condition)?;
+        let [shift, scale, gate] = self.modulation.forward(told)?;
         let normed = modulate(&self.norm.forward(x)?, &shift, &scale)?;
-        let headed = self.heading.forward(&normed)?;
+        let headed = self.heading.forward(&normed, told.adapters)?;
         let attended = attend(&[headed], self.heads, Some(rotation))?;
-        let fed = Activation::GeluTanh.forward(&linear(&self.up, &normed)?)?;
+        let fed = self.up.forward(&normed, told.adapters)?;
+        let fed = Activation::GeluTanh.forward(&fed)?;
         let both = Tensor::cat(&[&attended, &fed], 2)?;
-        clip(add_gated(x, &linear(&self.down, &both)?, &gate)?)
+        let change = self.down.forward(&both, told.adapters)?;
+        clip(add_gated(x, &change, &gate)?)
+    }
+
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        found.push(self.modulation.layer());
+        self.heading.layers(found);
+        found.extend([&mut self.up, &mut self.down].map(Layer::Linear));
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -3,11 +3,12 @@
 
 use candle_core::{DType, Tensor};
 use chandler_nn::dense_attention::dense_attention;
+use chandler_nn::lora::AdapterRows;
 
 use super::config::TransformerSizes;
-use super::projection::Projection;
 use crate::error::Result;
 use crate::layers::Loader;
+use crate::lora::{Layer, Projection};
 
 /// Queries of the rows, keys and values of the rows themselves or of a context.
 #[derive(Debug, Clone)]
@@ -45,18 +46,20 @@ impl Attention {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        batch: usize,
+        (batch, adapters): (usize, &AdapterRows),
         context: Option<&Tensor>,
     ) -> Result<Tensor> {
         let (q, k, v) = match context {
             None => {
-                let [q, k, v] = Projection::forward_many([&self.query, &self.key, &self.value], x)?;
+                let layers = [&self.query, &self.key, &self.value];
+                let [q, k, v] = Projection::forward_many(layers, x, adapters)?;
                 (q, k, v)
             }
             Some(context) => {
                 let words = context.flatten_to(1)?;
-                let [k, v] = Projection::forward_many([&self.key, &self.value], &words)?;
-                (self.query.forward(x)?, k, v)
+                let layers = [&self.key, &self.value];
+                let [k, v] = Projection::forward_many(layers, &words, adapters)?;
+                (self.query.forward(x, adapters)?, k, v)
             }
         };
         let of_samples = |x: Tensor| -> Result<Tensor> {
@@ -70,15 +73,17 @@ impl Attention {
         };
         let (q, k, v) = (of_samples(q)?, of_samples(k)?, of_samples(v)?);
         let mixed = dense_attention((&q, &k, &v), self.heads, self.scale, None)?;
-        self.out.forward(&mixed.flatten_to(1)?.to_dtype(x.dtype())?)
+        let mixed = mixed.flatten_to(1)?.to_dtype(x.dtype())?;
+        self.out.forward(&mixed, adapters)
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        found.extend([
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        let layers = [
             &mut self.query,
             &mut self.key,
             &mut self.value,
             &mut self.out,
-        ]);
+        ];
+        found.extend(layers.map(Layer::Linear));
     }
 }

@@ -2,23 +2,25 @@
 //! (DownBlock2D, CrossAttnDownBlock2D, UNetMidBlock2DCrossAttn, UpBlock2D, CrossAttnUpBlock2D).
 
 use candle_core::Tensor;
-use chandler_nn::conv2d::Conv2d;
+use chandler_nn::lora::{AdapterRows, Convolution};
 
 use super::config::{BlockConfig, TransformersConfig};
-use super::projection::Projection;
 use super::resample;
 use super::resnet::{ResnetBlock, ResnetSizes};
 use super::transformer::Transformer2d;
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
+use crate::lora::Layer as Adaptable;
 
 /// What every block looks at beside the picture.
 #[derive(Debug, Clone)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     /// The time embedding with the activation over it, [batch, its width].
     pub time: Tensor,
     /// The words, [batch, words, their width].
     pub context: Tensor,
+    /// Which samples go through which adapters.
+    pub adapters: AdapterRows,
 }
 
 /// A residual block, and a transformer in blocks that have them.
@@ -48,17 +50,17 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = self.resnet.forward(x, Some(&pass.time))?;
+        let x = self.resnet.forward(x, Some(pass))?;
         match &self.transformer {
-            Some(transformer) => transformer.forward(&x, &pass.context),
+            Some(transformer) => transformer.forward(&x, pass),
             None => Ok(x),
         }
     }
 
-    fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.resnet.projections(found);
+    fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
+        self.resnet.layers(found);
         if let Some(transformer) = &mut self.transformer {
-            transformer.projections(found);
+            transformer.layers(found);
         }
     }
 }
@@ -67,7 +69,7 @@ impl Layer {
 #[derive(Debug, Clone)]
 pub(super) struct DownBlock {
     layers: Vec<Layer>,
-    half: Option<Conv2d>,
+    half: Option<Convolution>,
 }
 
 impl DownBlock {
@@ -82,8 +84,10 @@ impl DownBlock {
             let inputs = if n == 0 { inputs } else { config.channels };
             Layer::load(loader, (n, inputs), config, sizes)
         };
-        let half = padding
-            .map(|padding| resample::load_down(loader, "downsamplers.0", config.channels, padding));
+        let half = padding.map(|padding| {
+            let conv = resample::load_down(loader, "downsamplers.0", config.channels, padding)?;
+            Ok::<_, ImageError>(Convolution::new(conv, loader.path("downsamplers.0.conv")))
+        });
         Ok(Self {
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             half: half.transpose()?,
@@ -103,16 +107,15 @@ impl DownBlock {
             skips.push(x.clone());
         }
         if let Some(half) = &self.half {
-            x = half.forward(&x)?;
+            x = half.forward(&x, &pass.adapters)?;
             skips.push(x.clone());
         }
         Ok(x)
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.layers
-            .iter_mut()
-            .for_each(|layer| layer.projections(found));
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
+        self.layers.iter_mut().for_each(|layer| layer.layers(found));
+        found.extend(self.half.as_mut().map(Adaptable::Convolution));
     }
 }
 
@@ -141,15 +144,15 @@ impl MidBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = self.first.forward(x, Some(&pass.time))?;
-        let x = self.transformer.forward(&x, &pass.context)?;
-        self.last.forward(&x, Some(&pass.time))
+        let x = self.first.forward(x, Some(pass))?;
+        let x = self.transformer.forward(&x, pass)?;
+        self.last.forward(&x, Some(pass))
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.first.projections(found);
-        self.transformer.projections(found);
-        self.last.projections(found);
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
+        self.first.layers(found);
+        self.transformer.layers(found);
+        self.last.layers(found);
     }
 }
 
@@ -157,7 +160,7 @@ impl MidBlock {
 #[derive(Debug, Clone)]
 pub(super) struct UpBlock {
     layers: Vec<Layer>,
-    double: Option<Conv2d>,
+    double: Option<Convolution>,
 }
 
 /// Channels around a block that goes up.
@@ -190,7 +193,10 @@ impl UpBlock {
             };
             Layer::load(loader, (n, inputs + skip), config, sizes)
         };
-        let double = doubles.then(|| resample::load_up(loader, "upsamplers.0", config.channels));
+        let double = doubles.then(|| {
+            let conv = resample::load_up(loader, "upsamplers.0", config.channels)?;
+            Ok::<_, ImageError>(Convolution::new(conv, loader.path("upsamplers.0.conv")))
+        });
         Ok(Self {
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             double: double.transpose()?,
@@ -213,14 +219,13 @@ impl UpBlock {
         }
         if let Some(double) = &self.double {
             let (_, _, height, width) = skips.last().ok_or_else(missing)?.dims4()?;
-            x = resample::up(double, &x, (height, width))?;
+            x = double.forward(&resample::enlarge(&x, (height, width))?, &pass.adapters)?;
         }
         Ok(x)
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.layers
-            .iter_mut()
-            .for_each(|layer| layer.projections(found));
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Adaptable<'s>>) {
+        self.layers.iter_mut().for_each(|layer| layer.layers(found));
+        found.extend(self.double.as_mut().map(Adaptable::Convolution));
     }
 }

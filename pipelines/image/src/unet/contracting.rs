@@ -1,23 +1,24 @@
 //! The half of a UNet that goes down, with its middle and its time embedding: what a UNet and a ControlNet share.
 
 use candle_core::Tensor;
-use chandler_nn::conv2d::{Conv2d, Conv2dConfig};
+use chandler_nn::conv2d::Conv2dConfig;
+use chandler_nn::lora::{AdapterRows, Convolution};
 
 use super::blocks::{DownBlock, MidBlock, Pass};
 use super::config::ContractingConfig;
 use super::model::TextTime;
-use super::projection::Projection;
 use super::resnet::ResnetSizes;
 use super::time::Embedding;
 use crate::error::{ImageError, Result};
 use crate::layers::{Loader, Placement};
+use crate::lora::Layer;
 
 /// The path down.
 #[derive(Debug, Clone)]
 pub(super) struct Contracting {
     config: ContractingConfig,
     placement: Placement,
-    pub(super) conv_in: Conv2d,
+    pub(super) conv_in: Convolution,
     time: Embedding,
     text_time: Option<Embedding>,
     down: Vec<DownBlock>,
@@ -31,6 +32,7 @@ pub(super) struct Conditions<'a> {
     pub context: &'a Tensor,
     pub text_time: Option<&'a TextTime<'a>>,
     pub guidance_embed: Option<&'a Tensor>,
+    pub adapters: Option<&'a AdapterRows>,
 }
 
 impl Contracting {
@@ -50,7 +52,7 @@ impl Contracting {
         let mid = mid.map(|mid| MidBlock::load(&loader.at("mid_block"), mid, &sizes));
         Ok(Self {
             placement: loader.placement().clone(),
-            conv_in: loader.conv("conv_in", conv_in, Conv2dConfig::same(kernel))?,
+            conv_in: loader.convolution("conv_in", conv_in, Conv2dConfig::same(kernel))?,
             time: Embedding::load(
                 &loader.at("time_embedding"),
                 (time.waves.width, time.width),
@@ -79,17 +81,19 @@ impl Contracting {
             .guidance_embed
             .map(|x| self.taken(x))
             .transpose()?;
-        let mut time = self.time.forward(&waves, guidance.as_ref())?;
+        let adapters = conditions.adapters.cloned().unwrap_or_default();
+        let mut time = self.time.forward(&waves, guidance.as_ref(), &adapters)?;
         let added = (&self.text_time, self.config.text_time, conditions.text_time);
         if let (Some(embedding), Some(config), Some(given)) = added {
             let sizes = given.time_ids.iter().map(Vec::as_slice);
             let waves = config.waves.tensor(sizes, &self.placement)?;
             let row = Tensor::cat(&[&self.taken(given.text_embeds)?, &waves], 1)?;
-            time = (time + embedding.forward(&row, None)?)?;
+            time = (time + embedding.forward(&row, None, &adapters)?)?;
         }
         Ok(Pass {
             time: self.config.activation.forward(&time)?,
             context: self.taken(conditions.context)?.contiguous()?,
+            adapters,
         })
     }
 
@@ -141,16 +145,17 @@ impl Contracting {
         Ok(())
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.time.projections(found);
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        found.push(Layer::Convolution(&mut self.conv_in));
+        self.time.layers(found);
         if let Some(text_time) = &mut self.text_time {
-            text_time.projections(found);
+            text_time.layers(found);
         }
         for block in &mut self.down {
-            block.projections(found);
+            block.layers(found);
         }
         if let Some(mid) = &mut self.mid {
-            mid.projections(found);
+            mid.layers(found);
         }
     }
 }

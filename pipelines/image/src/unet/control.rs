@@ -9,7 +9,6 @@ use chandler_nn::conv2d::{Conv2d, Conv2dConfig, Padding};
 use super::contracting::{Conditions, Contracting};
 use super::control_config::ControlNetConfig;
 use super::model::{Residuals, TextTime};
-use super::projection::Projection;
 use crate::error::{ImageError, Result};
 use crate::layers::{Loaded, Loader};
 
@@ -94,6 +93,8 @@ impl ControlNet {
             context: input.context,
             text_time: input.text_time.as_ref(),
             guidance_embed: None,
+            // diffusers puts none beside a ControlNet either.
+            adapters: None,
         })?;
         if input.scales.len() != batch {
             return Err(ImageError::Input(format!(
@@ -103,7 +104,7 @@ impl ControlNet {
         }
         let latents = self.contracting.taken(input.latents)?;
         let conditions = self.contracting.taken(input.conditions)?;
-        let conv_in = &self.contracting.conv_in;
+        let conv_in = self.contracting.conv_in.conv();
         let (_, _, height, width) = latents.dims4()?;
         let shape = [batch, conv_in.outputs(), height, width];
         if conditions.dims() != shape {
@@ -138,13 +139,6 @@ impl ControlNet {
     /// Bytes of its tensors as they are kept, mapped ones included.
     pub fn bytes(&self) -> u64 {
         self.loaded.bytes
-    }
-
-    /// All its linear layers, each with its module's name in diffusers: where adapters go.
-    pub fn projections(&mut self) -> Vec<&mut Projection> {
-        let mut found = Vec::new();
-        self.contracting.projections(&mut found);
-        found
     }
 }
 

@@ -3,15 +3,16 @@
 
 use candle_core::{DType, Tensor};
 use chandler_nn::activation::Activation;
-use chandler_nn::conv2d::{Conv2d, Conv2dConfig};
+use chandler_nn::conv2d::Conv2dConfig;
 use chandler_nn::group_norm::GroupNorm;
+use chandler_nn::lora::{AdapterRows, Convolution};
 
 use super::blocks::{UpBlock, UpChannels};
 use super::config::{BlockConfig, TextTimeConfig, UNetConfig};
 use super::contracting::{Conditions, Contracting, resnet_sizes};
-use super::projection::Projection;
 use crate::error::{ImageError, Result};
 use crate::layers::{Loaded, Loader};
+use crate::lora::Layer;
 
 /// A denoiser.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub struct UNet {
     contracting: Contracting,
     up: Vec<UpBlock>,
     norm_out: GroupNorm,
-    conv_out: Conv2d,
+    conv_out: Convolution,
     activation: Activation,
     center_input_sample: bool,
     loaded: Loaded,
@@ -40,6 +41,8 @@ pub struct UNetInput<'a> {
     pub guidance_embed: Option<&'a Tensor>,
     /// What ControlNets add.
     pub residuals: Option<&'a Residuals>,
+    /// Which samples go through which adapters (LoRA), where any do.
+    pub adapters: Option<&'a AdapterRows>,
 }
 
 /// SDXL's other conditions.
@@ -85,7 +88,7 @@ impl UNet {
         let mut unet = Self {
             up: load_up(loader, config)?,
             norm_out: loader.group_norm("conv_norm_out", channels, config.contracting.groups)?,
-            conv_out: loader.conv("conv_out", conv_out, Conv2dConfig::same(kernel))?,
+            conv_out: loader.convolution("conv_out", conv_out, Conv2dConfig::same(kernel))?,
             contracting,
             activation: config.contracting.activation,
             center_input_sample: config.center_input_sample,
@@ -108,12 +111,13 @@ impl UNet {
             context: input.context,
             text_time: input.text_time.as_ref(),
             guidance_embed: input.guidance_embed,
+            adapters: input.adapters,
         })?;
         let mut latents = self.contracting.taken(input.latents)?;
         if self.center_input_sample {
             latents = latents.affine(2.0, -1.0)?;
         }
-        let x = self.contracting.conv_in.forward(&latents)?;
+        let x = self.contracting.conv_in.forward(&latents, &pass.adapters)?;
         let (x, mut skips) = self.contracting.down(x, &pass)?;
         let mut x = self.contracting.mid(x, &pass)?;
         if let Some(residuals) = input.residuals {
@@ -124,7 +128,8 @@ impl UNet {
             x = block.forward(x, &pass, &mut skips)?;
         }
         let x = self.norm_out.forward(&x, Some(self.activation))?;
-        Ok(self.conv_out.forward(&x)?.to_dtype(DType::F32)?)
+        let x = self.conv_out.forward(&x, &pass.adapters)?;
+        Ok(x.to_dtype(DType::F32)?)
     }
 
     /// Numbers in its tensors.
@@ -137,13 +142,14 @@ impl UNet {
         self.loaded.bytes
     }
 
-    /// All its linear layers, each with its module's name in diffusers: where adapters go.
-    pub fn projections(&mut self) -> Vec<&mut Projection> {
+    /// All its linear layers and convolutions, each with its module's name in diffusers: where adapters go.
+    pub fn layers(&mut self) -> Vec<Layer<'_>> {
         let mut found = Vec::new();
-        self.contracting.projections(&mut found);
+        self.contracting.layers(&mut found);
         for block in &mut self.up {
-            block.projections(&mut found);
+            block.layers(&mut found);
         }
+        found.push(Layer::Convolution(&mut self.conv_out));
         found
     }
 }

@@ -36,8 +36,8 @@ pub(crate) fn load_up(loader: &Loader<'_>, name: &str, channels: usize) -> Resul
         .conv("conv", (channels, channels, 3), Conv2dConfig::same(3))
 }
 
-/// `x` [batch, channels, ..] with each pixel repeated to `height` and `width`, and `conv` over that. A UNet whose picture did not
-/// halve evenly goes back to the odd size, and some pixels are repeated once.
-pub(crate) fn up(conv: &Conv2d, x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    Ok(conv.forward(&x.upsample_nearest2d(height, width)?)?)
+/// `x` [batch, channels, ..] with each pixel repeated to `height` and `width`. A UNet whose picture did not halve evenly goes back to
+/// the odd size, and some pixels are repeated once.
+pub(crate) fn enlarge(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    Ok(x.upsample_nearest2d(height, width)?)
 }

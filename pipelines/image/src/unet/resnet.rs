@@ -3,12 +3,14 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
-use chandler_nn::conv2d::{Conv2d, Conv2dConfig};
+use chandler_nn::conv2d::Conv2dConfig;
 use chandler_nn::group_norm::{GroupNorm, Groups};
+use chandler_nn::lora::{AdapterRows, Convolution};
 
-use super::projection::Projection;
+use super::blocks::Pass;
 use crate::error::Result;
 use crate::layers::Loader;
+use crate::lora::{Layer, Projection};
 
 /// What all residual blocks of a model have in common.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,12 +27,12 @@ pub(crate) struct ResnetSizes {
 #[derive(Debug, Clone)]
 pub(crate) struct ResnetBlock {
     norm1: GroupNorm,
-    conv1: Conv2d,
+    conv1: Convolution,
     time: Option<Projection>,
     norm2: GroupNorm,
-    conv2: Conv2d,
+    conv2: Convolution,
     /// Where the channels change.
-    shortcut: Option<Conv2d>,
+    shortcut: Option<Convolution>,
     activation: Activation,
 }
 
@@ -42,7 +44,7 @@ impl ResnetBlock {
         sizes: &ResnetSizes,
     ) -> Result<Self> {
         let conv = |name: &str, inputs: usize, kernel: usize| {
-            loader.conv(name, (inputs, outputs, kernel), Conv2dConfig::same(kernel))
+            loader.convolution(name, (inputs, outputs, kernel), Conv2dConfig::same(kernel))
         };
         let time = sizes
             .time
@@ -61,23 +63,31 @@ impl ResnetBlock {
         })
     }
 
-    /// `x` [batch, inputs, height, width] to [batch, outputs, height, width]. `time` [batch, its width] is the time embedding
-    /// with the activation over it already, since all blocks want it so.
-    pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+    /// `x` [batch, inputs, height, width] to [batch, outputs, height, width]; autoencoders look at nothing beside it.
+    pub(crate) fn forward(&self, x: &Tensor, pass: Option<&Pass>) -> Result<Tensor> {
+        let none = AdapterRows::default();
+        let adapters = pass.map_or(&none, |pass| &pass.adapters);
         let activation = Some(self.activation);
-        let mut h = self.conv1.forward(&self.norm1.forward(x, activation)?)?;
-        if let (Some(layer), Some(time)) = (&self.time, time) {
-            let shift = layer.forward(time)?.unsqueeze(2)?.unsqueeze(3)?;
-            h = h.broadcast_add(&shift)?;
+        let normed = self.norm1.forward(x, activation)?;
+        let mut h = self.conv1.forward(&normed, adapters)?;
+        if let (Some(layer), Some(pass)) = (&self.time, pass) {
+            let shift = layer.forward(&pass.time, adapters)?;
+            h = h.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
         }
         let h = self.norm2.forward(&h, activation)?;
         Ok(match &self.shortcut {
-            Some(shortcut) => self.conv2.forward_added(&h, &shortcut.forward(x)?)?,
-            None => self.conv2.forward_added(&h, x)?,
+            Some(shortcut) => {
+                let x = shortcut.forward(x, adapters)?;
+                self.conv2.forward_added(&h, &x, adapters)?
+            }
+            None => self.conv2.forward_added(&h, x, adapters)?,
         })
     }
 
-    pub(crate) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        found.extend(&mut self.time);
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        let convs = [&mut self.conv1, &mut self.conv2].into_iter();
+        let convs = convs.chain(&mut self.shortcut);
+        found.extend(convs.map(Layer::Convolution));
+        found.extend(self.time.as_mut().map(Layer::Linear));
     }
 }

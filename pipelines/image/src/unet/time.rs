@@ -3,10 +3,11 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
+use chandler_nn::lora::AdapterRows;
 
-use super::projection::Projection;
 use crate::error::Result;
 use crate::layers::{Loader, Placement};
+use crate::lora::{Layer, Projection};
 
 /// The longest wave, in timesteps.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -85,13 +86,20 @@ impl Embedding {
     }
 
     /// `x` [batch, inputs] to [batch, outputs].
-    pub(super) fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        adapters: &AdapterRows,
+    ) -> Result<Tensor> {
         let x = match (&self.condition, condition) {
-            (Some(layer), Some(condition)) => (x + layer.forward(condition)?)?,
+            (Some(layer), Some(condition)) => (x + layer.forward(condition, adapters)?)?,
             _ => x.clone(),
         };
-        let x = self.activation.forward(&self.first.forward(&x)?)?;
-        self.second.forward(&x)
+        let x = self
+            .activation
+            .forward(&self.first.forward(&x, adapters)?)?;
+        self.second.forward(&x, adapters)
     }
 
     /// Whether it takes a condition.
@@ -99,8 +107,8 @@ impl Embedding {
         self.condition.is_some()
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        found.extend([&mut self.first, &mut self.second]);
-        found.extend(&mut self.condition);
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        found.extend([&mut self.first, &mut self.second].map(Layer::Linear));
+        found.extend(self.condition.as_mut().map(Layer::Linear));
     }
 }

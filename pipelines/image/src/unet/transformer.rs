@@ -7,10 +7,11 @@ use chandler_nn::group_norm::{GroupNorm, Groups};
 use chandler_nn::norm::Norm;
 
 use super::attention::Attention;
+use super::blocks::Pass;
 use super::config::TransformerSizes;
-use super::projection::Projection;
 use crate::error::Result;
 use crate::layers::Loader;
+use crate::lora::{Layer, Projection};
 
 /// What Transformer2DModel adds to its group norm's variance, whatever the model's other norms add.
 const GROUP_NORM_EPS: f64 = 1e-6;
@@ -50,16 +51,16 @@ impl Transformer2d {
         })
     }
 
-    /// `x` [batch, width, height, width of the picture] to the same shape, with `context` [batch, words, its width].
-    pub(super) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+    /// `x` [batch, width, height, width of the picture] to the same shape.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let pixels = self.norm.forward(x, None)?;
         let rows = pixels.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
-        let mut rows = self.into.forward(&rows.flatten_to(1)?)?;
+        let mut rows = self.into.forward(&rows.flatten_to(1)?, &pass.adapters)?;
         for block in &self.blocks {
-            rows = block.forward(&rows, batch, context)?;
+            rows = block.forward(&rows, batch, pass)?;
         }
-        let rows = self.out.forward(&rows)?;
+        let rows = self.out.forward(&rows, &pass.adapters)?;
         let pixels = rows
             .reshape((batch, height * width, channels))?
             .transpose(1, 2)?
@@ -68,12 +69,12 @@ impl Transformer2d {
         Ok((pixels + x)?)
     }
 
-    pub(super) fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        found.push(&mut self.into);
+    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        found.push(Layer::Linear(&mut self.into));
         for block in &mut self.blocks {
-            block.projections(found);
+            block.layers(found);
         }
-        found.push(&mut self.out);
+        found.push(Layer::Linear(&mut self.out));
     }
 }
 
@@ -111,22 +112,27 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, batch: usize, context: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, batch: usize, pass: &Pass) -> Result<Tensor> {
         let [norm1, norm2, norm3] = &self.norms;
+        let Pass {
+            context, adapters, ..
+        } = pass;
         let normed = norm1.forward(x)?;
         let of = self.only_cross_attention.then_some(context);
-        let mixed = self.first.forward(&normed, batch, of)?;
+        let mixed = self.first.forward(&normed, (batch, adapters), of)?;
         let (x, normed) = norm2.forward_residual(&mixed, x)?;
-        let mixed = self.second.forward(&normed, batch, Some(context))?;
+        let mixed = self
+            .second
+            .forward(&normed, (batch, adapters), Some(context))?;
         let (x, normed) = norm3.forward_residual(&mixed, &x)?;
-        let [up, gate] = Projection::forward_many([&self.up, &self.gate], &normed)?;
+        let [up, gate] = Projection::forward_many([&self.up, &self.gate], &normed, adapters)?;
         let gated = Activation::Gelu.gated(&gate, &up)?;
-        Ok((self.down.forward(&gated)? + x)?)
+        Ok((self.down.forward(&gated, adapters)? + x)?)
     }
 
-    fn projections<'s>(&'s mut self, found: &mut Vec<&'s mut Projection>) {
-        self.first.projections(found);
-        self.second.projections(found);
-        found.extend([&mut self.up, &mut self.gate, &mut self.down]);
+    fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+        self.first.layers(found);
+        self.second.layers(found);
+        found.extend([&mut self.up, &mut self.gate, &mut self.down].map(Layer::Linear));
     }
 }

@@ -71,6 +71,13 @@ impl Checkpoint {
 
     /// A file of them.
     pub fn write(&self, file: &Path, rename: impl Fn(&str) -> String) {
+        let tensors = self.tensors().into_iter();
+        let renamed = tensors.map(|(name, tensor)| (rename(&name), tensor));
+        save(file, &renamed.collect(), json!({}));
+    }
+
+    /// All of them by name.
+    pub fn tensors(&self) -> BTreeMap<String, HostTensor> {
         let mut tensors = BTreeMap::new();
         let mut before = String::new();
         for line in self.about["tensors"].as_array().unwrap() {
@@ -79,10 +86,10 @@ impl Checkpoint {
             let shape: Vec<usize> = parts[2].split('x').map(|n| n.parse().unwrap()).collect();
             let (offset, amplitude) = self.spread(&name, &shape);
             let numbers = numbers(self.seed, &name, shape, (offset, amplitude));
-            tensors.insert(rename(&name), self.changed(&name, numbers));
+            tensors.insert(name.clone(), self.changed(&name, numbers));
             before = name;
         }
-        write(file, &tensors);
+        tensors
     }
 
     /// What the script multiplies by a power of two after it made it.
@@ -117,9 +124,7 @@ impl Checkpoint {
     pub fn input(&self, name: &str) -> Tensor {
         let (shape, amplitude): (Vec<usize>, f64) =
             serde_json::from_value(self.about["inputs"][name].clone()).unwrap();
-        let name = format!("input/{name}");
-        let stored = numbers(self.seed, &name, shape, (0.0, amplitude));
-        stored.to_tensor(&Device::Cpu, DType::F32).unwrap()
+        given(self.seed, name, (shape, amplitude))
     }
 
     /// What the reference made.
@@ -140,6 +145,13 @@ impl Checkpoint {
             })
             .sum()
     }
+}
+
+/// An input, as `given` of random_weights.py makes it, in f32.
+pub fn given(seed: u64, name: &str, (shape, amplitude): (Vec<usize>, f64)) -> Tensor {
+    let name = format!("input/{name}");
+    let stored = numbers(seed, &name, shape, (0.0, amplitude));
+    stored.to_tensor(&Device::Cpu, DType::F32).unwrap()
 }
 
 /// f16, as `numbers` of random_weights.py makes them.
@@ -168,13 +180,16 @@ fn numbers(
     wide.to_dtype(DType::F16).unwrap()
 }
 
-fn write(file: &Path, tensors: &BTreeMap<String, HostTensor>) {
+/// Writes tensors of f16 and f32, and texts about them where there are any.
+pub fn save(file: &Path, tensors: &BTreeMap<String, HostTensor>, texts: Value) {
     let (mut header, mut data) = (Map::new(), Vec::new());
+    if texts.as_object().is_some_and(|texts| !texts.is_empty()) {
+        header.insert("__metadata__".to_owned(), texts);
+    }
     for (name, tensor) in tensors {
         let start = data.len();
         data.extend_from_slice(tensor.bytes());
-        let entry =
-            json!({"dtype": "F16", "shape": tensor.shape(), "data_offsets": [start, data.len()]});
+        let entry = json!({"dtype": tensor.stored().name().to_uppercase(), "shape": tensor.shape(), "data_offsets": [start, data.len()]});
         header.insert(name.clone(), entry);
     }
     let header = serde_json::to_vec(&header).unwrap();

@@ -1,5 +1,6 @@
 //! Whole pipelines: pictures against diffusers', requests together, and what the engine is promised.
 
+mod adapters;
 mod parity;
 mod sharing;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use chandler_core::{
     Admission, Collected, Event, Events, ImageInput, Input, Pipeline, RequestId, Ticket,
 };
-use chandler_image::{ImageOptions, ImagePipeline};
+use chandler_image::{AdapterFile, ImageOptions, ImagePipeline};
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
 use serde_json::Value;
@@ -25,7 +26,7 @@ fn fixtures(name: &str) -> PathBuf {
 /// What make_served.py and make_flows.py wrote, each in a folder of its name.
 const SUITES: [&str; 2] = ["served", "flows"];
 
-fn suite(name: &str) -> Value {
+pub fn suite(name: &str) -> Value {
     let text = std::fs::read(fixtures(&format!("{name}/{name}.json"))).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
@@ -66,6 +67,11 @@ fn snapshot(folder: &str) -> TempDir {
 }
 
 fn load(folder: &str, max_rows: usize) -> ImagePipeline {
+    load_with(folder, max_rows, Vec::new())
+}
+
+/// With adapters beside it.
+fn load_with(folder: &str, max_rows: usize, adapters: Vec<AdapterFile>) -> ImagePipeline {
     let dir = snapshot(folder);
     let options = ImageOptions {
         device: DeviceOptions {
@@ -76,6 +82,7 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
+        adapters,
     };
     ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
 }

@@ -52,7 +52,7 @@ fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
 }
 
 /// Values of red, green and blue that differ, and by how much at most.
-fn difference(ours: &[u8], theirs: &RgbImage) -> (usize, u8) {
+pub(super) fn difference(ours: &[u8], theirs: &RgbImage) -> (usize, u8) {
     assert_eq!(ours.len(), theirs.as_raw().len());
     let pairs = ours.iter().zip(theirs.as_raw());
     let differences = pairs.map(|(a, b)| a.abs_diff(*b)).filter(|d| *d > 0);

@@ -8,6 +8,7 @@ use chandler_image::prompt::encode::{PromptEmbedding, encode, weigh};
 use chandler_image::text_encoder::clip::{ClipTextModel, HiddenState, Wanted};
 use chandler_image::text_encoder::clip_config::{ClipClass, ClipConfig, Pooling};
 use chandler_nn::fields::Fields;
+use chandler_nn::lora::AdapterRows;
 use serde_json::json as object;
 
 use super::tokenizer::{chunks, tokenizer};
@@ -42,7 +43,7 @@ fn wanted(hidden: HiddenState) -> Wanted {
 
 fn run(model: &ClipTextModel, prompts: &[Chunks], wanted: Wanted) -> Vec<PromptEmbedding> {
     let prompts: Vec<&Chunks> = prompts.iter().collect();
-    encode(model, &prompts, wanted).unwrap()
+    encode(model, &prompts, wanted, &AdapterRows::default()).unwrap()
 }
 
 fn hidden(found: &[PromptEmbedding]) -> Tensor {
@@ -128,7 +129,11 @@ fn long_and_weighed_prompts_follow_the_formula() {
     close(&found[2].hidden, &expected["weighed"], 1e-4);
     // The pooled embedding is the first chunk's.
     let first = model
-        .forward(&[&prompts[0].as_slice()[0].tokens], wanted)
+        .forward(
+            &[&prompts[0].as_slice()[0].tokens],
+            wanted,
+            &AdapterRows::default(),
+        )
         .unwrap();
     assert_eq!(
         numbers(found[0].pooled.as_ref().unwrap()),
@@ -183,7 +188,11 @@ fn texts_of_several_encoders_become_one() {
 fn texts_that_cannot_be_encoded_are_refused() {
     let model = load("text_encoder", ClipClass::Plain);
     let wanted = wanted(HiddenState::Normed { skip: 0 });
-    let error = |texts: &[&[u32]]| model.forward(texts, wanted).unwrap_err().to_string();
+    let none = AdapterRows::default();
+    let error = |texts: &[&[u32]]| {
+        let found = model.forward(texts, wanted, &none);
+        found.unwrap_err().to_string()
+    };
     assert!(error(&[]).contains("all of one length from 1 to 21"));
     assert!(error(&[&[1, 2], &[1]]).contains("[2, 1] tokens"));
     assert!(error(&[&[0; 22]]).contains("[22] tokens"));
@@ -197,7 +206,7 @@ fn texts_that_cannot_be_encoded_are_refused() {
             hidden,
             pooled: false,
         };
-        let error = model.forward(&[&[1]], wanted).unwrap_err();
+        let error = model.forward(&[&[1]], wanted, &none).unwrap_err();
         assert!(
             error.to_string().contains("layers left out of 3"),
             "{error}"

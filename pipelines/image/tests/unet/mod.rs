@@ -75,6 +75,7 @@ impl Conditions {
             }),
             guidance_embed: self.guidance_embed.as_ref(),
             residuals: None,
+            adapters: None,
         }
     }
 }

@@ -43,7 +43,20 @@ struct Halves {
     b: Option<HostTensor>,
 }
 
+impl Pair {
+    /// A pair whose product is multiplied by `scale`: `a` to as many numbers as the rank, `b` from these. Of a linear layer they
+    /// are [rank, in] and [out, rank].
+    pub fn new(a: HostTensor, b: HostTensor, scale: f64) -> Self {
+        Self { a, b, scale }
+    }
+}
+
 impl Adapter {
+    /// Of pairs by their module's first name, whose shapes fit: those of a file in another layout than peft's.
+    pub fn new(pairs: HashMap<String, Pair>) -> Self {
+        Self { pairs }
+    }
+
     /// Reads an adapter in peft's layout (adapter_config.json, adapter_model.safetensors) for a model that has these layers,
     /// and these weights: peft copies embedding and head beside an adapter of the head, and copies change nothing.
     ///

@@ -117,6 +117,16 @@ impl AdapterConfig {
             .map_err(|reason| refuse(snapshot, CONFIG_FILE, reason))
     }
 
+    /// From the same fields where they are written in another place: beside the weights, as diffusers has them.
+    ///
+    /// # Errors
+    /// What is wrong, as for [`from_snapshot`](Self::from_snapshot).
+    pub fn from_fields(fields: Map<String, Value>) -> Result<Self, String> {
+        let raw: Raw =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+        raw.settle()
+    }
+
     /// Whether the adapter is for this layer.
     ///
     /// # Errors

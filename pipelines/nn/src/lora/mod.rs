@@ -1,10 +1,12 @@
-//! LoRA: low-rank pairs that run beside linear layers, for some rows of a batch and not for others, with nothing merged.
-//! How `peft` writes them is in `config`, `targets` and `adapter`; what they do to a layer's output is in `projection`.
-//! Apart from `linear`, which knows nothing of adapters.
+//! LoRA: low-rank pairs that run beside layers, for some rows of a batch and not for others, with nothing merged. How `peft`
+//! writes them is in `config`, `targets` and `adapter`; what they do to a layer's output is in `projection` and `convolution`, and
+//! in which rows, in `rows`. Apart from `linear` and `conv2d`, which know nothing of adapters.
 
 mod adapter;
 mod config;
+mod convolution;
 mod projection;
+mod rows;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,9 @@ use std::path::PathBuf;
 
 pub use adapter::{Adapter, Pair};
 pub use config::{AdapterConfig, CONFIG_FILE};
-pub use projection::{AdapterRows, Part, Projection};
+pub use convolution::Convolution;
+pub use projection::{Part, Projection};
+pub use rows::AdapterRows;
 
 use crate::error::NnError;
 use crate::weights::Snapshot;

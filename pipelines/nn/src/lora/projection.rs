@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::rows::AdapterRows;
 use super::{Adapter, Module, Pair};
 use crate::error::Result;
 use crate::linear::Linear;
@@ -44,74 +45,6 @@ impl LowRank {
 
     fn bytes(&self) -> usize {
         self.down.bytes() + self.up.bytes()
-    }
-}
-
-/// Which rows of a pass go through which adapter.
-#[derive(Debug, Clone, Default)]
-pub struct AdapterRows {
-    /// Each row's adapter by number; empty when no row has one.
-    of_row: Vec<Option<u32>>,
-    groups: Vec<Group>,
-}
-
-#[derive(Debug, Clone)]
-struct Group {
-    adapter: usize,
-    /// Numbers of its rows, u32; none when it has all of them.
-    rows: Option<Tensor>,
-}
-
-impl AdapterRows {
-    /// From each span's rows, which follow one another from row 0 on, and adapter.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub fn new(
-        spans: impl Iterator<Item = (Range<usize>, Option<u32>)>,
-        device: &Device,
-    ) -> Result<Self> {
-        let of_row = spans
-            .flat_map(|(rows, adapter)| rows.map(move |_| adapter))
-            .collect();
-        Self::of(of_row, device)
-    }
-
-    fn of(of_row: Vec<Option<u32>>, device: &Device) -> Result<Self> {
-        let mut adapters: Vec<u32> = of_row.iter().flatten().copied().collect();
-        adapters.sort_unstable();
-        adapters.dedup();
-        if adapters.is_empty() {
-            return Ok(Self::default());
-        }
-        let groups = adapters.into_iter().map(|adapter| {
-            let rows: Vec<u32> = (0u32..)
-                .zip(&of_row)
-                .filter(|(_, of)| **of == Some(adapter))
-                .map(|(row, _)| row)
-                .collect();
-            let all = rows.len() == of_row.len();
-            Ok(Group {
-                adapter: adapter as usize,
-                rows: (!all).then(|| Tensor::new(rows, device)).transpose()?,
-            })
-        });
-        Ok(Self {
-            groups: groups.collect::<Result<_>>()?,
-            of_row,
-        })
-    }
-
-    /// The same for some of the rows: those that a model goes on with.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub fn select(&self, rows: &[u32], device: &Device) -> Result<Self> {
-        if self.groups.is_empty() {
-            return Ok(Self::default());
-        }
-        let of = |row: &u32| self.of_row.get(*row as usize).copied().flatten();
-        Self::of(rows.iter().map(of).collect(), device)
     }
 }
 
@@ -162,6 +95,14 @@ impl Projection {
     /// What adapters call it, unless none can be for it.
     pub fn module(&self) -> Option<&Module> {
         self.part.as_ref().map(|part| &*part.module)
+    }
+
+    /// Which of its module's outputs it has.
+    pub fn outputs(&self) -> Range<usize> {
+        let whole = || 0..self.linear.outputs();
+        self.part
+            .as_ref()
+            .map_or_else(whole, |part| part.outputs.clone())
     }
 
     /// Puts an adapter's pair for this layer, if it has one, beside it, for activations on `device` in `dtype` (f32 on the
@@ -242,26 +183,20 @@ fn add(
     adapters: &AdapterRows,
     outs: &mut [Tensor],
 ) -> Result<()> {
-    for group in &adapters.groups {
+    for group in adapters.groups() {
         let beside = layers.iter().zip(outs.iter_mut());
         let (pairs, outs): (Vec<&LowRank>, Vec<&mut Tensor>) = beside
-            .filter_map(|(layer, out)| Some((layer.pairs.get(group.adapter)?.as_ref()?, out)))
+            .filter_map(|(layer, out)| Some((layer.pairs.get(group.adapter())?.as_ref()?, out)))
             .unzip();
         if pairs.is_empty() {
             continue;
         }
-        let mine = match &group.rows {
-            Some(rows) => &x.index_select(rows, 0)?,
-            None => x,
-        };
+        let mine = group.rows_of(x)?;
         let downs: Vec<&Linear> = pairs.iter().map(|pair| &pair.down).collect();
-        let narrow = Linear::forward_many(&downs, mine)?;
+        let narrow = Linear::forward_many(&downs, &mine)?;
         for ((pair, narrow), out) in pairs.iter().zip(narrow).zip(outs) {
-            let update = pair.up.forward(&(narrow * pair.scale)?)?;
-            *out = match &group.rows {
-                Some(rows) => out.index_add(rows, &update, 0)?,
-                None => (&*out + update)?,
-            };
+            let narrow = group.weighed((narrow * pair.scale)?)?;
+            *out = group.add(out, &pair.up.forward(&narrow)?)?;
         }
     }
     Ok(())

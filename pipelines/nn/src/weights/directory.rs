@@ -147,6 +147,13 @@ impl TensorSource for SnapshotDir {
         self.files.iter().map(WeightFile::stamp).collect()
     }
 
+    fn metadata(&self, name: &str) -> Option<String> {
+        match self.files.as_slice() {
+            [file] => file.metadata(name).map(str::to_owned),
+            _ => None,
+        }
+    }
+
     fn prefetch(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
         file::prefetch(&self.files, progress)
     }

@@ -73,6 +73,10 @@ impl WeightFile {
         self.header.names()
     }
 
+    pub(super) fn metadata(&self, name: &str) -> Option<&str> {
+        self.header.metadata(name)
+    }
+
     pub(super) fn stamp(&self) -> String {
         self.mapping.stamp()
     }

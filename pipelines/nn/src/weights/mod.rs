@@ -29,6 +29,7 @@ pub use load_step::LoadStep;
 pub use quantized::{QuantType, StoredType, quantize, quantize_tensor};
 pub use snapshot::{MAX_FILE_BYTES, Snapshot};
 pub use source::{TensorSource, parameters};
+pub use text::quoted;
 
 #[cfg(test)]
 mod tests;

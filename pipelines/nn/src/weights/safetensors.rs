@@ -65,6 +65,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Header {
     tensors: HashMap<Arc<str>, Entry>,
+    metadata: HashMap<String, String>,
     data: Range<usize>,
 }
 
@@ -94,6 +95,11 @@ impl Header {
     /// All names, in no order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(AsRef::as_ref)
+    }
+
+    /// A text about the file, of those that it begins with.
+    pub fn metadata(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name).map(String::as_str)
     }
 
     /// Where the tensors' bytes are, counted from the beginning of the file.
@@ -135,6 +141,7 @@ impl Header {
         check_layout(&tensors, data_start, data_bytes)?;
         Ok(Self {
             tensors,
+            metadata: raw.metadata,
             data: data_start..data_start + data_bytes,
         })
     }
@@ -302,6 +309,7 @@ fn refuse(file: &Path, reason: String) -> NnError {
 /// The header as JSON has it, in its order.
 struct RawHeader<'a> {
     tensors: Vec<(Arc<str>, RawEntry<'a>)>,
+    metadata: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -313,8 +321,8 @@ struct RawEntry<'a> {
     data_offsets: (u64, u64),
 }
 
-/// Free text about the file: strings only, and none of it is used.
-struct Metadata;
+/// Free text about the file: strings only.
+struct Metadata(HashMap<String, String>);
 
 impl<'de> Deserialize<'de> for RawHeader<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -336,7 +344,8 @@ impl<'de> Deserialize<'de> for RawHeader<'de> {
                         return Err(de::Error::custom("`__metadata__` is there twice"));
                     }
                 }
-                Ok(RawHeader { tensors })
+                let metadata = metadata.map(|Metadata(texts)| texts).unwrap_or_default();
+                Ok(RawHeader { tensors, metadata })
             }
         }
         deserializer.deserialize_map(Names)
@@ -354,8 +363,11 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                while map.next_entry::<String, String>()?.is_some() {}
-                Ok(Metadata)
+                let mut texts = HashMap::new();
+                while let Some((name, text)) = map.next_entry()? {
+                    texts.insert(name, text);
+                }
+                Ok(Metadata(texts))
             }
         }
         deserializer.deserialize_map(Strings)

@@ -28,6 +28,11 @@ pub trait TensorSource: Send + Sync {
         String::new()
     }
 
+    /// A text that its only file has about itself, such as diffusers' `lora_adapter_metadata`.
+    fn metadata(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// Brings all tensors' bytes into memory, and calls `progress(done, total)` in bytes as it goes: first with 0 done, last with
     /// all, never fewer than before, and from any thread. Where files are still on their way ([`super::Arrivals`]) it says how many
     /// bytes there will be and brings none: loading itself goes on as they come.

@@ -7,7 +7,7 @@ const SHOWN: usize = 160;
 const NEAR: usize = 3;
 
 /// A name in backticks, without control characters and not too long.
-pub(crate) fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("`{}`", clip(name))
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::layers::Loader;
+use crate::lora::Layer;
 use crate::schedulers::flux_sigmas;
 use crate::serving::reading::Told;
 use crate::transformer::flux::{FluxInput, FluxTransformer};
@@ -126,8 +127,13 @@ impl Denoiser for FluxTransformer {
             timesteps: &singles(&batch.timesteps),
             guidance: (!guidance.is_empty()).then_some(guidance.as_slice()),
             positions: &packing::positions(squares.0, squares.1),
+            adapters: Some(&batch.adapters),
         })?;
         packing::unpack(&tokens, squares)
+    }
+
+    fn layers(&mut self) -> Vec<Layer<'_>> {
+        Self::layers(self)
     }
 
     fn bytes(&self) -> u64 {

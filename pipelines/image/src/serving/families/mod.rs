@@ -9,11 +9,13 @@ mod unet;
 
 use candle_core::Tensor;
 use chandler_nn::fields::Fields;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::weights::TensorSource;
 
 use super::reading::Told;
 use crate::error::Result;
 use crate::layers::Placement;
+use crate::lora::Layer;
 use crate::model_index::{Family, ModelIndex};
 use crate::prompt::encode::PromptEmbedding;
 use crate::text_encoder::clip::HiddenState;
@@ -164,6 +166,8 @@ pub(super) struct Batch {
     pub(super) ids: Vec<Vec<f64>>,
     /// What each row is told of guidance; none for models that are told nothing.
     pub(super) guidance: Vec<f64>,
+    /// Each row's adapters (LoRA).
+    pub(super) adapters: AdapterRows,
 }
 
 /// A denoiser, loaded.
@@ -173,6 +177,9 @@ pub(super) trait Denoiser: Send {
 
     /// What the rows lose next, [rows, latents' channels, height, width].
     fn predict(&self, batch: &Batch) -> Result<Tensor>;
+
+    /// Its layers that adapters may stand beside.
+    fn layers(&mut self) -> Vec<Layer<'_>>;
 
     /// Bytes of its weights.
     fn bytes(&self) -> u64;

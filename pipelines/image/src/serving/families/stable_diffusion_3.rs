@@ -11,6 +11,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::layers::Loader;
+use crate::lora::Layer;
 use crate::prompt::compose;
 use crate::serving::reading::Told;
 use crate::text_encoder::clip::HiddenState;
@@ -118,7 +119,12 @@ impl Denoiser for Sd3Transformer {
                 .as_ref()
                 .ok_or_else(|| lacking("a pooled text"))?,
             timesteps: &timesteps,
+            adapters: Some(&batch.adapters),
         })
+    }
+
+    fn layers(&mut self) -> Vec<Layer<'_>> {
+        Self::layers(self)
     }
 
     fn bytes(&self) -> u64 {

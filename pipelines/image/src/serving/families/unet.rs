@@ -7,6 +7,7 @@ use chandler_nn::fields::Fields;
 use super::{About, Batch, Context, Defaults, Denoiser, Design, Encoded, Guided, lacking};
 use crate::error::Result;
 use crate::layers::{Loader, Placement};
+use crate::lora::Layer;
 use crate::prompt::compose;
 use crate::serving::reading::Told;
 use crate::unet::{TextTime, UNet, UNetConfig, UNetInput};
@@ -117,7 +118,12 @@ impl Denoiser for Model {
             text_time,
             guidance_embed: waves.as_ref(),
             residuals: None,
+            adapters: Some(&batch.adapters),
         })
+    }
+
+    fn layers(&mut self) -> Vec<Layer<'_>> {
+        self.unet.layers()
     }
 
     fn bytes(&self) -> u64 {
