@@ -51,18 +51,18 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
     let NamedAdapter { name, path, .. } = adapter;
     let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
     let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
-    let gguf = match &location {
+    let file = match &location {
         Location::Mock(_) | Location::Demo(_) => {
             return Err(refuse("this is a model, and no adapter".to_owned()));
         }
-        Location::GgufFile(_) => true,
+        Location::File(_) => true,
         Location::Hub { file, .. } => file.is_some(),
         Location::S3(place) | Location::Gs(place) => place.file.is_some(),
         Location::Directory(_) => false,
     };
-    if gguf {
+    if file {
         return Err(refuse(
-            "an adapter is read as peft saves it, not as GGUF: give the directory or repository that holds \
+            "an adapter is read as peft saves it, not as one file: give the directory or repository that holds \
              adapter_config.json"
                 .to_owned(),
         ));

@@ -73,8 +73,9 @@ macro_rules! settings {
 
 settings! {
     /// The model to load: a name from `chandler models`, a repository on the Hugging Face hub (org/name, org/name@revision,
-    /// and of a GGUF repository org/name:Q4_K_M or org/name:file.gguf), a directory in the Hugging Face layout, a .gguf file,
-    /// s3://bucket/prefix, gs://bucket/prefix, `demo` (a small chat model inside this program) or `mock` (no model at all: it
+    /// of a GGUF repository org/name:Q4_K_M or org/name:file.gguf, of a diffusion checkpoint in one file org/name:file.safetensors),
+    /// a directory in the Hugging Face layout, a .gguf file, a diffusion checkpoint in one .safetensors file, s3://bucket/prefix,
+    /// gs://bucket/prefix, `demo` (a small chat model inside this program) or `mock` (no model at all: it
     /// says the prompt's words back, for load tests). On Vertex AI the model's artifacts (AIP_STORAGE_URI) when nothing else
     /// names one.
     model: String = "demo", Model, Some("model"), "MODEL",

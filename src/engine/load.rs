@@ -248,6 +248,7 @@ impl LoadOptions {
         let loaded = match source {
             Source::Snapshot(snapshot) => super::registry::load(snapshot, &self, progress)?,
             Source::Gguf(path) => super::registry::load_gguf(path, &self, progress)?,
+            Source::Checkpoint(path) => super::registry::load_checkpoint(path, &self, progress)?,
             Source::Mock(_) | Source::Remote => {
                 return Err(LoadError("nothing was fetched".to_owned()));
             }

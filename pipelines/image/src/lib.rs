@@ -12,6 +12,7 @@ pub mod prompt;
 pub mod schedulers;
 mod sequences;
 mod serving;
+pub mod single_file;
 pub mod text_encoder;
 pub mod transformer;
 pub mod unet;

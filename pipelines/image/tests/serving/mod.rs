@@ -2,6 +2,7 @@
 
 mod parity;
 mod sharing;
+mod single_file;
 
 use std::path::{Path, PathBuf};
 
@@ -50,21 +51,26 @@ fn snapshot(folder: &str) -> TempDir {
         Checkpoint::part(about.clone()).write(&file, |name| name.to_owned());
     }
     for (folder, from) in about["tokenizers"].as_object().unwrap() {
-        let (to, from) = (
-            dir.path().join(folder),
-            fixtures("clip").join(from.as_str().unwrap()),
-        );
-        std::fs::create_dir_all(&to).unwrap();
-        for file in std::fs::read_dir(from).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
+        copy_tokenizer(from.as_str().unwrap(), &dir.path().join(folder));
     }
     dir
 }
 
+/// One of the tokenizers that make_clip.py made.
+fn copy_tokenizer(name: &str, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(fixtures("clip").join(name)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
 fn load(folder: &str, max_rows: usize) -> ImagePipeline {
     let dir = snapshot(folder);
+    load_snapshot(&Snapshot::dir(dir.path()).unwrap(), max_rows)
+}
+
+fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
     let options = ImageOptions {
         device: DeviceOptions {
             choice: DeviceChoice::Cpu,
@@ -75,7 +81,7 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
         max_rows,
         host_memory: None,
     };
-    ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
+    ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
 }
 
 /// Runs requests together until the last has ended; steps that each took are counted.

@@ -1,6 +1,6 @@
 //! Pictures of a few steps against those that diffusers draws from the same noise: text, a first picture, masks, two text encoders.
 
-use chandler_core::{Denoising, Guidance, ImageInput, Picture, Prompts, Start};
+use chandler_core::{Collected, Denoising, Guidance, ImageInput, Picture, Prompts, Start};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-fn input(case: &Value, size: &Value) -> ImageInput {
+pub fn input(case: &Value, size: &Value) -> ImageInput {
     let file = |name: &str| Picture::new(std::fs::read(fixtures("served").join(name)).unwrap());
     let start = case["image"].as_bool().unwrap().then(|| Start {
         image: file("image.png"),
@@ -50,6 +50,21 @@ fn input(case: &Value, size: &Value) -> ImageInput {
     }
 }
 
+/// Says how a drawing differs from the reference's picture, if it does by more than rounding.
+pub fn compare(name: &str, folder: &str, answer: &Collected) -> Option<String> {
+    let file = fixtures(folder).join(format!("{name}.png"));
+    let theirs = image::open(file).unwrap().to_rgb8();
+    let [drawn] = answer.images.as_slice() else {
+        panic!("{name}: {} pictures", answer.images.len());
+    };
+    assert_eq!((drawn.width, drawn.height), theirs.dimensions());
+    let (differing, most) = difference(&drawn.rgb, &theirs);
+    // A value on the edge between two bytes may fall to either side.
+    let share = differing as f64 / drawn.rgb.len() as f64;
+    (most > 1 || share > 0.02)
+        .then(|| format!("{name}: {share:.3} of the values differ, by {most} at most"))
+}
+
 /// Values of red, green and blue that differ, and by how much at most.
 fn difference(ours: &[u8], theirs: &RgbImage) -> (usize, u8) {
     assert_eq!(ours.len(), theirs.as_raw().len());
@@ -78,22 +93,8 @@ fn pictures_are_those_of_diffusers() {
         let answers = run(&mut pipeline, inputs);
         for (case, answer) in of_this.iter().zip(answers) {
             let name = case["name"].as_str().unwrap();
-            let theirs = image::open(fixtures("served").join(format!("{name}.png")))
-                .unwrap()
-                .to_rgb8();
-            let [drawn] = answer.images.as_slice() else {
-                panic!("{name}: {} pictures", answer.images.len());
-            };
-            assert_eq!((drawn.width, drawn.height), theirs.dimensions());
-            assert_eq!(Some(drawn.recipe.seed), case["seed"].as_u64());
-            let (differing, most) = difference(&drawn.rgb, &theirs);
-            // A value on the edge between two bytes may fall to either side.
-            let share = differing as f64 / drawn.rgb.len() as f64;
-            if most > 1 || share > 0.02 {
-                wrong.push(format!(
-                    "{name}: {share:.3} of the values differ, by {most} at most"
-                ));
-            }
+            assert_eq!(Some(answer.images[0].recipe.seed), case["seed"].as_u64());
+            wrong.extend(compare(name, "served", &answer));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
