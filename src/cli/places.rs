@@ -43,17 +43,31 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
     })
 }
 
+/// Where a ControlNet is.
+///
+/// # Errors
+/// When its place is none, or a file.
+pub fn control(control: &NamedAdapter) -> Result<Wanted, Exit> {
+    beside("control", control, Kind::Model)
+}
+
 /// Where an adapter is.
 ///
 /// # Errors
 /// A place that is none.
 pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
-    let NamedAdapter { name, path, .. } = adapter;
-    let refuse = |reason: String| Exit::new(USAGE, format!("lora: {name}={path}: {reason}"));
+    beside("lora", adapter, Kind::Adapter)
+}
+
+fn beside(setting: &str, named: &NamedAdapter, kind: Kind) -> Result<Wanted, Exit> {
+    let NamedAdapter { name, path, .. } = named;
+    let refuse = |reason: String| Exit::new(USAGE, format!("{setting}: {name}={path}: {reason}"));
     let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
     let file = match &location {
         Location::Mock(_) | Location::Demo(_) => {
-            return Err(refuse("this is a model, and no adapter".to_owned()));
+            return Err(refuse(
+                "this is a model, and nothing that goes beside one".to_owned(),
+            ));
         }
         Location::File(_) => true,
         Location::Hub { file, .. } => file.is_some(),
@@ -61,15 +75,21 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
         Location::Directory(_) => false,
     };
     if file {
-        return Err(refuse(
-            "an adapter is read as peft saves it, not as one file: give the directory or repository that holds \
-             adapter_config.json"
-                .to_owned(),
-        ));
+        let wanted = match kind {
+            Kind::Adapter => {
+                "an adapter is read as peft saves it, not as one file: give the directory or repository that holds \
+                 adapter_config.json"
+            }
+            Kind::Model => {
+                "a ControlNet is read in the diffusers layout, not as one file: give the directory or repository that holds \
+                 its config.json"
+            }
+        };
+        return Err(refuse(wanted.to_owned()));
     }
     Ok(Wanted {
         location,
-        kind: Kind::Adapter,
+        kind,
         hint: String::new(),
     })
 }

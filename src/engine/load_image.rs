@@ -32,6 +32,7 @@ pub(super) fn load(
         dtype: options.dtype()?,
         max_rows: options.max_rows,
         host_memory: options.host_memory,
+        controls: options.controls()?,
     };
     ImagePipeline::load(snapshot, &image, &|step| progress.step(step))
         .map(Loaded::new)

@@ -10,7 +10,6 @@ use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
 use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
-use crate::weights::Location;
 
 /// Loads a language model.
 pub(super) fn load(
@@ -19,6 +18,7 @@ pub(super) fn load(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     options.settle_threads()?;
+    options.refuse_controls()?;
     let text = TextOptions {
         device: options.device()?,
         dtype: options.dtype()?,
@@ -32,24 +32,12 @@ pub(super) fn load(
         cache_bytes: options.kv_cache_bytes,
         quantize: options.quantize()?,
         clock: Arc::new(now),
-        adapters: adapters(options)?,
+        adapters: options.adapters()?,
     };
     let report = |step| progress.step(step);
     TextPipeline::load(snapshot, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
-}
-
-fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
-    let adapters = options.adapters.iter().map(|(name, wanted)| {
-        let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
-        let Location::Directory(path) = &wanted.location else {
-            return Err(refuse(format!("{} is no directory", wanted.location)));
-        };
-        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
-        Ok((name.clone(), snapshot))
-    });
-    adapters.collect()
 }
 
 /// The date that templates are told.

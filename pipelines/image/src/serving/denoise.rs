@@ -5,11 +5,12 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::conditioning::Conditions;
+use super::controls::{self, Steering};
 use super::drawing::{Drawing, ImagePrepared, Stage};
 use super::pipeline::Model;
 use crate::error::{ImageError, Result};
 use crate::noise::Draw;
-use crate::unet::{TextTime, UNetInput};
+use crate::unet::{Residuals, TextTime, UNetInput};
 
 /// A picture that takes part, with its request.
 pub(super) struct Member<'a> {
@@ -29,13 +30,17 @@ impl Member<'_> {
 
 /// What a model is given for all members: a row for each, and another, before it, for what it is guided away from.
 #[derive(Default)]
-struct Rows {
+struct Rows<'a> {
     latents: Vec<f32>,
+    /// The same without a mask and what it leaves, where somebody steers.
+    plain: Vec<f32>,
     timesteps: Vec<f64>,
     contexts: Vec<Tensor>,
     pooled: Vec<Tensor>,
     ids: Vec<Vec<f64>>,
     guidance: Vec<Tensor>,
+    /// What steers each row.
+    steering: Vec<Vec<(&'a Steering, f64)>>,
 }
 
 /// Gives pictures that are new the latents that they begin with.
@@ -74,14 +79,9 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
     }
     let count = rows.timesteps.len();
     let channels = model.in_channels;
-    let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
-    let stacked = |tensors: &[Tensor]| -> Result<Option<Tensor>> {
-        match tensors {
-            [] => Ok(None),
-            tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
-        }
-    };
     let pooled = stacked(&rows.pooled)?;
+    let residuals = rows.residuals(model, [count, height, width])?;
+    let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
     let text_time = pooled.as_ref().filter(|_| !rows.ids.is_empty());
     let out = model.unet.forward(&UNetInput {
         latents: &model.placement.move_in(&latents)?,
@@ -92,7 +92,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
             time_ids: &rows.ids,
         }),
         guidance_embed: stacked(&rows.guidance)?.as_ref(),
-        residuals: None,
+        residuals: residuals.as_ref(),
     })?;
     let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let out: Vec<f32> = out.flatten_all()?.to_vec1()?;
@@ -113,17 +113,31 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         .collect()
 }
 
-impl Rows {
-    fn add(&mut self, model: &Model, member: &Member<'_>) -> Result<()> {
+fn stacked(tensors: &[Tensor]) -> Result<Option<Tensor>> {
+    match tensors {
+        [] => Ok(None),
+        tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn add(&mut self, model: &Model, member: &Member<'a>) -> Result<()> {
         let (drawing, conditions) = (member.drawing()?, member.conditions()?);
         let call = drawing.sampler.call().ok_or_else(lost)?;
         let told = match &member.request.start {
             Some(start) => start.told(drawing, &model.coder)?,
             None => None,
         };
+        let controls = member.request.controls.iter();
+        let steering = controls.filter_map(|one| Some((one, one.now(drawing.sampler.calls())?)));
+        let steering: Vec<_> = steering.collect();
         for side in conditions.sides() {
             let scale = |x: &f32| (f64::from(*x) * call.input_scale) as f32;
             self.latents.extend(drawing.latents.iter().map(scale));
+            if !model.controls.is_empty() {
+                self.plain.extend(drawing.latents.iter().map(scale));
+            }
+            self.steering.push(steering.clone());
             self.latents.extend(told.iter().flatten());
             self.timesteps.push(call.timestep);
             self.contexts.push(side.context.clone());
@@ -132,6 +146,30 @@ impl Rows {
             self.guidance.extend(conditions.guidance.clone());
         }
         Ok(())
+    }
+}
+
+impl Rows<'_> {
+    /// What ControlNets say of all rows.
+    fn residuals(
+        &self,
+        model: &Model,
+        [count, height, width]: [usize; 3],
+    ) -> Result<Option<Residuals>> {
+        if self.steering.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        let channels = self.plain.len() / (count * height * width).max(1);
+        let shape = (count, channels, height, width);
+        let latents = Tensor::from_slice(&self.plain, shape, &Device::Cpu)?;
+        model.controls.residuals(&controls::Rows {
+            latents: &model.placement.move_in(&latents)?,
+            timesteps: &self.timesteps,
+            contexts: &self.contexts,
+            pooled: &self.pooled,
+            ids: &self.ids,
+            steering: &self.steering,
+        })
     }
 }
 

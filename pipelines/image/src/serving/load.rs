@@ -10,6 +10,7 @@ use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
 use super::coder::Coder;
 use super::conditioning::{Reader, TextEncoders, Told};
+use super::controls::Nets;
 use super::defaults::Sizes;
 use super::pipeline::{ImagePipeline, Model};
 use super::prepare::{Channels, ImagePreparer, Limits};
@@ -35,6 +36,8 @@ pub struct ImageOptions {
     pub max_rows: usize,
     /// Bytes of the host's memory that are free for the work, where that is known.
     pub host_memory: Option<u64>,
+    /// ControlNets that requests may name, in the diffusers layout. The first is meant where a request names none.
+    pub controls: Vec<(String, Snapshot)>,
 }
 
 const SCHEDULER_FILE: &str = "scheduler/scheduler_config.json";
@@ -180,6 +183,9 @@ impl ImagePipeline {
         let needed = opened.parameters() * dtype.size_in_bytes() as u64;
         let build = || Parts::build(snapshot, (&folders, &opened), (&unet, &vae), &placement);
         let parts = build().map_err(|error| failure::while_loading(error, needed, &device))?;
+        let controls = Nets::load(&options.controls, (&unet, &vae), &placement)
+            .map_err(|error| failure::while_loading(error, needed, &device))?;
+        let needed = needed + controls.bytes();
         let guidance_width = unet.contracting.time.condition;
         let preparer = ImagePreparer {
             info: ModelInfo {
@@ -208,6 +214,7 @@ impl ImagePipeline {
                 ),
             ),
             channels,
+            controls: controls.names(),
             distilled: guidance_width.is_some(),
             decoding: Mutex::new(()),
             limits: Limits {
@@ -225,6 +232,7 @@ impl ImagePipeline {
                 placement,
                 unet: parts.unet,
                 coder: parts.coder,
+                controls,
                 in_channels: unet.contracting.in_channels,
             },
             preparer: Arc::new(preparer),

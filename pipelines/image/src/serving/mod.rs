@@ -3,6 +3,7 @@
 
 mod coder;
 mod conditioning;
+mod controls;
 mod decode;
 mod defaults;
 mod denoise;

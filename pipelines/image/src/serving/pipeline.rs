@@ -10,6 +10,7 @@ use chandler_nn::device;
 
 use super::coder::Coder;
 use super::conditioning::TextEncoders;
+use super::controls::Nets;
 use super::denoise::Member;
 use super::drawing::ImagePrepared;
 use super::prepare::ImagePreparer;
@@ -26,13 +27,27 @@ pub(super) struct Model {
     pub(super) encoders: TextEncoders,
     pub(super) unet: UNet,
     pub(super) coder: Coder,
+    pub(super) controls: Nets,
     /// Channels that the denoiser takes: those of the latents, or five more with a mask.
     pub(super) in_channels: usize,
 }
 
 impl Model {
     fn bytes(&self) -> u64 {
-        self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes()
+        let own = self.encoders.bytes() as u64 + self.unet.bytes() + self.coder.bytes();
+        own + self.controls.bytes()
+    }
+
+    /// Encodes a piece of what a request brought: the picture that it begins with, or one that steers it.
+    fn look_at(&self, request: &mut ImagePrepared) -> Result<()> {
+        if let Some(start) = request.start.as_mut().filter(|start| !start.is_encoded()) {
+            return start.encode(&self.coder);
+        }
+        let mut steering = request.controls.iter_mut();
+        match steering.find(|steering| !steering.is_embedded()) {
+            Some(steering) => steering.embed(&self.controls, &self.placement),
+            None => Ok(()),
+        }
     }
 }
 
@@ -86,10 +101,8 @@ impl ImagePipeline {
                 Ok(1)
             }
             Turn::Encode(at) => {
-                if let Some((_, request)) = self.running.get_mut(*at)
-                    && let Some(start) = &mut request.start
-                {
-                    start.encode(&self.model.coder)?;
+                if let Some((_, request)) = self.running.get_mut(*at) {
+                    self.model.look_at(request)?;
                     request.touch(self.turn);
                 }
                 Ok(1)

@@ -9,6 +9,7 @@ use chandler_core::{
 };
 
 use super::conditioning::{Reader, Texts};
+use super::controls::Steering;
 use super::defaults::{self, MOST_PICTURES, Sizes};
 use super::drawing::{Asked, Drawing, ImagePrepared};
 use super::start::{Mask, Start};
@@ -23,6 +24,8 @@ pub struct ImagePreparer {
     pub(super) scheduler: SchedulerConfig,
     pub(super) sizes: Sizes,
     pub(super) channels: Channels,
+    /// Names of the ControlNets that are loaded.
+    pub(super) controls: Vec<String>,
     /// Whether the denoiser is told guidance instead of being guided.
     pub(super) distilled: bool,
     pub(super) limits: Limits,
@@ -58,10 +61,6 @@ impl ImagePreparer {
         if let Some((name, _)) = input.loras.first() {
             let message = format!("{name:?}: this worker has no adapters for image models");
             return Err(RequestError::unsupported("loras", message));
-        }
-        if !input.controls.is_empty() {
-            let message = "this worker has no ControlNet";
-            return Err(RequestError::unsupported("controls", message));
         }
         if input
             .start
@@ -187,14 +186,19 @@ impl Prepare for ImagePreparer {
         let input = input.image(self.info.task)?;
         self.refuse_what_is_not_done(&input)?;
         // One request's pictures at a time: a picture may be a hundred times its file.
-        let one = input.start.as_ref().map(|_| self.decoding.lock());
+        let pictures = input.start.is_some() || !input.controls.is_empty();
+        let one = pictures.then(|| self.decoding.lock());
         let decoded = input
             .start
             .as_ref()
             .map(|start| self.decoded(start))
             .transpose()?;
-        let picture = decoded.as_ref().map(|decoded| decoded.image.size());
+        let picture = match &decoded {
+            Some(decoded) => Some(decoded.image.size()),
+            None => steered_size(&input)?,
+        };
         let size = self.sizes.of(input.width, input.height, picture)?;
+        let controls = Steering::read(&input.controls, &self.controls, size)?;
         let factor = self.sizes.factor;
         let latent = [
             self.channels.latents,
@@ -233,6 +237,7 @@ impl Prepare for ImagePreparer {
         drop(one);
         Ok(ImagePrepared {
             start,
+            controls,
             conditions: None,
             drawings,
             told: false,
@@ -277,6 +282,16 @@ impl Prepare for ImagePreparer {
             },
             ..ImageInput::default()
         }))
+    }
+}
+
+/// The size of a picture whose request says none: that of the first picture which steers it.
+fn steered_size(input: &ImageInput) -> Result<Option<Size>, RequestError> {
+    match input.controls.first() {
+        Some(first) if input.width.is_none() || input.height.is_none() => Ok(Some(
+            Pixels::decode(&first.image, "controls[0].image")?.size(),
+        )),
+        _ => Ok(None),
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) type Place = (usize, usize);
 pub(super) enum Turn {
     /// The prompts of a request are read.
     Read(usize),
-    /// A piece of the picture that a request begins with is encoded.
+    /// A piece of the pictures that a request brought is encoded.
     Encode(usize),
     /// These pictures go a step on together.
     Denoise(Vec<Place>),
@@ -51,12 +51,8 @@ pub(super) fn next(
         return Some(Turn::Preview(*place));
     }
     match drawing.stage {
-        Stage::New
-            if request
-                .start
-                .as_ref()
-                .is_some_and(|start| !start.is_encoded()) =>
-        {
+        // Who was suspended has lost what lay on the device.
+        Stage::New | Stage::Denoising if !request.is_encoded() => {
             return Some(Turn::Encode(place.0));
         }
         Stage::Decoding(_) => return Some(Turn::Decode(*place)),
@@ -66,11 +62,8 @@ pub(super) fn next(
     let (mut together, mut held) = (Vec::new(), 0);
     for (place, request, drawing) in &waiting {
         let ready = match drawing.stage {
-            Stage::New => request
-                .start
-                .as_ref()
-                .is_none_or(|start| start.is_encoded()),
-            Stage::Denoising => drawing.preview.is_none(),
+            Stage::New => request.is_encoded(),
+            Stage::Denoising => drawing.preview.is_none() && request.is_encoded(),
             Stage::Decoding(_) | Stage::Done => false,
         };
         if !ready || shape(request) != wanted {

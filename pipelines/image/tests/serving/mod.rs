@@ -1,5 +1,6 @@
 //! Whole pipelines: pictures against diffusers', requests together, and what the engine is promised.
 
+mod control;
 mod parity;
 mod sharing;
 mod single_file;
@@ -70,8 +71,26 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
     load_snapshot(&Snapshot::dir(dir.path()).unwrap(), max_rows)
 }
 
-fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
+/// The same with ControlNets.
+fn load_controlled(
+    folder: &str,
+    controls: Vec<(String, Snapshot)>,
+    max_rows: usize,
+) -> chandler_image::Result<ImagePipeline> {
+    let dir = snapshot(folder);
     let options = ImageOptions {
+        controls,
+        ..options(max_rows)
+    };
+    ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {})
+}
+
+fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
+    ImagePipeline::load(snapshot, &options(max_rows), &|_| {}).unwrap()
+}
+
+fn options(max_rows: usize) -> ImageOptions {
+    ImageOptions {
         device: DeviceOptions {
             choice: DeviceChoice::Cpu,
             allow_cpu: true,
@@ -80,8 +99,8 @@ fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
-    };
-    ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
+        controls: Vec::new(),
+    }
 }
 
 /// Runs requests together until the last has ended; steps that each took are counted.
