@@ -13,7 +13,7 @@ use crate::weights::gs::{GsOptions, Login};
 use crate::weights::hub::HubOptions;
 use crate::weights::mirror::Scope;
 use crate::weights::s3::S3Options;
-use crate::weights::{Kind, Location, MirrorPlace, StoreOptions, Wanted};
+use crate::weights::{FileChoice, Kind, Location, MirrorPlace, StoreOptions, Wanted};
 
 /// The model that the settings name.
 ///
@@ -46,7 +46,7 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
 /// Where a ControlNet is.
 ///
 /// # Errors
-/// When its place is none, or a file.
+/// When its place is none, or another file than one in safetensors.
 pub fn control(control: &NamedAdapter) -> Result<Wanted, Exit> {
     beside("control", control, Kind::Model)
 }
@@ -69,20 +69,22 @@ fn beside(setting: &str, named: &NamedAdapter, kind: Kind) -> Result<Wanted, Exi
                 "this is a model, and nothing that goes beside one".to_owned(),
             ));
         }
-        Location::File(_) => true,
-        Location::Hub { file, .. } => file.is_some(),
-        Location::S3(place) | Location::Gs(place) => place.file.is_some(),
-        Location::Directory(_) => false,
+        Location::File(path) => Some(path.to_string_lossy().into_owned()),
+        Location::Hub { file, .. } => file.as_ref().map(|choice| match choice {
+            FileChoice::File(name) | FileChoice::Quant(name) => name.clone(),
+        }),
+        Location::S3(place) | Location::Gs(place) => place.file.clone(),
+        Location::Directory(_) => None,
     };
-    if file {
+    let whole = |file: &String| kind == Kind::Model && file.ends_with(".safetensors");
+    if file.is_some_and(|file| !whole(&file)) {
         let wanted = match kind {
             Kind::Adapter => {
                 "an adapter is read as peft saves it, not as one file: give the directory or repository that holds \
                  adapter_config.json"
             }
             Kind::Model => {
-                "a ControlNet is read in the diffusers layout, not as one file: give the directory or repository that holds \
-                 its config.json"
+                "a ControlNet is a directory or repository in the diffusers layout, or a .safetensors file in the original one"
             }
         };
         return Err(refuse(wanted.to_owned()));
@@ -318,6 +320,19 @@ mod tests {
             let error = read(bad).unwrap_err();
             assert!(error.message.contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn a_controlnet_may_be_one_file() {
+        let read = |text: &str| {
+            let controls = crate::config::Adapters::parse(text).unwrap();
+            control(&controls.0[0]).map(|wanted| wanted.location.to_string())
+        };
+        assert_eq!(read("a=o/n").unwrap(), "o/n");
+        let file = read("a=o/n:canny.safetensors").unwrap();
+        assert_eq!(file, "o/n:canny.safetensors");
+        let error = read("a=o/n:canny.gguf").unwrap_err();
+        assert!(error.message.contains("control: a="), "{error}");
     }
 
     #[test]

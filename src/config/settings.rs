@@ -90,8 +90,8 @@ settings! {
     /// name=s3://bucket/prefix. Several are given one flag each, or with commas between them; all are loaded with the model
     /// and share its batch.
     lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=PLACE", [var("CHANDLER_LORA"), var("LORA_MODULES")];
-    /// A ControlNet in the diffusers layout beside an image model, that requests name in their controls (the first where they name
-    /// none): name=directory, name=org/repository or name=s3://bucket/prefix, several as with --lora.
+    /// A ControlNet beside an image model, that requests name in their controls (the first where they name none): name=directory,
+    /// name=org/repository, name=s3://bucket/prefix or name=file.safetensors, several as with --lora.
     control: Adapters = "" ("none"), Model, Some("control"), "NAME=PLACE", [var("CHANDLER_CONTROL")];
     /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];

@@ -1,5 +1,7 @@
 //! What a model is loaded with, and how an engine for it is started.
 
+#[cfg(feature = "models")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "models")]
@@ -178,14 +180,19 @@ const ADAPTER: &str = "adapter";
 const CONTROL: &str = "control";
 
 #[cfg(feature = "models")]
-fn snapshots(what: &str, named: &[(String, Wanted)]) -> Result<Vec<(String, Snapshot)>, LoadError> {
+fn snapshots(
+    what: &str,
+    named: &[(String, Wanted)],
+    of_file: &dyn Fn(&Path) -> Result<Snapshot, String>,
+) -> Result<Vec<(String, Snapshot)>, LoadError> {
     let one = |(name, wanted): &(String, Wanted)| {
         let refuse = |reason: String| LoadError::context(&format!("{what} {name}"), reason);
-        let Location::Directory(path) = &wanted.location else {
-            return Err(refuse(format!("{} is no directory", wanted.location)));
+        let snapshot = match &wanted.location {
+            Location::Directory(path) => Snapshot::dir(path).map_err(|error| error.to_string()),
+            Location::File(path) => of_file(path),
+            other => Err(format!("{other} is neither a directory nor a file")),
         };
-        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
-        Ok((name.clone(), snapshot))
+        Ok((name.clone(), snapshot.map_err(refuse)?))
     };
     named.iter().map(one).collect()
 }
@@ -226,7 +233,10 @@ impl LoadOptions {
                 let fetched = self.store()?.bring(wanted, progress);
                 let fetched = fetched
                     .map_err(|error| LoadError::context(&format!("{what} {name}"), error))?;
-                wanted.location = Location::Directory(fetched.dir.clone());
+                wanted.location = match &fetched.file {
+                    Some(file) => Location::File(file.clone()),
+                    None => Location::Directory(fetched.dir.clone()),
+                };
                 self.kept.push(Arc::new(fetched));
             }
         }
@@ -237,12 +247,18 @@ impl LoadOptions {
 
     /// The adapters' files, which are here.
     pub(super) fn adapters(&self) -> Result<Vec<(String, Snapshot)>, LoadError> {
-        snapshots(ADAPTER, &self.adapters)
+        let file = |path: &Path| Err(format!("{} is no directory", path.display()));
+        snapshots(ADAPTER, &self.adapters, &file)
     }
 
     /// The ControlNets' files, which are here.
+    #[cfg(feature = "image")]
     pub(super) fn controls(&self) -> Result<Vec<(String, Snapshot)>, LoadError> {
-        snapshots(CONTROL, &self.controls)
+        let file = |path: &Path| {
+            let opened = chandler_image::single_file::open_control(path);
+            opened.map_err(|error| error.to_string())
+        };
+        snapshots(CONTROL, &self.controls, &file)
     }
 
     /// Says that a model is none that ControlNets steer.

@@ -207,7 +207,7 @@ fn a_gguf_is_named_by_its_file_or_its_quantisation() {
     ] {
         let choice = quant(asked).unwrap();
         assert_eq!(
-            (choice.files.as_slice(), choice.gguf.as_deref()),
+            (choice.files.as_slice(), choice.file.as_deref()),
             (&[file.to_owned()][..], Some(file))
         );
     }
@@ -215,7 +215,7 @@ fn a_gguf_is_named_by_its_file_or_its_quantisation() {
     for choice in [quant("Q8_0"), choose(FileChoice::File(first.to_owned()))] {
         let choice = choice.unwrap();
         assert_eq!(
-            (choice.files.len(), choice.gguf.as_deref()),
+            (choice.files.len(), choice.file.as_deref()),
             (2, Some(first))
         );
     }

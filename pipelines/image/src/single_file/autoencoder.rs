@@ -90,7 +90,7 @@ fn inside(name: &str, levels: usize) -> Option<(String, Change)> {
     // The decoder is numbered from its end there.
     let level = match down {
         true => number,
-        false => levels.checked_sub(number + 1)?,
+        false => levels.checked_sub(number.checked_add(1)?)?,
     };
     let (what, rest) = rest.split_once('.')?;
     let what = match what {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chandler_nn::weights::TensorSource;
+use chandler_nn::weights::{Snapshot, TensorSource};
 
 use super::refuse;
 use crate::error::Result;
@@ -17,12 +17,15 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(super) fn new(path: &Path, source: Arc<dyn TensorSource>) -> Self {
-        Self {
+    /// Reads a file's header and nothing more.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let source = folder(path)?.weights_named(&name)?;
+        Ok(Self {
             path: path.to_owned(),
             names: source.names().into_iter().collect(),
             source,
-        }
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -84,4 +87,12 @@ impl Checkpoint {
             _ => None,
         }
     }
+}
+
+/// The directory that a file is in.
+pub(super) fn folder(path: &Path) -> Result<Snapshot> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    Ok(Snapshot::dir(parent.unwrap_or(Path::new(".")))?)
 }

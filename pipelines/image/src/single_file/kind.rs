@@ -102,7 +102,7 @@ const OTHERS: [(&str, &str); 11] = [
     ),
     (
         "control_model.",
-        "it is a ControlNet and no model of its own",
+        "it is a ControlNet: give its base model, and this one as --control NAME=FILE",
     ),
     (
         "model.diffusion_model.joint_blocks.",
@@ -177,6 +177,11 @@ impl Kind {
             let message = format!(
                 "it is no diffusion model in the original layout (Stable Diffusion 1, 2 or XL): there is no tensor {first}"
             );
+            return Err(refuse(path, message));
+        }
+        if !checkpoint.has_any("first_stage_model.decoder.") {
+            let message = "its autoencoder is missing (first_stage_model): give the whole checkpoint, or a directory in the \
+                           diffusers layout";
             return Err(refuse(path, message));
         }
         let families = [Family::One, Family::Two, Family::Xl, Family::Refiner];

@@ -5,6 +5,8 @@
 mod autoencoder;
 mod checkpoint;
 mod clip;
+mod contracting;
+mod control;
 mod kind;
 mod open_clip;
 mod schedule;
@@ -22,6 +24,7 @@ use serde_json::{Value, json};
 use crate::error::{ImageError, Result};
 use crate::model_index;
 use checkpoint::Checkpoint;
+pub use control::open_control;
 use kind::{Kind, Texts};
 use view::{Pieces, View, Whole};
 
@@ -40,12 +43,8 @@ const BESIDE: [&str; 5] = [
 /// # Errors
 /// Names the file, and what it holds when that is no model that is served.
 pub fn open(path: &Path) -> Result<Snapshot> {
-    let beside = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => Snapshot::dir(parent)?,
-        _ => Snapshot::dir(".")?,
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let checkpoint = Checkpoint::new(path, beside.weights_named(&name)?);
+    let checkpoint = Checkpoint::open(path)?;
+    let beside = checkpoint::folder(path)?;
     let kind = Kind::of(&checkpoint)?;
     let mut made = Made {
         files: BTreeMap::new(),
@@ -53,7 +52,7 @@ pub fn open(path: &Path) -> Result<Snapshot> {
     };
     let vae = autoencoder::config(&checkpoint, kind)?;
     let blocks = vae["block_out_channels"].as_array().map_or(0, Vec::len);
-    let unet = unet::config(&checkpoint, kind, 1 << blocks.saturating_sub(1))?;
+    let unet = unet::config(&checkpoint, kind, blocks.saturating_sub(1))?;
     let layers = unet["layers_per_block"].as_u64().unwrap_or_default() as usize;
     made.part("unet", &unet, unet::pieces(&checkpoint, layers));
     made.part("vae", &vae, autoencoder::pieces(&checkpoint));

@@ -1,20 +1,15 @@
-//! A UNet's names in the original layout, and its configuration from its shapes. Mirrors `convert_ldm_unet_checkpoint` of `diffusers`
-//! loaders/single_file_utils.py; what configurations say there is told from shapes here, so that other sizes take the same way.
+//! A UNet's names in the original layout, and its configuration. Mirrors `convert_ldm_unet_checkpoint` of `diffusers`
+//! loaders/single_file_utils.py.
 
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
-use super::heads_of_64;
+use super::contracting;
 use super::kind::{Family, Kind};
-use super::refuse;
 use super::view::{Change, Piece, Pieces};
 use crate::error::Result;
 
 const PREFIX: &str = "model.diffusion_model.";
-/// Heads of every attention where projections are convolutions; where they are matrices, heads are 64 wide.
-const HEADS: usize = 8;
-/// Numbers that each of SDXL's sizes is spread over.
-const SIZES_WIDTH: usize = 256;
 
 /// What is around the blocks: its name there, and in diffusers.
 const AROUND: [(&str, &str); 7] = [
@@ -60,7 +55,8 @@ fn numbered(name: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest))
 }
 
-fn renamed(name: &str, layers: usize) -> Option<String> {
+/// A tensor's name in diffusers, in a network of so many residual blocks on each level.
+pub(super) fn renamed(name: &str, layers: usize) -> Option<String> {
     if let Some(found) = replaced(&AROUND, name) {
         return Some(found);
     }
@@ -98,104 +94,19 @@ fn renamed(name: &str, layers: usize) -> Option<String> {
     }
 }
 
-/// One level on the way down.
-#[derive(Default)]
-struct Level {
-    channels: usize,
-    /// Transformers behind each of its residual blocks.
-    depths: Vec<usize>,
-}
-
-fn levels(checkpoint: &Checkpoint) -> Result<Vec<Level>> {
-    let mut levels = vec![Level::default()];
-    for n in 1..checkpoint.count(&format!("{PREFIX}input_blocks.")) {
-        let block = format!("{PREFIX}input_blocks.{n}");
-        if checkpoint.has(&format!("{block}.0.op.weight")) {
-            levels.push(Level::default());
-        } else if let Some(level) = levels.last_mut() {
-            level.channels = checkpoint.side(&format!("{block}.0.out_layers.3.weight"), 0)?;
-            let depth = checkpoint.count(&format!("{block}.1.transformer_blocks."));
-            level.depths.push(depth);
-        }
-    }
-    Ok(levels)
-}
-
-/// config.json, of a UNet whose latents have so many `pixels` on each of their sides.
-pub(super) fn config(checkpoint: &Checkpoint, kind: Kind, pixels: usize) -> Result<Value> {
-    let path = checkpoint.path();
-    let levels = levels(checkpoint)?;
-    let layers = levels.first().map_or(0, |level| level.depths.len());
-    let uneven = |level: &Level| {
-        let first = level.depths.first();
-        level.depths.len() != layers || level.depths.iter().any(|depth| Some(depth) != first)
-    };
-    let middle = checkpoint.count(&format!("{PREFIX}middle_block.1.transformer_blocks."));
-    let last = levels
-        .last()
-        .and_then(|level| level.depths.first())
-        .copied();
-    let other_middle = last.is_some_and(|depth| depth > 0 && depth != middle);
-    if layers == 0 || middle == 0 || other_middle || levels.iter().any(uneven) {
-        let depths: Vec<&[usize]> = levels.iter().map(|level| level.depths.as_slice()).collect();
-        let message = format!(
-            "its UNet has {depths:?} transformers on its levels and {middle} in the middle; as many behind each residual block of a \
-             level, and in the middle as on the last, are supported"
-        );
-        return Err(refuse(path, message));
-    }
-    let crossed = |level: &Level| level.depths.first().copied().unwrap_or(0);
-    // What stands for a level without any is of no account, but that the middle has what stands for the last.
-    let depth = |level: &Level| match crossed(level) {
-        0 => middle,
-        depth => depth,
-    };
-    let types = |with: &str, without: &str, level: &Level| match crossed(level) {
-        0 => without.to_owned(),
-        _ => with.to_owned(),
-    };
-    let down = levels.iter();
-    let down: Vec<String> = down
-        .map(|l| types("CrossAttnDownBlock2D", "DownBlock2D", l))
-        .collect();
-    let up = levels.iter().rev();
-    let up: Vec<String> = up
-        .map(|l| types("CrossAttnUpBlock2D", "UpBlock2D", l))
-        .collect();
-    let at = |name: &str| format!("{PREFIX}{name}");
-    let transformer = at("middle_block.1.");
-    let linear = checkpoint
-        .shape(&format!("{transformer}proj_in.weight"))?
-        .len()
-        == 2;
-    let context = format!("{transformer}transformer_blocks.0.attn2.to_k.weight");
-    let channels: Vec<usize> = levels.iter().map(|level| level.channels).collect();
-    let heads = channels.iter().map(|channels| match linear {
-        true => heads_of_64(path, "a level of its UNet", *channels),
-        false => Ok(HEADS),
-    });
-    let mut config = json!({
-        "_class_name": "UNet2DConditionModel",
-        "sample_size": kind.side() / pixels,
-        "in_channels": checkpoint.side(&at("input_blocks.0.0.weight"), 1)?,
-        "out_channels": checkpoint.side(&at("out.2.weight"), 0)?,
-        "block_out_channels": channels,
-        "layers_per_block": layers,
-        "down_block_types": down,
-        "up_block_types": up,
-        "cross_attention_dim": checkpoint.side(&context, 1)?,
-        "attention_head_dim": heads.collect::<Result<Vec<usize>>>()?,
-        "transformer_layers_per_block": levels.iter().map(depth).collect::<Vec<usize>>(),
-        "use_linear_projection": linear,
-        // Stable Diffusion 2.1 overflows f16 there, and diffusers takes 2.1's configuration for every 2.
-        "upcast_attention": kind.family == Family::Two && !kind.masked,
-    });
-    let label = at("label_emb.0.0.weight");
-    if checkpoint.has(&label) {
-        config["addition_embed_type"] = json!("text_time");
-        config["addition_time_embed_dim"] = json!(SIZES_WIDTH);
-        config["projection_class_embeddings_input_dim"] = json!(checkpoint.side(&label, 1)?);
-    }
+/// config.json, of a UNet whose latents are halved so often from pixels.
+pub(super) fn config(checkpoint: &Checkpoint, kind: Kind, halvings: usize) -> Result<Value> {
+    let mut config = contracting::config(checkpoint, PREFIX)?;
+    let down = config["down_block_types"].as_array().into_iter().flatten();
+    let up = down.rev().filter_map(Value::as_str);
+    let up: Vec<String> = up.map(|kind| kind.replace("Down", "Up")).collect();
+    let out = format!("{PREFIX}out.2.weight");
+    config["_class_name"] = json!("UNet2DConditionModel");
+    config["up_block_types"] = json!(up);
+    config["out_channels"] = json!(checkpoint.side(&out, 0)?);
+    config["sample_size"] = json!(kind.side().checked_shr(halvings as u32).unwrap_or(0));
+    // Stable Diffusion 2.1 overflows f16 there, and diffusers takes 2.1's configuration for every 2.
+    config["upcast_attention"] = json!(kind.family == Family::Two && !kind.masked);
     Ok(config)
 }
 

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use chandler_image::layers::{Loader, Placement};
 use chandler_image::single_file;
+use chandler_image::unet::{ControlNet, ControlNetConfig};
 use chandler_nn::weights::{HostTensor, Snapshot};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -38,9 +40,14 @@ fn tokenizers(about: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// The sum of a part's tensors.
+fn sum_of(snapshot: &Snapshot, part: &str) -> String {
+    summed(&snapshot.part(part))
+}
+
 /// As `summed` of make_single_file.py: every bit, place, name and shape has a part in it.
-fn summed(snapshot: &Snapshot, part: &str) -> String {
-    let weights = snapshot.part(part).part_weights().unwrap();
+fn summed(part: &Snapshot) -> String {
+    let weights = part.part_weights().unwrap();
     let of = |name: &String| -> u64 {
         let tensor: HostTensor = weights.tensor(name).unwrap();
         let halves = tensor.bytes().chunks_exact(2).enumerate();
@@ -75,7 +82,7 @@ fn tensors_and_pictures_are_those_of_diffusers() {
         let (_dir, file) = written(about, &tokenizers(about));
         let snapshot = single_file::open(&file).unwrap();
         for (part, sum) in about["sums"].as_object().unwrap() {
-            if summed(&snapshot, part) != sum.as_str().unwrap() {
+            if sum_of(&snapshot, part) != sum.as_str().unwrap() {
                 wrong.push(format!("{family}: tensors of {part}"));
             }
         }
@@ -87,6 +94,26 @@ fn tensors_and_pictures_are_those_of_diffusers() {
         wrong.extend(compare(family, "single_file", &answer));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_controlnet_in_one_file_is_what_diffusers_makes_of_it() {
+    let all = made();
+    let (_dir, file) = written(&all["control"], &[]);
+    let snapshot = single_file::open_control(&file).unwrap();
+    assert_eq!(summed(&snapshot), all["control"]["sum"].as_str().unwrap());
+    let config = ControlNetConfig::read(&snapshot, "config.json").unwrap();
+    assert_eq!(config.embedding_channels, [4, 8, 12, 16]);
+    assert_eq!((config.contracting.in_channels, config.pixels()), (4, 8));
+    let weights = snapshot.part_weights().unwrap();
+    let placement = Placement::cpu();
+    let loader = Loader::new(weights.as_ref(), &placement);
+    let net = ControlNet::load(&loader, &config).unwrap();
+    let checkpoint = Checkpoint::part(all["control"].clone());
+    assert_eq!(net.parameters(), checkpoint.parameters());
+    let (_dir, model) = written(&all["models"]["one"], &[]);
+    let said = single_file::open_control(&model).unwrap_err().to_string();
+    assert!(said.contains("input_hint_block.0.weight"), "{said}");
 }
 
 /// Opened, the error's text.
@@ -146,7 +173,7 @@ fn what_is_no_model_says_what_it_is() {
         ("edm_mean", "Playground"),
         (
             "model.diffusion_model.input_blocks.0.0.weight",
-            "no text encoder",
+            "autoencoder is missing",
         ),
         ("encoder.down.0.block.0.conv1.weight", "autoencoder"),
         ("some.weight", "input_blocks.0.0.weight"),
