@@ -13,7 +13,7 @@ use crate::weights::gs::{GsOptions, Login};
 use crate::weights::hub::HubOptions;
 use crate::weights::mirror::Scope;
 use crate::weights::s3::S3Options;
-use crate::weights::{Kind, Location, MirrorPlace, StoreOptions, Wanted};
+use crate::weights::{FileChoice, Kind, Location, MirrorPlace, StoreOptions, Wanted};
 
 /// The model that the settings name.
 ///
@@ -44,6 +44,37 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
     })
 }
 
+/// Where a ControlNet is.
+///
+/// # Errors
+/// When its place is none, or another file than one in safetensors.
+pub fn control(control: &NamedAdapter) -> Result<Wanted, Exit> {
+    let NamedAdapter { name, path, .. } = control;
+    let refuse = |reason: String| Exit::new(USAGE, format!("control: {name}={path}: {reason}"));
+    let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
+    let file = match &location {
+        Location::Mock(_) | Location::Demo(_) => {
+            return Err(refuse("this is a model, and no ControlNet".to_owned()));
+        }
+        Location::File(path) => Some(path.to_string_lossy().into_owned()),
+        Location::Hub { file, .. } => file.as_ref().map(|choice| match choice {
+            FileChoice::File(name) | FileChoice::Quant(name) => name.clone(),
+        }),
+        Location::S3(place) | Location::Gs(place) => place.file.clone(),
+        Location::Directory(_) => None,
+    };
+    if file.is_some_and(|file| !file.ends_with(".safetensors")) {
+        let message = "a ControlNet is a directory or repository in the diffusers layout, or a .safetensors file in the original one";
+        return Err(refuse(message.to_owned()));
+    }
+    Ok(Wanted {
+        location,
+        kind: Kind::Model,
+        file: None,
+        hint: String::new(),
+    })
+}
+
 /// Where an adapter is.
 ///
 /// # Errors
@@ -64,7 +95,7 @@ pub fn adapter_at(text: &str) -> Result<Wanted, String> {
         Location::Mock(_) | Location::Demo(_) => {
             return Err("this is a model, and no adapter".to_owned());
         }
-        Location::GgufFile(_) => true,
+        Location::File(_) => true,
         Location::Hub { file, .. } => file.is_some(),
         Location::S3(place) | Location::Gs(place) => place.file.is_some(),
         Location::Directory(_) => false,
@@ -358,6 +389,19 @@ mod tests {
             let error = read(bad).unwrap_err();
             assert!(error.message.contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn a_controlnet_may_be_one_file() {
+        let read = |text: &str| {
+            let controls = crate::config::Adapters::parse(text).unwrap();
+            control(&controls.0[0]).map(|wanted| wanted.location.to_string())
+        };
+        assert_eq!(read("a=o/n").unwrap(), "o/n");
+        let file = read("a=o/n:canny.safetensors").unwrap();
+        assert_eq!(file, "o/n:canny.safetensors");
+        let error = read("a=o/n:canny.gguf").unwrap_err();
+        assert!(error.message.contains("control: a="), "{error}");
     }
 
     #[test]

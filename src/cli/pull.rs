@@ -79,7 +79,7 @@ impl Pull {
     fn refuse_what_is_here(&self, wanted: &Wanted) -> Result<(), Exit> {
         let why = match &wanted.location {
             Location::Mock(_) | Location::Demo(_) => "it is part of this program",
-            Location::Directory(_) | Location::GgufFile(_) => {
+            Location::Directory(_) | Location::File(_) => {
                 "it is a path here (a repository of the same name on the hub is hf://org/name)"
             }
             Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => return Ok(()),
@@ -106,7 +106,7 @@ impl Pull {
         let report = json!({
             "directory": directory,
             "commit": fetched.commit,
-            "gguf": fetched.gguf.as_ref().map(|file| file.display().to_string()),
+            "file": fetched.file.as_ref().map(|file| file.display().to_string()),
             "origin": fetched.origin.to_string(),
             "files": fetched.files,
             "seconds": took.as_secs_f64(),

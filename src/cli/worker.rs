@@ -70,6 +70,17 @@ pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker
         load.adapters
             .push((adapter.name.clone(), places::adapter(adapter)?));
     }
+    for control in &settings.control.0 {
+        if mock {
+            let message = format!(
+                "control: the mock has nothing for ControlNet {} to steer",
+                control.name
+            );
+            return Err(Exit::new(USAGE, message).into());
+        }
+        load.controls
+            .push((control.name.clone(), places::control(control)?));
+    }
     let model = Model {
         source: resolved.source,
         wanted,

@@ -1,4 +1,4 @@
-//! Adapters as settings write them: `name=place`, several with commas between them, or the JSON that vLLM's workers take.
+//! Adapters and ControlNets as settings write them: `name=place`, several with commas between them, or the JSON that vLLM's workers take.
 //! Apart from `value` because it is the one setting with two spellings.
 
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::value::Value;
 const WANTED: &str = "give name=directory, name=org/repository or name=s3://bucket/prefix (an image model's may be a file of these), several with \
      commas between them, or a JSON list of {\"name\", \"path\"}";
 
-/// An adapter (LoRA), and what requests call it.
+/// An adapter (LoRA) or a ControlNet, and what requests call it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedAdapter {
@@ -22,7 +22,7 @@ pub struct NamedAdapter {
     _base: Option<String>,
 }
 
-/// The adapters that are loaded with the model.
+/// What is loaded beside the model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Adapters(pub Vec<NamedAdapter>);
 
@@ -51,7 +51,7 @@ impl Value for Adapters {
             }
             if adapters.iter().take(index).any(|other| other.name == *name) {
                 return Err(format!(
-                    "{name} is there twice; give each adapter a name of its own"
+                    "{name} is there twice; give each a name of its own"
                 ));
             }
         }

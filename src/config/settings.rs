@@ -73,8 +73,9 @@ macro_rules! settings {
 
 settings! {
     /// The model to load: a name from `chandler models`, a repository on the Hugging Face hub (org/name, org/name@revision,
-    /// and of a GGUF repository org/name:Q4_K_M or org/name:file.gguf), a directory in the Hugging Face layout, a .gguf file,
-    /// s3://bucket/prefix, gs://bucket/prefix, `demo` (a small chat model inside this program) or `mock` (no model at all: it
+    /// of a GGUF repository org/name:Q4_K_M or org/name:file.gguf, of a diffusion checkpoint in one file org/name:file.safetensors),
+    /// a directory in the Hugging Face layout, a .gguf file, a diffusion checkpoint in one .safetensors file, s3://bucket/prefix,
+    /// gs://bucket/prefix, `demo` (a small chat model inside this program) or `mock` (no model at all: it
     /// says the prompt's words back, for load tests). On Vertex AI the model's artifacts (AIP_STORAGE_URI) when nothing else
     /// names one.
     model: String = "demo", Model, Some("model"), "MODEL",
@@ -90,6 +91,9 @@ settings! {
     /// name=org/repository:file.safetensors, several of which a request may give weights (`loras`). Several are given one flag each,
     /// or with commas between them; all are loaded with the model and share its batch.
     lora: Adapters = "" ("none"), Model, Some("lora"), "NAME=PLACE", [var("CHANDLER_LORA"), var("LORA_MODULES")];
+    /// A ControlNet beside an image model, that requests name in their controls (the first where they name none): name=directory,
+    /// name=org/repository, name=s3://bucket/prefix or name=file.safetensors, several as with --lora.
+    control: Adapters = "" ("none"), Model, Some("control"), "NAME=PLACE", [var("CHANDLER_CONTROL")];
     /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
     /// Let a build with CUDA compute on the CPU when it finds no usable GPU. Without it the worker then stops and says why.

@@ -1,5 +1,7 @@
 //! What a model is loaded with, and how an engine for it is started.
 
+#[cfg(feature = "models")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "models")]
@@ -55,6 +57,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Adapters (LoRA) by name, and where they are.
     pub adapters: Vec<(String, Wanted)>,
+    /// ControlNets by name, and where they are.
+    pub controls: Vec<(String, Wanted)>,
     /// What brings files that are elsewhere.
     pub fetch: Option<Fetch>,
     /// What was fetched besides the model, and must stay as long as it.
@@ -82,6 +86,7 @@ impl Default for LoadOptions {
             host_memory: None,
             threads: None,
             adapters: Vec::new(),
+            controls: Vec::new(),
             fetch: None,
             kept: Vec::new(),
         }
@@ -143,13 +148,13 @@ fn with_files(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     if !matches!(source, Source::Remote) {
-        return load.with_adapters(progress)?.open(&source, progress);
+        return load.with_others(progress)?.open(&source, progress);
     }
     match load.store()?.begin(wanted, progress)? {
         Brought::Whole(fetched) => {
             let source =
                 weights::fetched(&fetched).map_err(|error| LoadError(error.to_string()))?;
-            let loaded = load.with_adapters(progress)?.open(&source, progress)?;
+            let loaded = load.with_others(progress)?.open(&source, progress)?;
             Ok(loaded.keeping(fetched))
         }
         Brought::Begun(dir, coming) => {
@@ -160,7 +165,7 @@ fn with_files(
                 let (_loading, over) = channel();
                 let watch = coming.watch();
                 scope.spawn(move || watch.follow(progress, &over));
-                load.with_adapters(progress)?.open(&source, progress)
+                load.with_others(progress)?.open(&source, progress)
             });
             let fetched = coming.whole(progress);
             // What went wrong with the fetch says more than what loading made of it.
@@ -170,6 +175,30 @@ fn with_files(
             }
         }
     }
+}
+
+/// What the two kinds of what goes beside a model are called in errors.
+#[cfg(feature = "models")]
+const ADAPTER: &str = "adapter";
+#[cfg(feature = "models")]
+const CONTROL: &str = "control";
+
+#[cfg(feature = "models")]
+fn snapshots(
+    what: &str,
+    named: &[(String, Wanted)],
+    of_file: &dyn Fn(&Path) -> Result<Snapshot, String>,
+) -> Result<Vec<(String, Snapshot)>, LoadError> {
+    let one = |(name, wanted): &(String, Wanted)| {
+        let refuse = |reason: String| LoadError::context(&format!("{what} {name}"), reason);
+        let snapshot = match &wanted.location {
+            Location::Directory(path) => Snapshot::dir(path).map_err(|error| error.to_string()),
+            Location::File(path) => of_file(path),
+            other => Err(format!("{other} is neither a directory nor a file")),
+        };
+        Ok((name.clone(), snapshot.map_err(refuse)?))
+    };
+    named.iter().map(one).collect()
 }
 
 #[cfg(feature = "models")]
@@ -197,19 +226,26 @@ impl LoadOptions {
         self.fetch.as_ref().ok_or_else(none)
     }
 
-    /// Fetches the adapters that are elsewhere.
-    fn with_adapters(mut self, progress: &LoadProgress<'_>) -> Result<Self, LoadError> {
+    /// Fetches the adapters and ControlNets that are elsewhere.
+    fn with_others(mut self, progress: &LoadProgress<'_>) -> Result<Self, LoadError> {
         let mut adapters = std::mem::take(&mut self.adapters);
-        for (name, adapter) in &mut adapters {
-            if adapter.location.is_remote() {
-                let fetched = self.store()?.bring(adapter, progress);
+        let mut controls = std::mem::take(&mut self.controls);
+        let adapter = adapters.iter_mut().map(|other| (ADAPTER, other));
+        let control = controls.iter_mut().map(|other| (CONTROL, other));
+        for (what, (name, wanted)) in adapter.chain(control) {
+            if wanted.location.is_remote() {
+                let fetched = self.store()?.bring(wanted, progress);
                 let fetched = fetched
-                    .map_err(|error| LoadError::context(&format!("adapter {name}"), error))?;
-                adapter.location = Location::Directory(fetched.dir.clone());
+                    .map_err(|error| LoadError::context(&format!("{what} {name}"), error))?;
+                wanted.location = match &fetched.file {
+                    Some(file) => Location::File(file.clone()),
+                    None => Location::Directory(fetched.dir.clone()),
+                };
                 self.kept.push(Arc::new(fetched));
             }
         }
         self.adapters = adapters;
+        self.controls = controls;
         Ok(self)
     }
 
@@ -224,6 +260,27 @@ impl LoadOptions {
             Ok((name.as_str(), path.as_path(), wanted.file.as_deref()))
         });
         adapters.collect()
+    }
+
+    /// The ControlNets' files, which are here.
+    #[cfg(feature = "image")]
+    pub(super) fn controls(&self) -> Result<Vec<(String, Snapshot)>, LoadError> {
+        let file = |path: &Path| {
+            let opened = chandler_image::single_file::open_control(path);
+            opened.map_err(|error| error.to_string())
+        };
+        snapshots(CONTROL, &self.controls, &file)
+    }
+
+    /// Says that a model is none that ControlNets steer.
+    pub(super) fn refuse_controls(&self) -> Result<(), LoadError> {
+        match self.controls.is_empty() {
+            true => Ok(()),
+            false => {
+                let message = "ControlNets steer image models, and this is none: leave it out";
+                Err(LoadError::context("control", message))
+            }
+        }
     }
 
     /// Sets the threads that arithmetic takes.
@@ -265,6 +322,7 @@ impl LoadOptions {
         let loaded = match source {
             Source::Snapshot(snapshot) => super::registry::load(snapshot, &self, progress)?,
             Source::Gguf(path) => super::registry::load_gguf(path, &self, progress)?,
+            Source::Checkpoint(path) => super::registry::load_checkpoint(path, &self, progress)?,
             Source::Mock(_) | Source::Remote => {
                 return Err(LoadError("nothing was fetched".to_owned()));
             }

@@ -30,6 +30,7 @@ pub(super) fn load(
         max_rows: options.max_rows,
         host_memory: options.host_memory,
         adapters: adapters(options)?,
+        controls: options.controls()?,
     };
     ImagePipeline::load(snapshot, &image, &|step| progress.step(step))
         .map(Loaded::new)

@@ -33,6 +33,7 @@ pub(super) fn load_ctc(
 
 fn speech_options(options: &LoadOptions) -> Result<SpeechOptions, LoadError> {
     options.settle_threads()?;
+    options.refuse_controls()?;
     if !options.adapters.is_empty() {
         let message = "a speech model takes no adapters (LoRA)";
         return Err(LoadError::context("lora", message));

@@ -18,6 +18,7 @@ pub(super) fn load(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     options.settle_threads()?;
+    options.refuse_controls()?;
     let text = TextOptions {
         device: options.device()?,
         dtype: options.dtype()?,

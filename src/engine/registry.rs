@@ -91,6 +91,27 @@ pub(super) fn load_gguf(
     }
 }
 
+/// Loads a safetensors file that is a model of its own, which only diffusion models are.
+pub(super) fn load_checkpoint(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    #[cfg(feature = "image")]
+    {
+        let snapshot = chandler_image::single_file::open(path)
+            .map_err(|error| LoadError(error.to_string()))?;
+        load(&snapshot, options, progress)
+    }
+    #[cfg(not(feature = "image"))]
+    {
+        let _ = (options, progress);
+        let message =
+            "this build has no image models (feature `image`), and a safetensors file alone is one";
+        Err(LoadError(format!("{}: {message}", path.display())))
+    }
+}
+
 fn architecture(snapshot: &Snapshot) -> Result<String, LoadError> {
     for (file, field) in FILES {
         let read = snapshot.read(file);

@@ -11,16 +11,17 @@ pub enum WeightsError {
     /// Nothing by that name is here.
     #[error(
         "model `{0}`: there is no such directory; give a directory in the Hugging Face layout (config.json, tokenizer.json, \
-         *.safetensors), a .gguf file, a repository on the hub (org/name, or hf://org/name where a directory org is in the way), \
+         *.safetensors), a .gguf file, a diffusion checkpoint in one .safetensors file, a repository on the hub (org/name, \
+         or hf://org/name where a directory org is in the way), \
          s3://bucket/prefix, gs://bucket/prefix, `demo` or `mock`"
     )]
     NotHere(String),
-    /// A GGUF file by a name that is no path here.
+    /// A model's file by a name that is no path here.
     #[error(
-        "model `{0}`: there is no such file; a GGUF file in a repository of the Hugging Face hub is org/name:file.gguf, or \
+        "model `{0}`: there is no such file; a file in a repository of the Hugging Face hub is org/name:file.gguf, or of a GGUF \
          org/name:Q4_K_M for the one of that quantisation"
     )]
-    NoSuchGguf(String),
+    NoSuchFile(String),
     /// Nobody has said where fetched files may be kept.
     #[error(
         "model `{0}` is to be fetched, and no home directory is known to keep it in: name a place with --hub-cache or HF_HOME"

@@ -60,16 +60,16 @@ pub enum Location {
     Demo(Demo),
     /// A directory here.
     Directory(PathBuf),
-    /// A GGUF file here, or the first of several.
-    GgufFile(PathBuf),
+    /// A model that is one file here: a GGUF (or the first of several), or a diffusion checkpoint in the original layout.
+    File(PathBuf),
     /// A repository on the Hugging Face hub.
     Hub {
         /// `org/name`, or `name` of the oldest ones.
         repo: String,
         /// What stood behind the `@`.
         revision: Option<String>,
-        /// Which GGUF of it, where one is meant.
-        file: Option<GgufChoice>,
+        /// Which file of it, where one is meant.
+        file: Option<FileChoice>,
     },
     /// A bucket that speaks S3.
     S3(Bucket),
@@ -77,23 +77,23 @@ pub enum Location {
     Gs(Bucket),
 }
 
-/// A folder in a bucket, or a GGUF file in it.
+/// A folder in a bucket, or a model's one file in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     /// Its name.
     pub bucket: String,
     /// The folder: without a slash at either end; may be empty.
     pub prefix: String,
-    /// The GGUF file in that folder, where one was named.
+    /// The file in that folder, where one was named.
     pub file: Option<String>,
 }
 
-/// Which GGUF of a repository.
+/// Which file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GgufChoice {
-    /// This file, or the split one whose first part it is.
+pub enum FileChoice {
+    /// This one, or the split GGUF whose first part it is.
     File(String),
-    /// The one of this quantisation: `Q4_K_M`.
+    /// The GGUF of this quantisation: `Q4_K_M`.
     Quant(String),
 }
 
@@ -123,11 +123,11 @@ impl Location {
             return Ok(Self::Directory(path.to_owned()));
         }
         if path.is_file() {
-            return gguf_file(path);
+            return model_file(path);
         }
         match meant_as_path(text) {
             false => hub(text),
-            true if is_gguf(text) => Err(WeightsError::NoSuchGguf(text.to_owned())),
+            true if is_model_file(text) => Err(WeightsError::NoSuchFile(text.to_owned())),
             true => Err(WeightsError::NotHere(text.to_owned())),
         }
     }
@@ -143,11 +143,11 @@ impl Location {
             Self::Mock(mock) => mock.name().to_owned(),
             Self::Demo(demo) => format!("chandler-{}", demo.name()),
             Self::Directory(path) => directory_name(path),
-            Self::GgufFile(path) => gguf_name(&path.to_string_lossy()),
+            Self::File(path) => file_name(&path.to_string_lossy()),
             Self::Hub {
-                file: Some(GgufChoice::File(file)),
+                file: Some(FileChoice::File(file)),
                 ..
-            } => gguf_name(file),
+            } => file_name(file),
             Self::Hub { repo, .. } => repo.clone(),
             Self::S3(place) | Self::Gs(place) => place.id(),
         }
@@ -160,7 +160,7 @@ impl fmt::Display for Location {
             Self::Mock(_) => f.write_str("the mock pipeline, which has no model"),
             Self::Demo(_) => f.write_str("the embedded demo model"),
             Self::Directory(path) => write!(f, "directory {}", path.display()),
-            Self::GgufFile(path) => write!(f, "GGUF file {}", path.display()),
+            Self::File(path) => write!(f, "file {}", path.display()),
             Self::Hub {
                 repo,
                 revision,
@@ -171,7 +171,7 @@ impl fmt::Display for Location {
                     write!(f, "@{revision}")?;
                 }
                 match file {
-                    Some(GgufChoice::File(name) | GgufChoice::Quant(name)) => write!(f, ":{name}"),
+                    Some(FileChoice::File(name) | FileChoice::Quant(name)) => write!(f, ":{name}"),
                     None => Ok(()),
                 }
             }
@@ -199,7 +199,7 @@ impl Bucket {
             names::file_path(path)?;
         }
         let (prefix, file) = match path.rsplit_once('/') {
-            _ if !is_gguf(path) => (path, None),
+            _ if !is_model_file(path) => (path, None),
             Some((prefix, file)) => (prefix, Some(file.to_owned())),
             None => ("", Some(path.to_owned())),
         };
@@ -217,7 +217,7 @@ impl Bucket {
             .next()
             .filter(|last| !last.is_empty());
         match (&self.file, last) {
-            (Some(file), _) => gguf_name(file),
+            (Some(file), _) => file_name(file),
             (None, Some(last)) => last.to_owned(),
             (None, None) => self.bucket.clone(),
         }
@@ -239,16 +239,36 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// A file by its name alone is a model only as GGUF.
-fn gguf_file(path: &Path) -> Result<Location, WeightsError> {
-    if is_gguf(&path.to_string_lossy()) {
-        return Ok(Location::GgufFile(path.to_owned()));
+/// A file by its name alone is a model as GGUF, or as a diffusion checkpoint in safetensors.
+fn model_file(path: &Path) -> Result<Location, WeightsError> {
+    let name = path.to_string_lossy();
+    if is_model_file(&name) {
+        return Ok(Location::File(path.to_owned()));
     }
+    let pickle = [".ckpt", ".pt", ".pth", ".bin"]
+        .iter()
+        .any(|end| name.ends_with(end));
+    let reason = match pickle {
+        true => "it is a pickle, which is a program and is never opened: convert it to safetensors",
+        false => {
+            "it is a file whose name ends neither in .gguf nor in .safetensors (a diffusion checkpoint in one file); of any other \
+             model in safetensors, give the directory"
+        }
+    };
     Err(WeightsError::Unusable {
-        model: path.display().to_string(),
-        reason: "it is a file whose name does not end in .gguf; of a model in safetensors, give the directory"
-            .to_owned(),
+        model: name.into_owned(),
+        reason: reason.to_owned(),
     })
+}
+
+/// Whether a whole model may be in a file of this name.
+fn is_model_file(path: &str) -> bool {
+    is_gguf(path) || is_checkpoint(path)
+}
+
+/// Whether it would be a diffusion checkpoint in one file.
+pub(super) fn is_checkpoint(path: &str) -> bool {
+    path.ends_with(".safetensors")
 }
 
 pub(super) fn is_gguf(path: &str) -> bool {
@@ -266,8 +286,8 @@ fn meant_as_path(text: &str) -> bool {
         || text.contains("://");
     let (name, choice) = split_choice(text);
     let repo = name.split('@').next().unwrap_or(name);
-    let whole = match (repo.matches('/').count(), is_gguf(repo)) {
-        // No repository is called `file.gguf`, and none has three parts.
+    let whole = match (repo.matches('/').count(), is_model_file(repo)) {
+        // No repository is called `file.gguf` or `file.safetensors`, and none has three parts.
         (0 | 1, true) | (2.., false) => false,
         // `models/llama` beside a directory `models`: somebody meant what is in it.
         _ => !repo
@@ -285,7 +305,7 @@ fn split_choice(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `org/name`, `org/name@revision`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name/file.gguf`.
+/// `org/name`, `org/name@revision`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name/file.gguf`; with .safetensors alike.
 fn hub(text: &str) -> Result<Location, WeightsError> {
     let (name, choice) = split_choice(text);
     let (name, revision) = match name.split_once('@') {
@@ -293,15 +313,15 @@ fn hub(text: &str) -> Result<Location, WeightsError> {
         None => (name, None),
     };
     let (repo, file) = match choice {
-        Some(choice) => (name, Some(gguf_choice(choice)?)),
-        None if is_gguf(name) && name.matches('/').count() >= 2 => {
+        Some(choice) => (name, Some(file_choice(choice)?)),
+        None if is_model_file(name) && name.matches('/').count() >= 2 => {
             let second = name
                 .match_indices('/')
                 .nth(1)
                 .map_or(name.len(), |(at, _)| at);
             let (repo, file) = name.split_at(second);
             let file = file.trim_start_matches('/');
-            (repo, Some(gguf_choice(file)?))
+            (repo, Some(file_choice(file)?))
         }
         None => (name, None),
     };
@@ -316,24 +336,24 @@ fn hub(text: &str) -> Result<Location, WeightsError> {
     })
 }
 
-fn gguf_choice(text: &str) -> Result<GgufChoice, WeightsError> {
-    if is_gguf(text) {
+fn file_choice(text: &str) -> Result<FileChoice, WeightsError> {
+    if is_model_file(text) {
         names::file_path(text)?;
-        return Ok(GgufChoice::File(text.to_owned()));
+        return Ok(FileChoice::File(text.to_owned()));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if !text.is_empty() && text.chars().all(plain) {
-        return Ok(GgufChoice::Quant(text.to_owned()));
+        return Ok(FileChoice::Quant(text.to_owned()));
     }
     Err(WeightsError::BadName {
-        what: "GGUF file",
+        what: "file",
         value: text.escape_debug().take(200).collect(),
-        wanted: "behind the colon goes the name of a .gguf file of the repository, or a quantisation such as Q4_K_M",
+        wanted: "behind the colon goes the name of a .gguf or .safetensors file of the repository, or a quantisation such as Q4_K_M",
     })
 }
 
-/// A GGUF model's name: the file's, without its folder, its ending and `-00001-of-00003`.
-fn gguf_name(path: &str) -> String {
+/// A one-file model's name: the file's, without its folder, its ending and `-00001-of-00003`.
+fn file_name(path: &str) -> String {
     let stem = Path::new(path)
         .file_stem()
         .map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
@@ -365,7 +385,7 @@ fn directory_name(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn hub_of(text: &str) -> (String, Option<String>, Option<GgufChoice>) {
+    fn hub_of(text: &str) -> (String, Option<String>, Option<FileChoice>) {
         match Location::read(text).unwrap() {
             Location::Hub {
                 repo,
@@ -378,8 +398,8 @@ mod tests {
 
     #[test]
     fn a_repository_may_have_a_revision_and_a_gguf() {
-        let file = |name: &str| Some(GgufChoice::File(name.to_owned()));
-        let quant = |name: &str| Some(GgufChoice::Quant(name.to_owned()));
+        let file = |name: &str| Some(FileChoice::File(name.to_owned()));
+        let quant = |name: &str| Some(FileChoice::Quant(name.to_owned()));
         let text = |text: &str| Some(text.to_owned());
         for (written, repo, revision, choice) in [
             ("gpt2", "gpt2", None, None),
@@ -391,6 +411,13 @@ mod tests {
             ("o/n:m-q8.gguf", "o/n", None, file("m-q8.gguf")),
             ("o/n@dev:sub/m.gguf", "o/n", text("dev"), file("sub/m.gguf")),
             ("o/n/m.gguf", "o/n", None, file("m.gguf")),
+            ("o/n:xl.safetensors", "o/n", None, file("xl.safetensors")),
+            (
+                "o/n/xl_1.0.safetensors",
+                "o/n",
+                None,
+                file("xl_1.0.safetensors"),
+            ),
             ("o/n/sub/m.gguf", "o/n", None, file("sub/m.gguf")),
         ] {
             let wanted = (repo.to_owned(), revision, choice);

@@ -23,7 +23,7 @@ pub mod transfer;
 mod wanted;
 
 pub use error::WeightsError;
-pub use location::{Bucket, Demo, GgufChoice, Location, Mock};
+pub use location::{Bucket, Demo, FileChoice, Location, Mock};
 pub use options::{MirrorPlace, StoreOptions};
 #[cfg(feature = "models")]
 pub use resolve::fetched;

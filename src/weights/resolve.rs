@@ -30,6 +30,9 @@ pub enum Source {
     /// In one GGUF file, or the first of several.
     #[cfg(feature = "models")]
     Gguf(PathBuf),
+    /// In one safetensors file: a diffusion model in the original layout.
+    #[cfg(feature = "models")]
+    Checkpoint(PathBuf),
     /// On the hub or in a bucket; perhaps in the cache.
     #[cfg(feature = "models")]
     Remote,
@@ -61,7 +64,7 @@ fn source(location: &Location) -> Result<Source, WeightsError> {
         Location::Mock(kind) => Ok(Source::Mock(*kind)),
         Location::Demo(demo) => embedded::demo(*demo).map(Source::Snapshot),
         Location::Directory(path) => directory(path),
-        Location::GgufFile(path) => Ok(Source::Gguf(path.clone())),
+        Location::File(path) => Ok(file(path)),
         Location::Hub { .. } | Location::S3(_) | Location::Gs(_) => Ok(Source::Remote),
     }
 }
@@ -72,9 +75,18 @@ fn source(location: &Location) -> Result<Source, WeightsError> {
 /// [`WeightsError::Unusable`].
 #[cfg(feature = "models")]
 pub fn fetched(fetched: &Fetched) -> Result<Source, WeightsError> {
-    match &fetched.gguf {
-        Some(file) => Ok(Source::Gguf(file.clone())),
+    match &fetched.file {
+        Some(path) => Ok(file(path)),
         None => directory(&fetched.dir),
+    }
+}
+
+/// A model that is one file.
+#[cfg(feature = "models")]
+fn file(path: &Path) -> Source {
+    match location::is_gguf(&path.to_string_lossy()) {
+        true => Source::Gguf(path.to_owned()),
+        false => Source::Checkpoint(path.to_owned()),
     }
 }
 
@@ -84,37 +96,55 @@ fn directory(path: &Path) -> Result<Source, WeightsError> {
         model: path.display().to_string(),
         reason,
     };
-    if let Some(file) = only_gguf(path).map_err(unusable)? {
-        return Ok(Source::Gguf(file));
+    if let Some(only) = only_file(path).map_err(unusable)? {
+        return Ok(file(&only));
     }
     let snapshot =
         chandler_nn::weights::Snapshot::dir(path).map_err(|error| unusable(error.to_string()))?;
     Ok(Source::Snapshot(snapshot))
 }
 
-/// The one GGUF model of a directory without safetensors, if that is what it is: a file, or the first of a split one.
+/// What says of a directory's safetensors which model's they are.
 #[cfg(feature = "models")]
-fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, String> {
+const INDICES: [&str; 3] = ["config.json", "model_index.json", "adapter_config.json"];
+
+/// The one file that a directory's model is, if that is what it is: a diffusion checkpoint with nothing that says more of it, or a
+/// GGUF where there are no safetensors (of a split one the first).
+#[cfg(feature = "models")]
+fn only_file(dir: &Path) -> Result<Option<PathBuf>, String> {
     let entries = std::fs::read_dir(dir).map_err(|error| error.to_string())?;
-    let mut found = Vec::new();
+    let (mut ggufs, mut checkpoints, mut described) = (Vec::new(), Vec::new(), false);
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
-            return Ok(None);
-        }
         let stem = name.strip_suffix(".gguf").unwrap_or(&name);
         let later = location::without_part(stem) != stem && !stem.contains("-00001-of-");
-        if location::is_gguf(&name) && !later {
-            found.push(path);
+        let part = location::without_part(name.trim_end_matches(".safetensors"));
+        described |= INDICES.contains(&&*name)
+            || name.ends_with(".safetensors.index.json")
+            || name == "model.safetensors"
+            || (location::is_checkpoint(&name) && part.len() + ".safetensors".len() != name.len());
+        if location::is_checkpoint(&name) {
+            checkpoints.push(path);
+        } else if location::is_gguf(&name) && !later {
+            ggufs.push(path);
         }
     }
+    match (checkpoints.is_empty(), described) {
+        (true, _) => one_of(ggufs, "GGUF files"),
+        (false, true) => Ok(None),
+        (false, false) => one_of(checkpoints, "checkpoints"),
+    }
+}
+
+#[cfg(feature = "models")]
+fn one_of(mut found: Vec<PathBuf>, what: &str) -> Result<Option<PathBuf>, String> {
     found.sort();
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),
         [first, ..] => Err(format!(
-            "it holds {} GGUF files, and which one is meant is not said: give the path of one, such as {}",
+            "it holds {} {what}, and which one is meant is not said: give the path of one, such as {}",
             found.len(),
             first.display()
         )),
@@ -169,6 +199,38 @@ mod tests {
         ));
         let error = resolved(&put("weights.bin")).unwrap_err().to_string();
         assert!(error.contains(".gguf"), "{error}");
+    }
+
+    #[cfg(feature = "models")]
+    #[test]
+    fn a_checkpoint_is_found_by_its_path_and_alone_in_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, b"").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let folder = dir.path().to_str().unwrap();
+        let first = put("dream-v8.safetensors");
+        for name in [first.as_str(), folder] {
+            let found = resolved(name).unwrap();
+            assert!(matches!(found.source, Source::Checkpoint(path) if path == Path::new(&first)));
+        }
+        assert_eq!(resolved(&first).unwrap().id, "dream-v8");
+        let other = put("other.safetensors");
+        let error = resolved(folder).unwrap_err().to_string();
+        assert!(
+            error.contains("2 checkpoints") && error.contains(&first),
+            "{error}"
+        );
+        assert_eq!(resolved(&other).unwrap().id, "other");
+        put("config.json");
+        assert!(matches!(
+            resolved(folder).unwrap().source,
+            Source::Snapshot(_)
+        ));
+        let error = resolved(&put("old.ckpt")).unwrap_err().to_string();
+        assert!(error.contains("pickle"), "{error}");
     }
 
     #[cfg(feature = "models")]

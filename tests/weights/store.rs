@@ -150,7 +150,7 @@ fn an_adapter_and_a_gguf_are_the_files_that_they_need() {
         .lfs("m-Q8_0.gguf", Content::synthetic(5, 3000));
     world.hub.put(gguf);
     let fetched = fetch(&world.store(), "org/gguf:q8_0").unwrap();
-    assert_eq!(fetched.gguf.unwrap(), fetched.dir.join("m-Q8_0.gguf"));
+    assert_eq!(fetched.file.unwrap(), fetched.dir.join("m-Q8_0.gguf"));
     // What is here of a repository is not all that it has: the other one is fetched, too.
     let other = fetch(&world.store(), "org/gguf:Q4_K_M").unwrap();
     assert!(other.gguf.unwrap().ends_with("m-Q4_K_M.gguf"));

@@ -13,6 +13,7 @@ pub mod prompt;
 pub mod schedulers;
 mod sequences;
 mod serving;
+pub mod single_file;
 pub mod text_encoder;
 pub mod transformer;
 pub mod unet;

@@ -77,11 +77,19 @@ impl Pixels {
 
     /// Red, green and blue from -1 to 1, [3, height, width], at another size.
     pub fn rgb(&self, size: Size) -> Vec<f32> {
-        let resized = self.resized(size);
-        let rgb = resized.to_rgb8();
+        self.planes(size, |value| value / 127.5 - 1.0)
+    }
+
+    /// Red, green and blue from 0 to 1, [3, height, width], at another size.
+    pub fn unit_rgb(&self, size: Size) -> Vec<f32> {
+        self.planes(size, |value| value / 255.0)
+    }
+
+    fn planes(&self, size: Size, of: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
+        let rgb = self.resized(size).to_rgb8();
         let plane = |channel: usize| {
             let values = rgb.pixels().map(move |pixel| pixel.0.get(channel).copied());
-            values.map(|value| f32::from(value.unwrap_or(0)) / 127.5 - 1.0)
+            values.map(move |value| of(f32::from(value.unwrap_or(0))))
         };
         (0..3).flat_map(plane).collect()
     }

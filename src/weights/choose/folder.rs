@@ -105,6 +105,16 @@ impl<'a> Folder<'a> {
         (!weights.files.is_empty()).then_some(weights)
     }
 
+    /// Whole files, where nothing has a usual name and nothing is cut: any of them may be a model of its own.
+    pub(super) fn lonely(&self) -> Vec<&'a str> {
+        let usual = |(stem, _): &(&str, String)| STEMS.contains(stem);
+        let cut = |set: &Set<'_>| !set.parts.is_empty() || set.index.is_some();
+        if self.sets.keys().any(usual) || self.sets.values().any(cut) {
+            return Vec::new();
+        }
+        self.sets.values().filter_map(|set| set.single).collect()
+    }
+
     fn preferred(&self, stem: &'a str) -> Option<&Set<'a>> {
         let of = |mark: &str| {
             let set = self.sets.get(&(stem, mark.to_owned()))?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Choice, Listed, split};
-use crate::weights::location::{GgufChoice, is_gguf, without_part};
+use crate::weights::location::{FileChoice, is_gguf, without_part};
 
 /// Names that an error lists at most.
 const LISTED: usize = 12;
@@ -32,14 +32,14 @@ fn base(path: &str) -> &str {
 }
 
 /// The one that was named.
-pub(super) fn choose(files: &[Listed<'_>], choice: &GgufChoice) -> Result<Choice, String> {
+pub(super) fn choose(files: &[Listed<'_>], choice: &FileChoice) -> Result<Choice, String> {
     let models = models(files);
     let found: Vec<&Vec<&str>> = match choice {
-        GgufChoice::File(name) if files.iter().any(|file| file.path == name) => {
+        FileChoice::File(name) if files.iter().any(|file| file.path == name) => {
             models.get(base(name)).into_iter().collect()
         }
-        GgufChoice::File(_) => Vec::new(),
-        GgufChoice::Quant(quant) => models
+        FileChoice::File(_) => Vec::new(),
+        FileChoice::Quant(quant) => models
             .iter()
             .filter(|(base, parts)| {
                 parts.iter().all(|part| is_model(part)) && mentions(base, quant)
@@ -48,8 +48,8 @@ pub(super) fn choose(files: &[Listed<'_>], choice: &GgufChoice) -> Result<Choice
             .collect(),
     };
     let asked = match choice {
-        GgufChoice::File(name) => format!("the file {name}"),
-        GgufChoice::Quant(quant) => format!("a GGUF file of the quantisation {quant}"),
+        FileChoice::File(name) => format!("the file {name}"),
+        FileChoice::Quant(quant) => format!("a GGUF file of the quantisation {quant}"),
     };
     match found.as_slice() {
         [parts] => whole(files, parts),

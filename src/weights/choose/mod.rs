@@ -2,6 +2,7 @@
 //! and none of what other frameworks or the training left. Apart from the store, so that it can be tried on any listing.
 
 pub mod adapter;
+mod checkpoint;
 mod folder;
 mod gguf;
 mod small;
@@ -13,12 +14,14 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::location::GgufChoice;
+use super::location::{FileChoice, is_checkpoint};
 use super::{Kind, Location, StoreOptions, Wanted, WeightsError};
 use folder::Folder;
 
 /// The list of a diffusers pipeline's parts.
 const MODEL_INDEX: &str = "model_index.json";
+/// Any of these says what the weights beside it are.
+const INDICES: [&str; 3] = [MODEL_INDEX, "config.json", "adapter_config.json"];
 
 /// A file of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +36,9 @@ pub struct Listed<'a> {
 #[derive(Debug, Clone)]
 pub struct Rule {
     kind: Kind,
-    gguf: Option<GgufChoice>,
-    /// The one file that is meant.
-    file: Option<String>,
+    file: Option<FileChoice>,
+    /// The one file of an adapter that is meant.
+    adapter: Option<String>,
     /// Marks of precision in the order of preference; the empty one is no mark.
     variants: Vec<String>,
     /// Where it is looked for, for errors.
@@ -47,8 +50,8 @@ pub struct Rule {
 pub struct Choice {
     /// The files that are needed, in the listing's order.
     pub files: Vec<String>,
-    /// The first file of the GGUF model, where it is one.
-    pub gguf: Option<String>,
+    /// The model's one file, or the first of a split GGUF, where it is one.
+    pub file: Option<String>,
     /// The others, and why they are not needed.
     pub skipped: Vec<Skipped>,
 }
@@ -70,9 +73,9 @@ pub type Read<'a> = dyn Fn(&str) -> Option<Vec<u8>> + 'a;
 impl Rule {
     /// For what somebody wants.
     pub fn new(wanted: &Wanted, options: &StoreOptions) -> Self {
-        let gguf = match &wanted.location {
+        let file = match &wanted.location {
             Location::Hub { file, .. } => file.clone(),
-            Location::S3(place) | Location::Gs(place) => place.file.clone().map(GgufChoice::File),
+            Location::S3(place) | Location::Gs(place) => place.file.clone().map(FileChoice::File),
             _ => None,
         };
         let place = match &wanted.location {
@@ -81,8 +84,8 @@ impl Rule {
         };
         Self {
             kind: wanted.kind,
-            gguf,
-            file: wanted.file.clone(),
+            file,
+            adapter: wanted.file.clone(),
             variants: options.variants.clone(),
             place,
         }
@@ -95,7 +98,7 @@ impl Rule {
 
     /// Files that must be read before the choice is sure; small, and needed themselves.
     pub fn undecided(&self, files: &[Listed<'_>]) -> Vec<String> {
-        if self.gguf.is_some() || self.kind == Kind::Adapter {
+        if self.file.is_some() || self.kind == Kind::Adapter {
             return Vec::new();
         }
         let parts = files.iter().filter(|file| file.path == MODEL_INDEX);
@@ -120,11 +123,22 @@ impl Rule {
             place: self.place.clone(),
             reason,
         };
-        if let Some(choice) = &self.gguf {
-            return gguf::choose(files, choice).map_err(refuse);
+        match &self.file {
+            Some(FileChoice::File(name)) if is_checkpoint(name) => {
+                return checkpoint::named(files, name).map_err(refuse);
+            }
+            Some(choice) => return gguf::choose(files, choice).map_err(refuse),
+            None => {}
+        }
+        let lonely = Folder::of("", files, &self.variants).lonely();
+        if self.kind == Kind::Model
+            && !INDICES.iter().any(|name| has(files, name))
+            && !lonely.is_empty()
+        {
+            return checkpoint::only(files, &lonely, &self.place).map_err(refuse);
         }
         let needed = match self.kind {
-            Kind::Adapter => adapter::files(files, self.file.as_deref()),
+            Kind::Adapter => adapter::files(files, self.adapter.as_deref()),
             Kind::Model if has(files, MODEL_INDEX) => self.diffusers(files, read),
             Kind::Model => self.model(files, read),
         };
@@ -228,12 +242,12 @@ fn without_weights(files: &[Listed<'_>]) -> Option<String> {
 }
 
 /// Takes a listing apart into what is needed and what is not.
-fn split(files: &[Listed<'_>], needed: &BTreeSet<String>, gguf: Option<String>) -> Choice {
+fn split(files: &[Listed<'_>], needed: &BTreeSet<String>, file: Option<String>) -> Choice {
     let (chosen, rest): (Vec<&Listed<'_>>, Vec<&Listed<'_>>) =
         files.iter().partition(|file| needed.contains(file.path));
     Choice {
         files: chosen.iter().map(|file| file.path.to_owned()).collect(),
-        gguf,
+        file,
         skipped: rest
             .iter()
             .map(|file| Skipped {

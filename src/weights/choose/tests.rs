@@ -16,11 +16,11 @@ fn listing(text: &str) -> Vec<Listed<'_>> {
         .collect()
 }
 
-fn rule(gguf: Option<GgufChoice>, variants: &[&str]) -> Rule {
+fn rule(file: Option<FileChoice>, variants: &[&str]) -> Rule {
     Rule {
         kind: Kind::Model,
-        gguf,
-        file: None,
+        file,
+        adapter: None,
         variants: variants.iter().map(|mark| (*mark).to_owned()).collect(),
         place: "org/name".to_owned(),
     }
@@ -199,8 +199,8 @@ fn an_index_is_asked_where_names_say_too_little() {
 #[test]
 fn a_gguf_is_named_by_its_file_or_its_quantisation() {
     let files = listing(GGUF);
-    let choose = |choice: GgufChoice| rule(Some(choice), &[""]).choose(&files, &|_| None);
-    let quant = |quant: &str| choose(GgufChoice::Quant(quant.to_owned()));
+    let choose = |choice: FileChoice| rule(Some(choice), &[""]).choose(&files, &|_| None);
+    let quant = |quant: &str| choose(FileChoice::Quant(quant.to_owned()));
     for (asked, file) in [
         ("q4_k_m", "Llama-3.3-70B-Instruct-Q4_K_M.gguf"),
         ("Q4_0", "Llama-3.3-70B-Instruct-Q4_0.gguf"),
@@ -208,15 +208,15 @@ fn a_gguf_is_named_by_its_file_or_its_quantisation() {
     ] {
         let choice = quant(asked).unwrap();
         assert_eq!(
-            (choice.files.as_slice(), choice.gguf.as_deref()),
+            (choice.files.as_slice(), choice.file.as_deref()),
             (&[file.to_owned()][..], Some(file))
         );
     }
     let first = "Llama-3.3-70B-Instruct-Q8_0/Llama-3.3-70B-Instruct-Q8_0-00001-of-00002.gguf";
-    for choice in [quant("Q8_0"), choose(GgufChoice::File(first.to_owned()))] {
+    for choice in [quant("Q8_0"), choose(FileChoice::File(first.to_owned()))] {
         let choice = choice.unwrap();
         assert_eq!(
-            (choice.files.len(), choice.gguf.as_deref()),
+            (choice.files.len(), choice.file.as_deref()),
             (2, Some(first))
         );
     }
@@ -235,7 +235,7 @@ fn a_gguf_is_named_by_its_file_or_its_quantisation() {
     let one = rule(None, &[""])
         .choose(&listing("m.gguf 1\nmmproj-m.gguf 1"), &|_| None)
         .unwrap();
-    assert_eq!(one.gguf.as_deref(), Some("m.gguf"));
+    assert_eq!(one.file.as_deref(), Some("m.gguf"));
     let half = "m-00001-of-00002.gguf 1";
     assert!(refused(half, &rule(None, &[""])).contains("1 of 2"));
 }
@@ -325,4 +325,34 @@ fn pickles_alone_are_refused_by_name() {
         "{error}"
     );
     assert!(refused("", &rule(None, &[""])).contains("nothing is there"));
+}
+
+#[test]
+fn a_checkpoint_in_one_file_is_named_or_alone() {
+    let one = "README.md 10\ntokenizer/vocab.json 20\nunet/config.json 20\nunet/other.bin 30\nxl-v1.2.safetensors 6938040682\n";
+    let alone = rule(None, &["", "fp16"])
+        .choose(&listing(one), &|_| None)
+        .unwrap();
+    assert_eq!(alone.file.as_deref(), Some("xl-v1.2.safetensors"));
+    assert_eq!(
+        alone.files,
+        [
+            "tokenizer/vocab.json",
+            "unet/config.json",
+            "xl-v1.2.safetensors"
+        ]
+    );
+    let several = "xl.safetensors 5\nxl-inpaint.safetensors 6\n";
+    let error = refused(several, &rule(None, &[""]));
+    assert!(
+        error.contains("2 checkpoints") && error.contains("org/name:xl"),
+        "{error}"
+    );
+    let named = |name: &str| rule(Some(FileChoice::File(name.to_owned())), &[""]);
+    let chosen = named("xl.safetensors").choose(&listing(several), &|_| None);
+    assert_eq!(chosen.unwrap().files, ["xl.safetensors"]);
+    assert!(refused(several, &named("sd.safetensors")).contains("xl.safetensors"));
+    // A model in parts wins over the same in one file, which must be named.
+    let whole = rule(None, &["fp16", ""]).choose(&listing(SDXL), &|_| Some(SDXL_PARTS.into()));
+    assert_eq!(whole.unwrap().file, None);
 }

@@ -70,7 +70,7 @@ impl Store {
 /// What was found, as whoever asked for it sees it.
 pub(super) fn fetched(found: Found, choice: &Choice, in_use: Arc<super::InUse>) -> Fetched {
     Fetched {
-        gguf: choice.gguf.as_ref().map(|file| found.dir.join(file)),
+        file: choice.file.as_ref().map(|file| found.dir.join(file)),
         dir: found.dir,
         commit: found.commit,
         files: found.files,
@@ -120,7 +120,7 @@ impl<'a> LocalRule<'a> {
 
 fn looks_whole(choice: &Choice) -> bool {
     let has = |name: &str| choice.files.iter().any(|file| file == name);
-    choice.gguf.is_some()
+    choice.file.is_some()
         || has("model_index.json")
         || (has("config.json") && TOKENIZERS.iter().any(|name| has(name)))
 }

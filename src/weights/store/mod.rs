@@ -58,8 +58,8 @@ pub struct Fetched {
     pub commit: String,
     /// Its files that are wanted.
     pub files: Vec<FileSize>,
-    /// The first file of the GGUF model, where it is one.
-    pub gguf: Option<PathBuf>,
+    /// The model's one file, or the first of a split GGUF, where it is one.
+    pub file: Option<PathBuf>,
     /// Where it came from.
     pub origin: Origin,
     /// What remains to be done for the mirror.

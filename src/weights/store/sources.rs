@@ -43,10 +43,7 @@ impl Place {
                 let folder = Folder::gs(&place.bucket, &place.prefix)?;
                 (folder, None, String::new())
             }
-            Location::Mock(_)
-            | Location::Demo(_)
-            | Location::Directory(_)
-            | Location::GgufFile(_) => {
+            Location::Mock(_) | Location::Demo(_) | Location::Directory(_) | Location::File(_) => {
                 return Err(WeightsError::Unusable {
                     model: location.to_string(),
                     reason: "it is here already, and nothing is to be fetched".to_owned(),

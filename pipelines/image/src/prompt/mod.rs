@@ -7,6 +7,7 @@
 pub mod chunks;
 mod clip_files;
 pub mod clip_tokenizer;
+pub(crate) mod clip_vocabulary;
 pub mod compose;
 pub mod encode;
 mod folder;

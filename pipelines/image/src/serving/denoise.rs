@@ -5,12 +5,14 @@
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::lora::AdapterRows;
 
+use super::controls::{self, Steering};
 use super::drawing::{Drawing, ImagePrepared, Stage};
 use super::encoders::Conditions;
 use super::families::Batch;
 use super::pipeline::Model;
 use crate::error::{ImageError, Result};
 use crate::noise::Draw;
+use crate::unet::Residuals;
 
 /// A picture that takes part, with its request.
 pub(super) struct Member<'a> {
@@ -30,14 +32,18 @@ impl Member<'_> {
 
 /// What a model is given for all members: a row for each, and another, before it, for what it is guided away from.
 #[derive(Default)]
-struct Rows {
+struct Rows<'a> {
     latents: Vec<f32>,
+    /// The same without a mask and what it leaves, where somebody steers.
+    plain: Vec<f32>,
     timesteps: Vec<f64>,
     words: Vec<Tensor>,
     pooled: Vec<Tensor>,
     ids: Vec<Vec<f64>>,
     guidance: Vec<f64>,
     adapters: Vec<Vec<(u32, f32)>>,
+    /// What steers each row.
+    steering: Vec<Vec<(&'a Steering, f64)>>,
 }
 
 /// Gives pictures that are new the latents that they begin with.
@@ -75,6 +81,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         rows.add(model, member)?;
     }
     let count = rows.timesteps.len();
+    let residuals = rows.residuals(model, [count, height, width])?;
     let channels = rows.latents.len() / (count * height * width).max(1);
     let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
     let out = model.denoiser.predict(&Batch {
@@ -87,6 +94,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         },
         ids: rows.ids,
         guidance: rows.guidance,
+        residuals,
         adapters: AdapterRows::weighted(rows.adapters, &model.placement.device)?,
     })?;
     let out = out.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
@@ -108,17 +116,31 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         .collect()
 }
 
-impl Rows {
-    fn add(&mut self, model: &Model, member: &Member<'_>) -> Result<()> {
+fn stacked(tensors: &[Tensor]) -> Result<Option<Tensor>> {
+    match tensors {
+        [] => Ok(None),
+        tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn add(&mut self, model: &Model, member: &Member<'a>) -> Result<()> {
         let (drawing, conditions) = (member.drawing()?, member.conditions()?);
         let call = drawing.sampler.call().ok_or_else(lost)?;
         let told = match &member.request.start {
             Some(start) => start.told(drawing, &model.coder)?,
             None => None,
         };
+        let controls = member.request.controls.iter();
+        let steering = controls.filter_map(|one| Some((one, one.now(drawing.sampler.calls())?)));
+        let steering: Vec<_> = steering.collect();
         for side in conditions.sides() {
             let scale = |x: &f32| (f64::from(*x) * call.input_scale) as f32;
             self.latents.extend(drawing.latents.iter().map(scale));
+            if !model.controls.is_empty() {
+                self.plain.extend(drawing.latents.iter().map(scale));
+            }
+            self.steering.push(steering.clone());
             self.latents.extend(told.iter().flatten());
             self.timesteps.push(call.timestep);
             self.words.push(side.context.words.clone());
@@ -128,6 +150,30 @@ impl Rows {
             self.adapters.push(member.request.asked.loras.clone());
         }
         Ok(())
+    }
+}
+
+impl Rows<'_> {
+    /// What ControlNets say of all rows.
+    fn residuals(
+        &self,
+        model: &Model,
+        [count, height, width]: [usize; 3],
+    ) -> Result<Option<Residuals>> {
+        if self.steering.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        let channels = self.plain.len() / (count * height * width).max(1);
+        let shape = (count, channels, height, width);
+        let latents = Tensor::from_slice(&self.plain, shape, &Device::Cpu)?;
+        model.controls.residuals(&controls::Rows {
+            latents: &model.placement.move_in(&latents)?,
+            timesteps: &self.timesteps,
+            words: &self.words,
+            pooled: &self.pooled,
+            ids: &self.ids,
+            steering: &self.steering,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use chandler_core::random::Stream;
 use chandler_core::{Cost, Prepared, Recipe};
 
 use super::coder::Pieces;
+use super::controls::Steering;
 use super::encoders::{Conditions, Encoding};
 use super::reading::Reading;
 use super::start::Start;
@@ -23,6 +24,8 @@ pub struct ImagePrepared {
     /// The same on the way there.
     pub(super) encoding: Option<Encoding>,
     pub(super) start: Option<Start>,
+    /// Pictures that steer it.
+    pub(super) controls: Vec<Steering>,
     pub(super) drawings: Vec<Drawing>,
     /// Whether anybody was told that it has begun.
     pub(super) told: bool,
@@ -140,6 +143,12 @@ impl ImagePrepared {
         1 + usize::from(self.asked.guidance.is_some())
     }
 
+    /// Whether whatever pictures it brought are what the model takes.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.start.as_ref().is_none_or(Start::is_encoded)
+            && self.controls.iter().all(Steering::is_embedded)
+    }
+
     /// Steps done and to be done, over all pictures.
     pub(super) fn progress(&self) -> (u32, u32) {
         let sum = |of: &dyn Fn(&Sampler) -> usize| -> u32 {
@@ -166,6 +175,7 @@ impl ImagePrepared {
         if let Some(start) = &mut self.start {
             start.leave_device();
         }
+        self.controls.iter_mut().for_each(Steering::leave_device);
         for drawing in &mut self.drawings {
             if let Stage::Decoding(half) = &mut drawing.stage {
                 *half = None;
@@ -178,12 +188,13 @@ impl Prepared for ImagePrepared {
     fn cost(&self) -> Cost {
         let latents: usize = self.asked.latent.iter().product();
         let start = self.start.as_ref().map_or(0, Start::bytes);
+        let controls: usize = self.controls.iter().map(Steering::bytes).sum();
         let picture = 3 * self.asked.size.width as usize * self.asked.size.height as usize;
         Cost {
             rows: self.drawings.len() * self.rows_each(),
             blocks: 0,
             // Latents, the scheduler's memory of earlier steps, and the finished picture.
-            bytes: self.drawings.len() * (4 * 4 * latents + picture) + start,
+            bytes: self.drawings.len() * (4 * 4 * latents + picture) + start + controls,
         }
     }
 }

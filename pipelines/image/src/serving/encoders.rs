@@ -163,7 +163,12 @@ impl TextEncoders {
         for (model, text) in self.models.iter().zip(texts) {
             if let (Encoder::Clip(model), Text::Clip(chunks)) = (model, text) {
                 let chunks: &Chunks = chunks;
-                read.extend(encode(model, &[chunks], Wanted { hidden, pooled }, adapters)?);
+                read.extend(encode(
+                    model,
+                    &[chunks],
+                    Wanted { hidden, pooled },
+                    adapters,
+                )?);
             }
         }
         Ok(read)

@@ -9,6 +9,7 @@ use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
 use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
 use super::coder::Coder;
+use super::controls::Nets;
 use super::encoders::{Encoder, TextEncoders};
 use super::pipeline::{ImagePipeline, Model};
 use super::plan::{Plan, TextConfig, TextPlan};
@@ -35,6 +36,8 @@ pub struct ImageOptions {
     pub host_memory: Option<u64>,
     /// Adapters (LoRA) that requests may ask for.
     pub adapters: Vec<AdapterFile>,
+    /// ControlNets that requests may name, in the diffusers layout. The first is meant where a request names none.
+    pub controls: Vec<(String, Snapshot)>,
 }
 
 /// Requests that wait inside for their turn, in passes of the denoiser.
@@ -137,14 +140,19 @@ impl ImagePipeline {
         let build = || {
             let mut model = build(&plan, &opened, (&placement, t5_at))?;
             model.attach(&plan, &options.adapters)?;
+            let steered = plan.design.steered.as_ref();
+            model.controls = Nets::load(&options.controls, (steered, &plan.vae), &placement)?;
             Ok(model)
         };
         let model =
             build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
         sizes.free = free(&placement.device);
         Ok(Self {
+            preparer: Arc::new(ImagePreparer {
+                controls: model.controls.names(),
+                ..preparer(plan, readers, (info, sizes, options.max_rows))?
+            }),
             model,
-            preparer: Arc::new(preparer(plan, readers, (info, sizes, options.max_rows))?),
             running: Vec::new(),
             rows: options.max_rows.max(1),
             turn: 0,
@@ -220,6 +228,7 @@ fn build(
         placement: placement.clone(),
         denoiser,
         coder: Coder::new(vae, &plan.vae),
+        controls: Nets::default(),
         adapter_bytes: 0,
     })
 }
@@ -263,6 +272,7 @@ fn preparer(
         },
         scheduler: plan.scheduler,
         sizes,
+        controls: Vec::new(),
         latents: plan.vae.latent_channels,
         design: plan.design,
         decoding: Mutex::new(()),

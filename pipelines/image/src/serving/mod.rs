@@ -3,6 +3,7 @@
 
 mod adapters;
 mod coder;
+mod controls;
 mod decode;
 mod denoise;
 mod drawing;

@@ -9,6 +9,7 @@ use chandler_core::{
 use chandler_nn::device;
 
 use super::coder::Coder;
+use super::controls::Nets;
 use super::denoise::Member;
 use super::drawing::ImagePrepared;
 use super::encoders::TextEncoders;
@@ -26,14 +27,31 @@ pub(super) struct Model {
     pub(super) encoders: TextEncoders,
     pub(super) denoiser: Box<dyn Denoiser>,
     pub(super) coder: Coder,
+    pub(super) controls: Nets,
     /// Bytes of the adapters beside all of them.
     pub(super) adapter_bytes: u64,
 }
 
 impl Model {
+    /// Encodes a piece of what a request brought: the picture that it begins with, or one that steers it.
+    fn look_at(&self, request: &mut ImagePrepared) -> Result<()> {
+        if let Some(start) = request.start.as_mut().filter(|start| !start.is_encoded()) {
+            return start.encode(&self.coder);
+        }
+        let mut steering = request.controls.iter_mut();
+        match steering.find(|steering| !steering.is_embedded()) {
+            Some(steering) => steering.embed(&self.controls, &self.placement),
+            None => Ok(()),
+        }
+    }
+
     fn footprint(&self) -> Footprint {
         let [clip, t5] = self.encoders.bytes();
-        let rest = clip + self.denoiser.bytes() + self.coder.bytes() + self.adapter_bytes;
+        let rest = clip
+            + self.denoiser.bytes()
+            + self.coder.bytes()
+            + self.controls.bytes()
+            + self.adapter_bytes;
         let rest = device::footprint(&self.placement.device, rest);
         let t5 = device::footprint(&self.encoders.t5_at.device, t5);
         Footprint {
@@ -82,10 +100,8 @@ impl ImagePipeline {
                 Ok(1)
             }
             Turn::Encode(at) => {
-                if let Some((_, request)) = self.running.get_mut(*at)
-                    && let Some(start) = &mut request.start
-                {
-                    start.encode(&self.model.coder)?;
+                if let Some((_, request)) = self.running.get_mut(*at) {
+                    self.model.look_at(request)?;
                     request.touch(self.turn);
                 }
                 Ok(1)

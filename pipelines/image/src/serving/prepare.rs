@@ -9,6 +9,7 @@ use chandler_core::{
 };
 
 use super::adapters;
+use super::controls::Steering;
 use super::drawing::{Asked, Drawing, ImagePrepared};
 use super::families::Design;
 use super::guidance::{self, within};
@@ -31,6 +32,8 @@ pub struct ImagePreparer {
     pub(super) scheduler: SchedulerConfig,
     pub(super) sizes: Sizes,
     pub(super) design: Design,
+    /// Names of the ControlNets that are loaded.
+    pub(super) controls: Vec<String>,
     /// Channels of the latents.
     pub(super) latents: usize,
     /// Rows of all requests that are inside at once.
@@ -48,10 +51,6 @@ struct Decoded<'a> {
 
 impl ImagePreparer {
     fn refuse_what_is_not_done(&self, input: &ImageInput) -> Result<(), RequestError> {
-        if !input.controls.is_empty() {
-            let message = "this worker has no ControlNet";
-            return Err(RequestError::unsupported("controls", message));
-        }
         if input
             .start
             .as_ref()
@@ -180,14 +179,19 @@ impl Prepare for ImagePreparer {
         let loras = adapters::asked(&mut input, &self.info.adapters)?;
         self.refuse_what_is_not_done(&input)?;
         // One request's pictures at a time: a picture may be a hundred times its file.
-        let one = input.start.as_ref().map(|_| self.decoding.lock());
+        let pictures = input.start.is_some() || !input.controls.is_empty();
+        let one = pictures.then(|| self.decoding.lock());
         let decoded = input
             .start
             .as_ref()
             .map(|start| self.decoded(start))
             .transpose()?;
-        let picture = decoded.as_ref().map(|decoded| decoded.image.size());
+        let picture = match &decoded {
+            Some(decoded) => Some(decoded.image.size()),
+            None => steered_size(&input)?,
+        };
         let size = self.sizes.of(input.width, input.height, picture)?;
+        let controls = Steering::read(&input.controls, &self.controls, size)?;
         let latent = self.latent(size);
         let strength = decoded.as_ref().map(|decoded| decoded.strength);
         let begin = strength.map_or(Begin::Noise, Begin::Strength);
@@ -219,6 +223,7 @@ impl Prepare for ImagePreparer {
         drop(one);
         Ok(ImagePrepared {
             start,
+            controls,
             conditions: None,
             encoding: None,
             drawings,
@@ -266,6 +271,16 @@ impl Prepare for ImagePreparer {
             },
             ..ImageInput::default()
         }))
+    }
+}
+
+/// The size of a picture whose request says none: that of the first picture which steers it.
+fn steered_size(input: &ImageInput) -> Result<Option<Size>, RequestError> {
+    match input.controls.first() {
+        Some(first) if input.width.is_none() || input.height.is_none() => Ok(Some(
+            Pixels::decode(&first.image, "controls[0].image")?.size(),
+        )),
+        _ => Ok(None),
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) type Place = (usize, usize);
 pub(super) enum Turn {
     /// The prompts of a request are read, or a piece of them.
     Read(usize),
-    /// A piece of the picture that a request begins with is encoded.
+    /// A piece of the pictures that a request brought is encoded.
     Encode(usize),
     /// These pictures go a step on together.
     Denoise(Vec<Place>),
@@ -58,7 +58,8 @@ pub(super) fn next(
         return Some(Turn::Preview(place));
     }
     match drawing.stage {
-        Stage::New if !is_started(request) => Some(Turn::Encode(place.0)),
+        // Who was suspended has lost what lay on the device.
+        Stage::New | Stage::Denoising if !request.is_encoded() => Some(Turn::Encode(place.0)),
         Stage::Decoding(_) => Some(Turn::Decode(place)),
         Stage::New | Stage::Denoising | Stage::Done => Some(Turn::Denoise(together(
             &waiting,
@@ -71,21 +72,13 @@ pub(super) fn next(
 /// A picture that is not finished.
 type Waiting<'a> = (Place, &'a ImagePrepared, &'a Drawing);
 
-/// Whether the picture that a request begins with is encoded, where there is one.
-fn is_started(request: &ImagePrepared) -> bool {
-    request
-        .start
-        .as_ref()
-        .is_none_or(|start| start.is_encoded())
-}
-
 /// Pictures of a shape that go a step on in one pass of so many rows, the longest waiting first.
 fn together(waiting: &[Waiting<'_>], wanted: ([usize; 3], usize), rows: usize) -> Vec<Place> {
     let (mut together, mut held) = (Vec::new(), 0);
     for (place, request, drawing) in waiting {
         let ready = match drawing.stage {
-            Stage::New => is_started(request),
-            Stage::Denoising => drawing.preview.is_none(),
+            Stage::New => request.is_encoded(),
+            Stage::Denoising => drawing.preview.is_none() && request.is_encoded(),
             Stage::Decoding(_) | Stage::Done => false,
         };
         if !ready || request.conditions.is_none() || shape(request) != wanted {

@@ -177,7 +177,7 @@ pub(crate) fn needed(snapshot: &Snapshot, file: &str) -> Result<Fields> {
 
 impl ContractingConfig {
     /// Channels of what it leaves on the way down: the first convolution's, each layer's, and each halved picture's.
-    pub(super) fn skip_channels(&self) -> Vec<usize> {
+    pub(crate) fn skip_channels(&self) -> Vec<usize> {
         let mut channels: Vec<usize> = self.down.iter().take(1).map(|b| b.channels).collect();
         for (n, block) in self.down.iter().enumerate() {
             let halved = usize::from(n + 1 < self.down.len());

@@ -143,6 +143,44 @@ impl ControlNet {
 }
 
 impl Residuals {
+    /// One sample's.
+    ///
+    /// # Errors
+    /// When there are not as many samples.
+    pub fn row(&self, row: usize) -> Result<Self> {
+        let one = |all: &Tensor| all.narrow(0, row, 1);
+        Ok(Self {
+            down: self.down.iter().map(one).collect::<Result<_, _>>()?,
+            mid: one(&self.mid)?,
+        })
+    }
+
+    /// Of several samples, of which some have none; nothing when none has any.
+    ///
+    /// # Errors
+    /// When they are of different families or sizes.
+    pub fn of_rows(rows: &[Option<Self>]) -> Result<Option<Self>> {
+        let Some(some) = rows.iter().flatten().next() else {
+            return Ok(None);
+        };
+        // What is added to nobody's bits, zeros' signs included, is minus zero.
+        let nothing = |like: &Tensor| like.zeros_like()?.neg();
+        let nothing = Self {
+            down: some.down.iter().map(nothing).collect::<Result<_, _>>()?,
+            mid: nothing(&some.mid)?,
+        };
+        let all = || rows.iter().map(|row| row.as_ref().unwrap_or(&nothing));
+        let layer = |n: usize| -> Result<Tensor> {
+            let layers: Vec<&Tensor> = all().filter_map(|row| row.down.get(n)).collect();
+            Ok(Tensor::cat(&layers, 0)?)
+        };
+        let mid: Vec<&Tensor> = all().map(|row| &row.mid).collect();
+        Ok(Some(Self {
+            down: (0..some.down.len()).map(layer).collect::<Result<_>>()?,
+            mid: Tensor::cat(&mid, 0)?,
+        }))
+    }
+
     /// What several ControlNets say together; nothing for none.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub(crate) mod resnet;
 mod time;
 mod transformer;
 
-pub use config::UNetConfig;
+pub use config::{ContractingConfig, UNetConfig};
 pub use control::{ControlInput, ControlNet};
 pub use control_config::ControlNetConfig;
 pub use model::{Residuals, TextTime, UNet, UNetInput};

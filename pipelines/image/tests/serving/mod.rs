@@ -1,8 +1,10 @@
 //! Whole pipelines: pictures against diffusers', requests together, and what the engine is promised.
 
 mod adapters;
+mod control;
 mod parity;
 mod sharing;
+mod single_file;
 
 use std::path::{Path, PathBuf};
 
@@ -53,17 +55,18 @@ fn snapshot(folder: &str) -> TempDir {
         Checkpoint::part(about.clone()).write(&file, |name| name.to_owned());
     }
     for (folder, from) in about["tokenizers"].as_object().unwrap() {
-        let (to, from) = (
-            dir.path().join(folder),
-            fixtures("clip").join(from.as_str().unwrap()),
-        );
-        std::fs::create_dir_all(&to).unwrap();
-        for file in std::fs::read_dir(from).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
+        copy_tokenizer(from.as_str().unwrap(), &dir.path().join(folder));
     }
     dir
+}
+
+/// One of the tokenizers that make_clip.py made.
+fn copy_tokenizer(name: &str, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(fixtures("clip").join(name)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 fn load(folder: &str, max_rows: usize) -> ImagePipeline {
@@ -72,8 +75,37 @@ fn load(folder: &str, max_rows: usize) -> ImagePipeline {
 
 /// With adapters beside it.
 fn load_with(folder: &str, max_rows: usize, adapters: Vec<AdapterFile>) -> ImagePipeline {
-    let dir = snapshot(folder);
     let options = ImageOptions {
+        adapters,
+        ..options(max_rows)
+    };
+    load_options(folder, &options).unwrap()
+}
+
+/// With ControlNets beside it.
+fn load_controlled(
+    folder: &str,
+    controls: Vec<(String, Snapshot)>,
+    max_rows: usize,
+) -> chandler_image::Result<ImagePipeline> {
+    let options = ImageOptions {
+        controls,
+        ..options(max_rows)
+    };
+    load_options(folder, &options)
+}
+
+fn load_options(folder: &str, options: &ImageOptions) -> chandler_image::Result<ImagePipeline> {
+    let dir = snapshot(folder);
+    ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), options, &|_| {})
+}
+
+fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
+    ImagePipeline::load(snapshot, &options(max_rows), &|_| {}).unwrap()
+}
+
+fn options(max_rows: usize) -> ImageOptions {
+    ImageOptions {
         device: DeviceOptions {
             choice: DeviceChoice::Cpu,
             allow_cpu: true,
@@ -82,9 +114,9 @@ fn load_with(folder: &str, max_rows: usize, adapters: Vec<AdapterFile>) -> Image
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
-        adapters,
-    };
-    ImagePipeline::load(&Snapshot::dir(dir.path()).unwrap(), &options, &|_| {}).unwrap()
+        adapters: Vec::new(),
+        controls: Vec::new(),
+    }
 }
 
 /// Runs requests together until the last has ended; steps that each took are counted.

@@ -1,6 +1,6 @@
 //! Pictures of a few steps against those that diffusers draws from the same noise: text, a first picture, masks, two text encoders.
 
-use chandler_core::{Denoising, Guidance, ImageInput, Picture, Prompts, Start};
+use chandler_core::{Collected, Denoising, Guidance, ImageInput, Picture, Prompts, Start};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
+pub(super) fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
     let file = |name: &str| Picture::new(std::fs::read(fixtures(suite).join(name)).unwrap());
     let start = case["image"].as_bool().unwrap().then(|| Start {
         image: file("image.png"),
@@ -51,6 +51,22 @@ fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
     }
 }
 
+/// Says how a drawing differs from the reference's picture in a folder, if it does by more than rounding.
+pub(super) fn compare(name: &str, folder: &str, answer: &Collected) -> Option<String> {
+    let file = fixtures(folder).join(format!("{name}.png"));
+    let theirs = image::open(file).unwrap().to_rgb8();
+    let [drawn] = answer.images.as_slice() else {
+        panic!("{name}: {} pictures", answer.images.len());
+    };
+    assert_eq!((drawn.width, drawn.height), theirs.dimensions());
+    let (differing, most) = difference(&drawn.rgb, &theirs);
+    // A value on the edge between two bytes may fall to either side.
+    let share = differing as f64 / drawn.rgb.len() as f64;
+    println!("{name}: {share:.4} of the values differ, by {most} at most");
+    (most > 1 || share > 0.02)
+        .then(|| format!("{name}: {share:.3} of the values differ, by {most} at most"))
+}
+
 /// Values of red, green and blue that differ, and by how much at most.
 pub(super) fn difference(ours: &[u8], theirs: &RgbImage) -> (usize, u8) {
     assert_eq!(ours.len(), theirs.as_raw().len());
@@ -66,7 +82,7 @@ fn pictures_are_those_of_diffusers() {
         let suite = suite(name);
         let folders = suite.as_object().unwrap().keys();
         for folder in folders.filter(|key| !["size", "cases"].contains(&key.as_str())) {
-            let (count, differing) = compare(folder, (name, &suite));
+            let (count, differing) = drawn(folder, (name, &suite));
             compared.push((folder.clone(), count));
             wrong.extend(differing);
         }
@@ -90,7 +106,7 @@ fn pictures_are_those_of_diffusers() {
 }
 
 /// Draws all of a model's cases at once, so that whatever is of one size shares passes; how many there were, and which differ.
-fn compare(folder: &str, (suite, listed): (&str, &Value)) -> (usize, Vec<String>) {
+fn drawn(folder: &str, (suite, listed): (&str, &Value)) -> (usize, Vec<String>) {
     let mut pipeline = load(folder, 8);
     let cases = listed["cases"].as_array().unwrap().iter();
     let cases: Vec<&Value> = cases.filter(|case| case["folder"] == folder).collect();
@@ -101,24 +117,8 @@ fn compare(folder: &str, (suite, listed): (&str, &Value)) -> (usize, Vec<String>
     let answers = run(&mut pipeline, inputs);
     let mut wrong = Vec::new();
     for (case, answer) in cases.iter().zip(answers) {
-        let name = case["name"].as_str().unwrap();
-        let theirs = image::open(fixtures(suite).join(format!("{name}.png")))
-            .unwrap()
-            .to_rgb8();
-        let [drawn] = answer.images.as_slice() else {
-            panic!("{name}: {} pictures", answer.images.len());
-        };
-        assert_eq!((drawn.width, drawn.height), theirs.dimensions());
-        assert_eq!(Some(drawn.recipe.seed), case["seed"].as_u64());
-        let (differing, most) = difference(&drawn.rgb, &theirs);
-        // A value on the edge between two bytes may fall to either side.
-        let share = differing as f64 / drawn.rgb.len() as f64;
-        println!("{name}: {share:.4} of the values differ, by {most} at most");
-        if most > 1 || share > 0.02 {
-            wrong.push(format!(
-                "{name}: {share:.3} of the values differ, by {most} at most"
-            ));
-        }
+        assert_eq!(Some(answer.images[0].recipe.seed), case["seed"].as_u64());
+        wrong.extend(compare(case["name"].as_str().unwrap(), suite, &answer));
     }
     (cases.len(), wrong)
 }

@@ -37,7 +37,26 @@ enum Place {
 struct Composed {
     name: String,
     files: BTreeMap<String, Vec<u8>>,
-    weights: Arc<dyn TensorSource>,
+    /// By the folder that they would be in; a model of one part has its own under the empty name.
+    weights: BTreeMap<String, Arc<dyn TensorSource>>,
+}
+
+/// What stands for the snapshot itself among its folders.
+const HERE: &str = "";
+
+impl Composed {
+    /// What is in a folder, under the names that it has there.
+    fn inside<T: Clone>(all: &BTreeMap<String, T>, folder: &str) -> BTreeMap<String, T> {
+        let inside = all.iter().filter_map(|(path, what)| {
+            let rest = path.strip_prefix(folder)?;
+            let rest = match rest {
+                HERE => HERE,
+                _ => rest.strip_prefix('/')?,
+            };
+            Some((rest.to_owned(), what.clone()))
+        });
+        inside.collect()
+    }
 }
 
 impl Snapshot {
@@ -83,6 +102,15 @@ impl Snapshot {
         name: impl Into<String>,
         files: BTreeMap<String, Vec<u8>>,
         weights: Arc<dyn TensorSource>,
+    ) -> Self {
+        Self::composed_of_parts(name, files, [(HERE.to_owned(), weights)].into())
+    }
+
+    /// The same of a model of several parts: its small files by their paths (`unet/config.json`), and weights by their folder (`unet`).
+    pub fn composed_of_parts(
+        name: impl Into<String>,
+        files: BTreeMap<String, Vec<u8>>,
+        weights: BTreeMap<String, Arc<dyn TensorSource>>,
     ) -> Self {
         Self(Place::Composed(Arc::new(Composed {
             name: name.into(),
@@ -169,10 +197,11 @@ impl Snapshot {
                     files: files.iter().filter_map(inside).collect(),
                 }
             }
-            Place::Composed(composed) => Place::Embedded {
+            Place::Composed(composed) => Place::Composed(Arc::new(Composed {
                 name: format!("{}/{folder}", composed.name),
-                files: Vec::new(),
-            },
+                files: Composed::inside(&composed.files, folder),
+                weights: Composed::inside(&composed.weights, folder),
+            })),
         })
     }
 
@@ -201,7 +230,9 @@ impl Snapshot {
             Place::Dir(dir) => either(&|name| dir.join(name).symlink_metadata().is_ok()),
             Place::Arriving { arrivals, .. } => either(&|name| arrivals.size(name).is_some()),
             Place::Embedded { files, .. } => either(&|name| find(files, name).is_some()),
-            Place::Composed(_) => *names == WeightFiles::default(),
+            Place::Composed(composed) => {
+                *names == WeightFiles::default() && composed.weights.contains_key(HERE)
+            }
         }
     }
 
@@ -233,7 +264,13 @@ impl Snapshot {
                     },
                 }),
             },
-            Place::Composed(composed) => Ok(composed.weights.clone()),
+            Place::Composed(composed) => {
+                let none = || NnError::WeightFile {
+                    file: PathBuf::from(&composed.name),
+                    reason: "there are no weights in it".to_owned(),
+                };
+                composed.weights.get(HERE).cloned().ok_or_else(none)
+            }
         }
     }
 }

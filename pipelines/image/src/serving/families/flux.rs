@@ -94,6 +94,7 @@ fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
         text_lengths,
         sigmas: Some(flux_sigmas),
         defaults,
+        steered: None,
         load: Box::new(move |weights, placement| {
             let model = FluxTransformer::load(config.clone(), &Loader::new(weights, placement))?;
             Ok(Box::new(model))

@@ -19,6 +19,7 @@ use crate::lora::Layer;
 use crate::model_index::{Family, ModelIndex};
 use crate::prompt::encode::PromptEmbedding;
 use crate::text_encoder::clip::HiddenState;
+use crate::unet::{ContractingConfig, Residuals};
 
 const CLIP: &str = "CLIPTextModel";
 const CLIP_PROJECTED: &str = "CLIPTextModelWithProjection";
@@ -106,6 +107,8 @@ pub(super) struct Design {
     pub(super) sigmas: Option<fn(usize) -> Vec<f64>>,
     /// What a request gets that does not say.
     pub(super) defaults: Defaults,
+    /// The half of a UNet that ControlNets copy, of models that they steer.
+    pub(super) steered: Option<ContractingConfig>,
     /// Builds it.
     pub(super) load: Box<Load>,
 }
@@ -166,6 +169,8 @@ pub(super) struct Batch {
     pub(super) ids: Vec<Vec<f64>>,
     /// What each row is told of guidance; none for models that are told nothing.
     pub(super) guidance: Vec<f64>,
+    /// What ControlNets add to a UNet.
+    pub(super) residuals: Option<Residuals>,
     /// Each row's adapters (LoRA).
     pub(super) adapters: AdapterRows,
 }

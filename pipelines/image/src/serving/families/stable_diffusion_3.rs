@@ -85,6 +85,7 @@ fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
         text_lengths: TEXT_LENGTHS,
         sigmas: None,
         defaults: DEFAULTS,
+        steered: None,
         load: Box::new(move |weights, placement| {
             let model = Sd3Transformer::load(config.clone(), &Loader::new(weights, placement))?;
             Ok(Box::new(model))

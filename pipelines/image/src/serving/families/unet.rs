@@ -61,6 +61,7 @@ pub(super) fn design(fields: &Fields, about: &About<'_>, defaults: Defaults) -> 
             },
             None => defaults,
         },
+        steered: Some(config.contracting.clone()),
         load: Box::new(move |weights, placement| {
             let unet = UNet::load(&Loader::new(weights, placement), &config)?;
             Ok(Box::new(Model {
@@ -117,7 +118,7 @@ impl Denoiser for Model {
             context: &batch.words,
             text_time,
             guidance_embed: waves.as_ref(),
-            residuals: None,
+            residuals: batch.residuals.as_ref(),
             adapters: Some(&batch.adapters),
         })
     }
