@@ -16,7 +16,7 @@ use crate::runpod::sse::Event;
 use crate::storage::STORES;
 
 /// What `/predict` takes under the same name. A job without a task that has a name which is not here is refused, as there.
-const SAME: [&str; 62] = [
+const SAME: [&str; 63] = [
     "prompt",
     "prompt_2",
     "prompt_3",
