@@ -16,7 +16,7 @@ use super::{output, places, telemetry};
 use crate::weights::mirror::Filled;
 use crate::weights::progress::Progress;
 use crate::weights::store::{Ask, Fetched, MirrorFill, Plan, Store};
-use crate::weights::{Kind, Location, Wanted, WeightsError};
+use crate::weights::{Location, Wanted, WeightsError};
 
 /// Between two looks at the counters.
 const TICK: Duration = Duration::from_millis(100);

@@ -196,9 +196,10 @@ impl Found {
         settings: Option<&AdapterConfig>,
     ) -> Result<f64, Reason> {
         match (&self.alpha, settings) {
-            (Some(_), Some(_)) => Err(format!(
+            (Some(_), Some(_)) => Err(
                 "there are both a tensor alpha and peft's settings, which say the same thing differently"
-            )),
+                    .to_owned(),
+            ),
             (Some(alpha), None) => {
                 let alpha = number(alpha)?;
                 Ok(alpha / rank.max(1) as f64)
