@@ -3,116 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Why: a test stops at the first surprise.
 
+mod peer;
+mod speed;
+
 use std::time::{Duration, Instant};
 
-use runpod_platform::{Fault, Kind, Options, Platform, Rates, Status, Violation};
+use runpod_platform::{Fault, Kind, Rates, Status, Violation};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-const WORKER: &str = "worker-key";
-const CLIENT: &str = "Bearer client-key";
-const POLL: &str = "?gpu=NVIDIA+RTX+A5000&job_in_progress=0";
-const POST: &str = "?gpu=NVIDIA+RTX+A5000&isStream=false";
-
-/// What came back before the connection's end: the status and the body; nothing of it when it was cut.
-struct Said {
-    status: u16,
-    body: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-}
-
-struct Peer(Platform);
-
-impl Peer {
-    async fn new() -> Self {
-        let hold = Duration::from_millis(150);
-        let options = Options {
-            hold,
-            result_limit: 1000,
-            keep_wire: true,
-            ..Options::default()
-        };
-        Self(Platform::start(options).await.unwrap())
-    }
-
-    async fn call(&self, method: &str, path: &str, key: &str, body: &str) -> Option<Said> {
-        let mut stream = TcpStream::connect(self.0.address()).await.unwrap();
-        let (endpoint, length) = ("/v2/fake-endpoint", body.len());
-        let request = format!(
-            "{method} {endpoint}{path} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes).await;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let body = if head.contains("transfer-encoding: chunked") {
-            unchunk(body)
-        } else {
-            body.to_owned()
-        };
-        Some(Said {
-            status: head[9..12].parse().unwrap(),
-            body,
-        })
-    }
-
-    async fn take(&self) -> Option<Said> {
-        self.call("GET", &format!("/job-take/w1{POLL}"), WORKER, "")
-            .await
-    }
-
-    /// The id of the job that the worker gets.
-    async fn taken(&self) -> String {
-        self.take().await.unwrap().json()["id"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    async fn done(&self, id: &str, body: Value) -> Option<Said> {
-        let path = format!("/job-done/w1/{id}{POST}");
-        self.call("POST", &path, WORKER, &body.to_string()).await
-    }
-
-    async fn chunk(&self, id: &str, chunk: Value) {
-        let body = json!({"output": chunk}).to_string();
-        let path = format!("/job-stream/w1/{id}{POST}");
-        assert_eq!(
-            self.call("POST", &path, WORKER, &body)
-                .await
-                .unwrap()
-                .status,
-            200
-        );
-    }
-
-    async fn client(&self, method: &str, path: &str, body: &str) -> Value {
-        let said = self.call(method, path, CLIENT, body).await.unwrap();
-        assert_eq!(said.status, 200, "{}", said.body);
-        said.json()
-    }
-
-    fn status(&self, id: &str) -> Status {
-        self.0.job(id).unwrap().status
-    }
-}
-
-fn unchunk(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        whole.push_str(&rest[..size]);
-        body = &rest[(size + 2).min(rest.len())..];
-    }
-    whole
-}
+use peer::{CLIENT, POLL, POST, Peer, WORKER};
 
 #[tokio::test]
 async fn a_job_goes_from_the_client_to_the_worker_and_back() {
@@ -469,68 +368,4 @@ async fn faults_come_at_their_rates() {
     assert_eq!(peer.taken().await, id);
     let ended = peer.0.ended(&id, Duration::from_secs(5)).await.unwrap();
     assert_eq!(ended.status, Status::Cancelled);
-}
-
-/// `cargo test --release -p runpod-platform -- --ignored --nocapture`: well over 5,000 jobs a second on one core.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn jobs_per_second() {
-    const JOBS: u64 = 20_000;
-    let options = Options {
-        port: 0,
-        ..Options::default()
-    };
-    let platform = Platform::start(options).await.unwrap();
-    for _ in 0..JOBS {
-        platform.submit(json!({"prompt": "a b c"}));
-    }
-    let begun = Instant::now();
-    let workers = (0..16).map(|_| {
-        let address = platform.address();
-        tokio::spawn(async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            loop {
-                let get = format!("GET /v2/fake-endpoint/job-take/w1{POLL} HTTP/1.1\r\nhost: x\r\nauthorization: {WORKER}\r\n\r\n");
-                let said = exchange(&mut stream, &get).await;
-                let Some((_, job)) = said.split_once("\r\n\r\n").filter(|(_, job)| !job.is_empty()) else { return };
-                let job: Value = serde_json::from_str(job).unwrap();
-                let body = r#"{"output":{"text":"a b c"}}"#;
-                let post = format!(
-                    "POST /v2/fake-endpoint/job-done/w1/{}{POST} HTTP/1.1\r\nhost: x\r\nauthorization: {WORKER}\r\ncontent-length: {}\r\n\r\n{body}",
-                    job["id"].as_str().unwrap(),
-                    body.len()
-                );
-                assert!(exchange(&mut stream, &post).await.contains("200 OK"));
-            }
-        })
-    });
-    let workers: Vec<_> = workers.collect();
-    assert!(platform.wait_ended(JOBS, Duration::from_secs(120)).await);
-    println!(
-        "{:.0} jobs/s, this client included",
-        JOBS as f64 / begun.elapsed().as_secs_f64()
-    );
-    drop(workers);
-    assert_eq!(platform.account().completed, JOBS);
-}
-
-async fn exchange(stream: &mut TcpStream, request: &str) -> String {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut bytes = vec![0; 4096];
-    let mut have = 0;
-    loop {
-        let read = stream.read(&mut bytes[have..]).await.unwrap();
-        assert!(read > 0, "the connection ended");
-        have += read;
-        let text = String::from_utf8_lossy(&bytes[..have]).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.split("content-length: ").nth(1);
-            let length = length
-                .and_then(|rest| rest.split("\r\n").next())
-                .map_or(0, |n| n.parse().unwrap());
-            if body.len() >= length {
-                return text;
-            }
-        }
-    }
 }
