@@ -1,6 +1,8 @@
 //! Answers as server-sent events: merging the events of several requests, keeping the connection alive, and ending it
 //! so that a client can tell a whole answer from a broken one. What the frames hold is the dialect's business.
 
+mod picture;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use chandler_core::{Drawn, Event, Heard, Preview, RequestError, SpokenSegment, TextDelta, Usage};
+use chandler_core::{Event, Heard, RequestError, SpokenSegment, TextDelta, Usage};
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +21,8 @@ use super::error::openai_body;
 use super::limits::timed_out;
 use super::observe::RequestId;
 use crate::engine::Subscription;
+use picture::encoded;
+pub(super) use picture::{Encode, Seen};
 
 /// Proxies close a connection on which nothing moves; the shortest of their patience is about half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -54,17 +58,6 @@ pub(super) trait Writer: Send + 'static {
         frames.push(&openai_body(error));
     }
 }
-
-/// A picture that is to be shown.
-pub(super) enum Seen {
-    /// What is there of it so far.
-    Preview(Box<Preview>),
-    /// All of it.
-    Drawn(Box<Drawn>),
-}
-
-/// Makes an event of a picture: pixels become a file, which takes too long for a thread that answers others.
-pub(super) type Encode = Box<dyn FnOnce() -> Result<Value, RequestError> + Send>;
 
 /// What dialects do differently around the same events.
 #[derive(Debug, Clone, Copy)]
@@ -394,11 +387,6 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             return Ok(());
         }
     }
-}
-
-async fn encoded(encode: Encode) -> Result<Value, RequestError> {
-    let event = tokio::task::spawn_blocking(encode).await;
-    event.unwrap_or_else(|_| Err(RequestError::internal("a picture could not be written")))
 }
 
 /// Why a body was cut: its error event has told.

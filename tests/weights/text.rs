@@ -9,10 +9,10 @@ use hub_double::{Double, Options, Repo};
 use serde_json::Value;
 
 fn fixture(name: &str) -> String {
-    format!(
-        "{}/pipelines/text/tests/fixtures/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    )
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/text/tests/fixtures");
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures");
+    let made = random_checkpoints::checkpoint(&fixtures.join(name), &scratch).unwrap();
+    made.to_str().unwrap().to_owned()
 }
 
 /// The repository with everything of a fixture, expectations included: nobody fetches those.

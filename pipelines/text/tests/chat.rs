@@ -297,7 +297,6 @@ fn python_methods_and_printing() {
 
 #[test]
 fn a_snapshot_gives_its_template_and_special_tokens() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
     let chat = ask(json!([{"role": "user", "content": "hi"}]));
     for (name, expected) in [
         (
@@ -315,7 +314,7 @@ fn a_snapshot_gives_its_template_and_special_tokens() {
         ("llama-linear-f16", Some("<s>[ASK] hi [/ASK]")),
         ("chat/metaspace", None),
     ] {
-        let snapshot = Snapshot::dir(format!("{root}{name}")).unwrap();
+        let snapshot = Snapshot::dir(crate::parity::fixture(name)).unwrap();
         let tokenizer = Tokenizer::from_snapshot(&snapshot).unwrap();
         let template = ChatTemplate::from_snapshot(&snapshot, &tokenizer, frozen()).unwrap();
         let text = template.map(|template| template.render(&chat).unwrap());

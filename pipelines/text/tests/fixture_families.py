@@ -107,36 +107,31 @@ def characters(folder, model):
     return {"prompt": prompt, "ids": ids, "answer": tokenizer.decode(chosen)}
 
 
-@torch.no_grad()
-def initialise(model, generator):
-    """As house.initialise, for every family's names: queries and keys that peak, norms that are not 1, logits that spread."""
+def spread(text):
+    """As house.spread, for every family's names: queries and keys that peak, norms that are not 1, logits that spread."""
     gains = {"q_proj": 1.8, "k_proj": 1.8, "qkv_proj": 1.6, "c_attn": 1.8, "o_proj": 1.2, "c_proj": 1.3, "gate_proj": 1.4, "up_proj": 1.2,
-             "gate_up_proj": 1.3, "down_proj": 1.5, "c_fc": 1.4, "gate": 2.0, "experts": 1.4}
-    text = model.config.get_text_config()
+             "gate_up_proj": 1.3, "down_proj": 1.5, "c_fc": 1.4, "gate": 2.0, "w1": 1.4, "w2": 1.4, "w3": 1.4}
     centred = "gemma" in text.model_type  # weights are added to 1
-    for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        part = parts[-1] if parts[-2] == "experts" else parts[-2]
-        fan_in = parameter.shape[0] if text.model_type == "gpt2" and part.startswith("c_") else parameter.shape[-1]
+
+    def of(name, shape):
+        part = name.split(".")[-2]
+        fan_in = shape[0] if text.model_type == "gpt2" and part.startswith("c_") else shape[-1]
         if name.endswith("bias"):
-            spread = 0.3
-        elif part in ("q_norm", "k_norm"):
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.8 + (0.2 if centred else 1.2))
-            continue
-        elif part.startswith("post_") and centred:  # updates that outweigh the embedding, which is scaled up here
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.8 + 1.0)
-            continue
-        elif "norm" in part or part.startswith("ln_"):
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.8 + (-0.4 if centred else 0.6))
-            continue
-        elif part == "wpe":
-            spread = 0.5
-        elif part in gains:
-            spread = gains[part] / math.sqrt(fan_in)
-        else:  # embeddings and head
-            tied = text.tie_word_embeddings or part == "lm_head"
-            spread = (1.3 if centred else 2.5) / math.sqrt(parameter.shape[-1]) if tied else 1.0
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+            return house.around_zero(0.3)
+        if part in ("q_norm", "k_norm"):
+            return (0.6 if centred else 1.6), 0.4
+        if part.startswith("post_") and centred:  # updates that outweigh the embedding, which is scaled up here
+            return 1.4, 0.4
+        if "norm" in part or part.startswith("ln_"):
+            return (0.0 if centred else 1.0), 0.4
+        if part == "wpe":
+            return house.around_zero(0.5)
+        if part in gains:
+            return house.around_zero(gains[part] / math.sqrt(fan_in))
+        tied = text.tie_word_embeddings or part == "lm_head"  # embeddings and head
+        return house.around_zero((1.3 if centred else 2.5) / math.sqrt(fan_in) if tied else 1.0)
+
+    return of
 
 
 @torch.no_grad()
@@ -198,10 +193,11 @@ def attempt(name, spec, seed, folder):
     config = spec["config"]()
     model = transformers.AutoModelForImageTextToText if "vision_config" in config.to_dict() else AutoModelForCausalLM
     model = model.from_config(config, **EAGER).eval()
-    initialise(model, torch.Generator().manual_seed(seed))
     model = model.to(spec.get("dtype", torch.bfloat16))
     model.generation_config = GenerationConfig(eos_token_id=config.eos_token_id)
     model.save_pretrained(folder)
+    house.random_checkpoint.describe(folder, seed, spread(config.get_text_config()))
+    house.random_checkpoint.fill(folder)
     model = type(model).from_pretrained(folder, dtype=torch.float32, **EAGER).eval()
     generator = torch.Generator().manual_seed(seed)
     lengths = spec.get("lengths", house.LENGTHS)
@@ -211,7 +207,7 @@ def attempt(name, spec, seed, folder):
         everywhere, rows, chosen = house.greedy(model, ids)
         arrays[f"logits.{label}"] = rows[SPARSE].contiguous()
         if label == "p23":
-            arrays[f"prefill.{label}"] = everywhere.contiguous()
+            arrays[f"prefill.{label}"] = everywhere[:, ::house.STRIDE].contiguous()
         best = rows.topk(2).values
         described.append({"name": label, "ids": ids, "greedy": chosen, "steps": SPARSE,
                           "min_margin": float(f"{float((best[:, 0] - best[:, 1]).min()):.3g}")})
@@ -231,8 +227,8 @@ def attempt(name, spec, seed, folder):
     twin.load_state_dict(model.state_dict())
     for label in ("p23", "p117"):
         assert torch.equal(house.last_logits(twin, by_name[label]), house.last_logits(model, by_name[label])), f"{name}: config.v4.json differs"
-    for extra in ("generation_config.json",):
-        (folder / extra).unlink(missing_ok=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    house.random_checkpoint.forget(folder)
     return expected
 
 

@@ -1,11 +1,15 @@
 """GGUF files of tiny random models, and what transformers computes when it loads them: the folders under gguf/.
 
 Written with the `gguf` package, the way llama.cpp's converter writes them (names, permuted query and key rows, keys). Apart from
-make_fixtures.py because the weights are made here, block by block, and not by a model class.
+make_fixtures.py because the weights are made here, block by block, and not by a model class. What is kept of a file is its beginning,
+which says everything but the weights: those are made from their names (tests/checkpoints/random_checkpoint.py).
 """
 
 import json
+import math
+import pathlib
 import shutil
+import sys
 
 import gguf
 import numpy as np
@@ -16,7 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import fixture_tokenizers as tokens
 
-STEPS = 32
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "checkpoints"))
+import random_checkpoint  # noqa: E402
+
+STRIDE = 5  # of the positions of one prompt, every fifth id's logit
 SPARSE = [0, 1, 2, 16, 31]
 LENGTHS = [1, 7, 23, 61]
 VOCAB = 515  # three more than the tokenizers know
@@ -32,45 +39,53 @@ SPECIAL_TEXTS = {
 CONTROL, USER_DEFINED, BYTE, UNKNOWN, UNUSED, NORMAL = 3, 4, 6, 2, 5, 1
 
 
+# Of a block: how many numbers, and where the halves stand that set its size.
+BLOCKS = {Kind.Q8_0: (32, [0]), Kind.Q4_K: (256, [0, 2]), Kind.Q5_K: (256, [0, 2]), Kind.Q6_K: (256, [208])}
+# The least scale's share of the largest, where a block has both.
+CODES = {Kind.Q4_K: 7.5, Kind.Q5_K: 15.5}
+FLOATS = {Kind.F32: torch.float32, Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
+
+
 class Weights:
-    """Random tensors in any type, with a given spread."""
+    """Random tensors of any type with a given spread, put into a file and listed in its order."""
 
-    def __init__(self, seed):
-        self.draw = np.random.default_rng(seed)
+    def __init__(self, writer, seed):
+        self.writer, self.seed, self.tails = writer, seed, {}
 
-    def floats(self, shape, spread):
-        return (self.draw.standard_normal(shape) * spread).astype(np.float32)
+    def put(self, name, tail, kind, shape):
+        self.tails[name] = tail
+        made = random_checkpoint.tensor(self.seed, name, tail.split("|")).view(torch.uint8).numpy()
+        if kind == Kind.F32:
+            self.writer.add_tensor(name, made.view(np.float32).reshape(shape))
+        else:
+            self.writer.add_tensor(name, made.reshape(shape[0], -1), raw_dtype=kind)
 
-    def matrix(self, shape, spread, kind):
-        if kind in (Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0):
-            return gguf.quants.quantize(self.floats(shape, spread), kind)
-        return self.blocks(shape, spread, kind)
+    def floats(self, name, shape, offset, amplitude, kind=Kind.F32):
+        tail = random_checkpoint.random_tail(FLOATS[kind], shape, random_checkpoint.rounded(offset), random_checkpoint.rounded(amplitude))
+        self.put(name, tail, kind, shape)
 
-    def blocks(self, shape, spread, kind):
-        """Random valid blocks: any bits are codes and scales; the two halves in front set the size."""
+    def values(self, name, values):
+        self.put(name, random_checkpoint.bytes_tail(values.tobytes()), Kind.F32, values.shape)
+
+    def matrix(self, name, shape, deviation, kind):
+        if kind in FLOATS:
+            self.floats(name, shape, 0.0, math.sqrt(3.0) * deviation, kind)
+        else:
+            self.blocks(name, shape, deviation, kind)
+
+    def blocks(self, name, shape, deviation, kind):
+        """Random valid blocks: any bits are codes and scales; the halves set the size."""
+        numbers, places = BLOCKS[kind]
         _, size = gguf.GGML_QUANT_SIZES[kind]
-        rows, blocks = shape[0], shape[1] // 256
-        raw = self.draw.integers(0, 256, (rows, blocks, size), dtype=np.uint8)
-        place, codes = {Kind.Q4_K: (0, 7.5), Kind.Q5_K: (0, 15.5), Kind.Q6_K: (208, None)}[kind]
+        count = math.prod(shape) // numbers
 
-        def half(at, value):
-            raw[:, :, at : at + 2] = np.full((rows, blocks, 1), value, np.float16).view(np.uint8)
+        def halves(scale):
+            return {place: np.float16(scale * part).tobytes() for place, part in zip(places, (1.0, CODES.get(kind)))}
 
         # Measured on a trial with a scale of one, so that the spread is right whatever the format does.
-        half(place, 1.0)
-        if codes:
-            half(2, codes)
-        unit = gguf.quants.dequantize(raw.reshape(rows, -1), kind)
-        half(place, spread / float(unit.std()))
-        if codes:
-            half(2, codes * spread / float(unit.std()))
-        return raw.reshape(rows, -1)
-
-
-def permuted(rows_by_columns, heads):
-    """llama.cpp's LlamaModel.permute: of each head, the halves become neighbours."""
-    w = rows_by_columns
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+        trial = random_checkpoint.blocks(self.seed, name, count, size, halves(1.0))
+        unit = gguf.quants.dequantize(trial, kind)
+        self.put(name, random_checkpoint.blocks_tail(count, size, halves(deviation / float(unit.std()))), kind, shape)
 
 
 def vocabulary(writer, flavour):
@@ -139,17 +154,17 @@ def llama_like(writer, spec, weights):
 
     def put(name, shape, gain):
         kind = next(kind for ending, kind in spec["kinds"].items() if name.endswith(ending + ".weight"))
-        writer.add_tensor(name, weights.matrix(shape, gain / np.sqrt(shape[1]), kind), raw_dtype=kind)
+        weights.matrix(name, shape, gain / np.sqrt(shape[1]), kind)
 
     def norm(name):
-        writer.add_tensor(name + ".weight", (weights.draw.random(hidden) * 0.8 + 0.6).astype(np.float32))
+        weights.floats(name + ".weight", (hidden,), 1.0, 0.4)
 
     put("token_embd.weight", (VOCAB, hidden), 2.5 if spec["tied"] else np.sqrt(hidden))
     norm("output_norm")
     if not spec["tied"]:
         put("output.weight", (VOCAB, hidden), 2.5)
     if "llama3" in spec:
-        writer.add_tensor("rope_freqs.weight", llama3_factors(head_dim, spec["theta"], spec["llama3"]))
+        weights.values("rope_freqs.weight", llama3_factors(head_dim, spec["theta"], spec["llama3"]))
     for layer in range(spec["layers"]):
         base = f"blk.{layer}."
         norm(base + "attn_norm")
@@ -164,7 +179,7 @@ def llama_like(writer, spec, weights):
         put(base + "ffn_down.weight", (hidden, ffn), 1.5)
         if spec["arch"] == "qwen2":
             for name, rows in {"attn_q": heads, "attn_k": kv_heads, "attn_v": kv_heads}.items():
-                writer.add_tensor(base + name + ".bias", weights.floats(rows * head_dim, 0.4))
+                weights.floats(base + name + ".bias", (rows * head_dim,), 0.0, math.sqrt(3.0) * 0.4)
 
 
 def llama3_factors(head_dim, theta, scaling):
@@ -236,11 +251,13 @@ def attempt(name, spec, seed, folder, greedy):
     writer = gguf.GGUFWriter(str(folder / "model.gguf"), spec["arch"])
     writer.add_name(name)
     tokenizer = vocabulary(writer, spec["flavour"])
-    llama_like(writer, spec, Weights(seed))
+    weights = Weights(writer, seed)
+    llama_like(writer, spec, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    keep_beginning(folder, weights)
     model = load(folder, spec)
     text = " ".join(tokens.corpus(seed=seed, sentences=60))
     ids = tokenizer.encode(text, add_special_tokens=True).ids
@@ -249,14 +266,25 @@ def attempt(name, spec, seed, folder, greedy):
         everywhere, rows, chosen = greedy(model, ids[:length])
         arrays[f"logits.p{length}"] = rows[SPARSE].contiguous()
         if length == 23:
-            arrays[f"prefill.p{length}"] = everywhere.contiguous()
+            arrays[f"prefill.p{length}"] = everywhere[:, ::STRIDE].contiguous()
         described.append({"name": f"p{length}", "ids": ids[:length], "greedy": chosen, "steps": SPARSE})
     distinct = np.mean([len(set(one["greedy"])) for one in described])
     encoded, chat = encodings(folder, spec["flavour"])
     expected = {"name": name, "seed": seed, "distinct_greedy_tokens_mean": float(distinct), "prompts": described,
                 "encode": encoded, "chat": chat}
     save_file({key: value.detach().float().clone() for key, value in arrays.items()}, folder / "expected.safetensors")
+    random_checkpoint.forget(folder)
     return expected
+
+
+def keep_beginning(folder, weights):
+    """model.gguf.head and weights.json, of which the file comes out again."""
+    file = folder / "model.gguf"
+    whole = file.read_bytes()
+    (folder / "model.gguf.head").write_bytes(whole[: gguf.GGUFReader(file).data_offset])
+    random_checkpoint.write(folder, weights.seed, {file.name: weights.tails})
+    random_checkpoint.fill(folder)
+    assert file.read_bytes() == whole
 
 
 def make(folder, write, greedy, refused):
@@ -270,5 +298,4 @@ def make(folder, write, greedy, refused):
         else:
             raise SystemExit(f"gguf/{name}: no seed would do")
         write(folder / name / "expected.json", expected)
-        size = (folder / name / "model.gguf").stat().st_size
-        print(f"gguf/{name}: seed {seed}, {size} bytes, {expected['distinct_greedy_tokens_mean']:.1f} distinct tokens")
+        print(f"gguf/{name}: seed {seed}, {expected['distinct_greedy_tokens_mean']:.1f} distinct tokens")

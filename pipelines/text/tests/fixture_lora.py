@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import torch
@@ -21,6 +22,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 HERE = pathlib.Path(__file__).resolve().parent
 FIXTURES = HERE / "fixtures"
+sys.path.insert(0, str(HERE.parents[2] / "tests" / "checkpoints"))
+import random_checkpoint  # noqa: E402
+
 STEPS = 32
 MARGIN = 2e-3  # a greedy step whose two best logits are closer than this is refused, and the next seed tried
 KEPT = [0, 31]  # the steps whose logits are kept
@@ -130,11 +134,18 @@ def compute(base, prompts, folder):
     return arrays, answers
 
 
+def load(fixture):
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = pathlib.Path(shutil.copytree(fixture, pathlib.Path(scratch) / "whole"))
+        random_checkpoint.fill(whole)
+        several = (whole / "config.json").read_text().find('"text_config"') >= 0
+        auto = AutoModelForImageTextToText if several else AutoModelForCausalLM
+        return auto.from_pretrained(whole, dtype=torch.float32, experts_implementation="eager").eval()
+
+
 def make(target):
     for base_name, adapters in ADAPTERS.items():
-        several = (FIXTURES / base_name / "config.json").read_text().find('"text_config"') >= 0
-        auto = AutoModelForImageTextToText if several else AutoModelForCausalLM
-        base = auto.from_pretrained(FIXTURES / base_name, dtype=torch.float32, experts_implementation="eager").eval()
+        base = load(FIXTURES / base_name)
         known = json.loads((FIXTURES / base_name / "expected.json").read_text())
         prompts = {p["name"]: p["ids"] for p in known["prompts"] if p["name"] in PROMPTS}
         arrays, answers = {}, {}

@@ -12,6 +12,7 @@ import math
 import pathlib
 import re
 import shutil
+import sys
 import tempfile
 
 import numpy as np
@@ -27,22 +28,26 @@ import fixture_tools
 import fixture_tokenizers as tokens
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "tests" / "checkpoints"))
+import random_checkpoint  # noqa: E402
+
 STEPS = 32
 MARGIN = 2e-3  # a greedy step whose two best logits are closer than this is refused (the house asks for 1e-3)
 VOCAB = 515  # three ids more than the tokenizers know, as padded vocabularies have
-SPARSE = [0, 1, 2, 16, 31]  # the steps whose logits are kept where not all are
+SPARSE = [0, 1, 2, 16, 31]  # the steps whose logits are kept
+STRIDE = 5  # of the other steps of some prompts, and of the positions of one, every fifth id
 LENGTHS = [1, 7, 23, 61, 117]  # 23 crosses a block of 16, 61 grows over 64, 117 fills several blocks of 32
 
 LLAMA = dict(vocab_size=VOCAB, attention_dropout=0.0, initializer_range=0.02, bos_token_id=1, eos_token_id=2)
 FIXTURES = {
     "llama2-f32": dict(
-        seed=102, dtype=torch.float32, flavour="gpt2", full=["p23", "p117"],
+        seed=102, dtype=torch.float32, flavour="gpt2", every_step=["p23", "p117"],
         config=lambda: LlamaConfig(
             **LLAMA, hidden_size=48, num_attention_heads=3, num_key_value_heads=3, intermediate_size=101, num_hidden_layers=3,
             max_position_embeddings=160, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False),
     ),
     "llama3-bf16-sharded": dict(
-        seed=202, dtype=torch.bfloat16, flavour="llama3", full=["p23", "p117"], shard="60KB", jinja_file=True,
+        seed=202, dtype=torch.bfloat16, flavour="llama3", every_step=["p23", "p117"], shard="60KB", jinja_file=True,
         config=lambda: LlamaConfig(
             **{**LLAMA, "bos_token_id": 506, "eos_token_id": [507, 510, 511]},
             hidden_size=54, num_attention_heads=6, num_key_value_heads=2, head_dim=14, intermediate_size=101, num_hidden_layers=3,
@@ -51,7 +56,8 @@ FIXTURES = {
                           "original_max_position_embeddings": 32}),
     ),
     "llama-linear-f16": dict(
-        seed=303, dtype=torch.float16, flavour="gpt2", full=["p117"], named_templates=True,
+        # Its greedy answers go in circles, which speculation.rs needs.
+        seed=310, dtype=torch.float16, flavour="gpt2", every_step=["p117"], named_templates=True,
         config=lambda: LlamaConfig(
             **LLAMA, hidden_size=40, num_attention_heads=4, num_key_value_heads=2, intermediate_size=77, num_hidden_layers=2,
             max_position_embeddings=160, rms_norm_eps=1e-6, rope_theta=10000.0, tie_word_embeddings=False,
@@ -59,21 +65,22 @@ FIXTURES = {
     ),
     "llama-dynamic-f32": dict(
         # Past 64 positions the frequencies depend on how long the sequence was when a key was cached.
-        seed=404, dtype=torch.float32, flavour="gpt2", full=[], recompute=True,
+        seed=404, dtype=torch.float32, flavour="gpt2", every_step=["p61"],
         config=lambda: LlamaConfig(
             **LLAMA, hidden_size=32, num_attention_heads=2, num_key_value_heads=1, intermediate_size=45, num_hidden_layers=2,
             max_position_embeddings=64, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
             rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
     ),
     "llama-yarn-f32": dict(
-        seed=505, dtype=torch.float32, flavour="gpt2", full=["p117"],
+        seed=505, dtype=torch.float32, flavour="gpt2", every_step=["p117"],
         config=lambda: LlamaConfig(
             **LLAMA, hidden_size=32, num_attention_heads=2, num_key_value_heads=2, intermediate_size=45, num_hidden_layers=2,
             max_position_embeddings=192, rms_norm_eps=1e-5, rope_theta=100.0, tie_word_embeddings=True,
             rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 48, "beta_fast": 4.0}),
     ),
     "qwen2-f32": dict(
-        seed=615, dtype=torch.float32, flavour="qwen2", full=["p117"], processors=True,
+        # Its calls and thoughts end within the lengths that tools.rs gives them.
+        seed=628, dtype=torch.float32, flavour="qwen2", every_step=["p117"], processors=True,
         config=lambda: Qwen2Config(
             vocab_size=VOCAB, hidden_size=56, num_attention_heads=7, num_key_value_heads=1, intermediate_size=73,
             num_hidden_layers=3, max_position_embeddings=160, rms_norm_eps=1e-6, rope_theta=1000000.0, tie_word_embeddings=True,
@@ -91,23 +98,27 @@ def relative(a, b):
     return float((a - b).abs().max() / b.abs().max())
 
 
-@torch.no_grad()
-def initialise(model, generator):
-    """Gains, not the library's 0.02: queries and keys large enough for peaked attention, a head that spreads the logits."""
+def spread(tied):
+    """Offset and amplitude of a tensor's numbers. Gains, not the library's 0.02: queries and keys large enough for peaked attention, a
+    head that spreads the logits.
+    """
     gains = {"q_proj": 1.8, "k_proj": 1.8, "v_proj": 1.0, "o_proj": 1.2, "gate_proj": 1.4, "up_proj": 1.2, "down_proj": 1.5}
-    tied = model.config.tie_word_embeddings
-    for name, parameter in model.named_parameters():
+
+    def of(name, shape):
         part = name.split(".")[-2]
         if part.endswith("norm"):
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.8 + 0.6)
-            continue
+            return 1.0, 0.4
         if name.endswith("bias"):
-            spread = 0.4
-        elif part in gains:
-            spread = gains[part] / math.sqrt(parameter.shape[1])
-        else:  # embeddings and head
-            spread = 2.5 / math.sqrt(parameter.shape[1]) if tied or part == "lm_head" else 1.0
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+            return around_zero(0.4)
+        if part in gains:
+            return around_zero(gains[part] / math.sqrt(shape[1]))
+        return around_zero(2.5 / math.sqrt(shape[1]) if tied or part == "lm_head" else 1.0)  # embeddings and head
+
+    return of
+
+
+def around_zero(deviation):
+    return 0.0, random_checkpoint.rounded(math.sqrt(3.0) * deviation)
 
 
 def reset_rope(model):
@@ -225,7 +236,6 @@ def processor_cases(logits, prompt, generated):
     for name, (processors, parameters) in cases.items():
         scores = LogitsProcessorList(processors)(previous, logits[None].clone())[0]
         check_thresholds(processors, previous, logits)
-        arrays[f"processors.{name}.scores"] = scores.contiguous()
         arrays[f"processors.{name}.probs"] = scores.softmax(-1).contiguous()
         described.append({"name": name, "parameters": parameters, "kept": int(torch.isfinite(scores).sum())})
     if described[-1]["kept"] < 3:
@@ -234,7 +244,6 @@ def processor_cases(logits, prompt, generated):
     counts = np.bincount(np.array(generated), minlength=VOCAB).astype(np.float32)
     for name, presence, frequency in [("presence", 0.7, 0.0), ("frequency", 0.0, 0.5), ("presence_frequency", 0.7, 0.5), ("negative", -0.4, -0.3)]:
         scores = logits.numpy() - counts * np.float32(frequency) - (counts > 0).astype(np.float32) * np.float32(presence)
-        arrays[f"processors.{name}.scores"] = torch.from_numpy(scores)
         arrays[f"processors.{name}.probs"] = torch.from_numpy(scores).softmax(-1)
         described.append({"name": name, "parameters": {"presence_penalty": presence, "frequency_penalty": frequency}, "kept": VOCAB})
     return arrays, {"prompt_ids": prompt, "generated_ids": generated, "cases": described}
@@ -293,10 +302,11 @@ def attempt(name, spec, seed, folder):
     config = spec["config"]()
     family = Qwen2ForCausalLM if config.model_type == "qwen2" else LlamaForCausalLM
     model = family(config).eval()
-    initialise(model, torch.Generator().manual_seed(seed))
     model = model.to(spec["dtype"])
     model.generation_config = GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
     model.save_pretrained(folder, max_shard_size=spec.get("shard", "1GB"))
+    random_checkpoint.describe(folder, seed, spread(config.tie_word_embeddings))
+    random_checkpoint.fill(folder)
     tokenizer = tokens.byte_level(spec["flavour"])
     template = tokens.TEMPLATES[spec["flavour"]]
     if spec.get("named_templates"):
@@ -309,15 +319,14 @@ def attempt(name, spec, seed, folder):
     arrays, described = {}, []
     for label, ids in by_name.items():
         everywhere, rows, chosen = greedy(model, ids)
-        steps = list(range(STEPS)) if label in spec["full"] else SPARSE
-        arrays[f"logits.{label}"] = rows[steps].contiguous()
+        arrays[f"logits.{label}"] = rows[SPARSE].contiguous()
+        if label in spec["every_step"]:
+            arrays[f"strided.{label}"] = rows[:, ::STRIDE].contiguous()
         arrays[f"logprobs.{label}"] = rows.log_softmax(-1)[range(STEPS), chosen].contiguous()
         if label == "p23":
-            arrays[f"prefill.{label}"] = everywhere.contiguous()
-        if spec.get("recompute"):
-            arrays[f"recomputed.{label}"] = torch.stack([last_logits(model, ids + chosen[:s]) for s in steps])
+            arrays[f"prefill.{label}"] = everywhere[:, ::STRIDE].contiguous()
         best = rows.topk(2).values
-        described.append({"name": label, "ids": ids, "greedy": chosen, "steps": steps,
+        described.append({"name": label, "ids": ids, "greedy": chosen, "steps": SPARSE,
                           "min_margin": float(f"{float((best[:, 0] - best[:, 1]).min()):.3g}")})
     expected = {"name": name, "seed": seed, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
                 "prompts": described, "checks": checks(model, by_name, described)}
@@ -336,6 +345,7 @@ def attempt(name, spec, seed, folder):
     twin = family(legacy).eval()
     twin.load_state_dict(model.state_dict())
     assert torch.equal(last_logits(twin, by_name["p117"]), last_logits(model, by_name["p117"])), f"{name}: config.v4.json differs"
+    random_checkpoint.forget(folder)
     return expected
 
 

@@ -82,14 +82,17 @@ fn of_every_kind() -> Vec<TextInput> {
             input.echo = true;
         });
     }
-    // A drawn answer that repeats: few tokens to choose from.
     for seed in 0..3 {
-        add(Some(seed), &|input| {
-            input.sampling.logit_bias = [(3, 100.0), (4, 100.0)].into();
-            input.sampling.temperature = Some(5.0);
-        });
+        add(Some(seed), &|input| *input = of_two_tokens(input.clone()));
     }
     inputs
+}
+
+/// A drawn answer that repeats: few tokens to choose from.
+fn of_two_tokens(mut input: TextInput) -> TextInput {
+    input.sampling.logit_bias = [(3, 100.0), (4, 100.0)].into();
+    input.sampling.temperature = Some(5.0);
+    input
 }
 
 #[test]
@@ -139,6 +142,7 @@ fn every_fixture_goes_on_as_it_would_have() {
         let inputs: Vec<_> = (0..4)
             .map(|salt| drawn(&prompt(salt), 30, salt.into()))
             .chain((0..4).map(|salt| tokens(&prompt(salt), 30)))
+            .chain([of_two_tokens(drawn(&prompt(0), 30, 5))])
             .collect();
         let plain = run(&mut load(name, LIMITS, None), inputs.clone());
         let mut guessing = load(name, GUESSING, None);

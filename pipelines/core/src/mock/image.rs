@@ -4,18 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::error::{RequestError, StepError};
+use super::batch::{MockBatch, Played};
+use crate::error::RequestError;
 use crate::event::{Event, Events, Usage};
 use crate::image::{Drawn, ImageInput, Preview, Prompts, Recipe};
 use crate::input::{Input, Task};
-use crate::pipeline::{
-    Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare, Prepared,
-    RequestId, Step, Ticket,
-};
+use crate::pipeline::{Cost, ModelInfo, Prepare, Prepared, RequestId};
 use crate::random::{Stream, fresh_seed};
 
 /// Pixels of a side that nobody named.
@@ -38,13 +34,8 @@ const ADAPTER: &str = "ink";
 /// A prompt with this word is taken for something not to be shown.
 pub const FORBIDDEN: &str = "FORBIDDEN";
 
-/// The pipeline.
-#[derive(Debug)]
-pub struct MockArtist {
-    rows: usize,
-    step: Duration,
-    running: BTreeMap<RequestId, (Ticket, MockImage)>,
-}
+/// The pipeline: draws so many pictures at once, a step of each in a step.
+pub type MockArtist = MockBatch<MockImage>;
 
 /// A request of the mock, and how far it has been drawn.
 #[derive(Debug, Clone)]
@@ -61,25 +52,6 @@ pub struct MockImage {
 }
 
 struct Preparer;
-
-impl MockArtist {
-    /// Draws so many pictures at once, a step of each in a step that takes so long.
-    pub fn new(rows: usize, step: Duration) -> Self {
-        Self {
-            rows,
-            step,
-            running: BTreeMap::new(),
-        }
-    }
-
-    fn pictures(&self) -> usize {
-        let pictures = self
-            .running
-            .values()
-            .map(|(_, request)| request.pictures as usize);
-        pictures.sum()
-    }
-}
 
 impl Prepared for MockImage {
     fn cost(&self) -> Cost {
@@ -307,109 +279,45 @@ impl MockImage {
     }
 }
 
-/// Takes a step; `true` when that was the last.
-fn draw(id: RequestId, request: &mut MockImage, events: &mut Events) -> bool {
-    let prompt_tokens = request.prompt.split_whitespace().count() as u32;
-    if request.done == 0 {
-        let cached_tokens = 0;
-        events.push(
-            id,
-            Event::Started {
-                prompt_tokens,
-                cached_tokens,
-            },
-        );
-    }
-    request.done += 1;
-    let (done, total) = (request.done, request.recipe.steps);
-    events.push(id, Event::Progress { done, total });
-    if request.is_shown(done) {
-        for index in 0..request.pictures {
-            events.push(id, Event::Preview(Box::new(request.preview(index))));
-        }
-    }
-    if done < total {
-        return false;
-    }
-    for index in 0..request.pictures {
-        events.push(id, Event::Drawn(Box::new(request.drawn(index))));
-    }
-    events.push(
-        id,
-        Event::Done(Usage {
-            prompt_tokens,
-            images: request.pictures,
-            ..Usage::default()
-        }),
-    );
-    true
-}
-
-impl Pipeline for MockArtist {
-    type Prepared = MockImage;
-
-    fn preparer(&self) -> Arc<dyn Prepare<Prepared = MockImage>> {
+impl Played for MockImage {
+    fn preparer() -> Arc<dyn Prepare<Prepared = Self>> {
         Arc::new(Preparer)
     }
 
-    fn admit(&mut self, ticket: Ticket, prepared: MockImage) -> Admission<MockImage> {
-        let pictures = prepared.pictures as usize;
-        if pictures > self.rows {
-            let message = format!(
-                "n is {pictures}; this worker draws at most {} at once",
-                self.rows
+    fn play(&mut self, id: RequestId, events: &mut Events) -> bool {
+        let prompt_tokens = self.prompt.split_whitespace().count() as u32;
+        if self.done == 0 {
+            let cached_tokens = 0;
+            events.push(
+                id,
+                Event::Started {
+                    prompt_tokens,
+                    cached_tokens,
+                },
             );
-            return Admission::Refused(RequestError::field("n", message));
         }
-        if self.pictures() + pictures > self.rows {
-            return Admission::Full(prepared);
+        self.done += 1;
+        let (done, total) = (self.done, self.recipe.steps);
+        events.push(id, Event::Progress { done, total });
+        if self.is_shown(done) {
+            for index in 0..self.pictures {
+                events.push(id, Event::Preview(Box::new(self.preview(index))));
+            }
         }
-        self.running.insert(ticket.id, (ticket, prepared));
-        Admission::Taken
-    }
-
-    fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
-        if self.running.is_empty() {
-            return Ok(Step::IDLE);
+        if done < total {
+            return false;
         }
-        if !self.step.is_zero() {
-            std::thread::sleep(self.step);
+        for index in 0..self.pictures {
+            events.push(id, Event::Drawn(Box::new(self.drawn(index))));
         }
-        let rows = self.pictures();
-        self.running
-            .retain(|id, (_, request)| !draw(*id, request, events));
-        Ok(Step {
-            activity: Activity::Worked,
-            rows,
-            work: rows,
-        })
-    }
-
-    fn cancel(&mut self, id: RequestId) {
-        self.running.remove(&id);
-    }
-
-    fn suspend(&mut self, id: RequestId) -> Option<MockImage> {
-        self.running.remove(&id).map(|(_, prepared)| prepared)
-    }
-
-    fn reset(&mut self) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    fn step_bound(&self) -> usize {
-        self.rows
-    }
-
-    fn occupancy(&self) -> Occupancy {
-        Occupancy {
-            requests: self.running.len(),
-            rows: self.pictures(),
-            ..Occupancy::default()
-        }
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::default()
+        events.push(
+            id,
+            Event::Done(Usage {
+                prompt_tokens,
+                images: self.pictures,
+                ..Usage::default()
+            }),
+        );
+        true
     }
 }

@@ -2,6 +2,7 @@
 //! and the contract suite is proved on it. Its faults are set by options and by nothing in a request of a real worker.
 //! Thoughts, tool calls and answers in a form come from `script`.
 
+mod batch;
 mod image;
 mod script;
 mod speech;
@@ -20,6 +21,7 @@ use crate::pipeline::{
     RequestId, Step, Ticket,
 };
 use crate::random::Stream;
+pub use batch::MockBatch;
 pub use image::{FORBIDDEN, MockArtist};
 use script::Script;
 pub use script::{CALL, THINK};

@@ -1,17 +1,13 @@
 //! A speech recogniser without a model, for the tests of front doors and engine: audio is a text, its words are what is said, half a
 //! second each, and every line of it is a segment, one a step.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::error::{RequestError, StepError};
+use super::batch::{MockBatch, Played};
+use crate::error::RequestError;
 use crate::event::{Event, Events, Usage};
 use crate::input::{Input, Task};
-use crate::pipeline::{
-    Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare, Prepared,
-    RequestId, Step, Ticket,
-};
+use crate::pipeline::{Cost, ModelInfo, Prepare, Prepared, RequestId};
 use crate::speech::{
     Audio, Heard, HeardLanguage, SpeechInput, SpeechTask, SpokenSegment, SpokenWord, Times,
 };
@@ -21,13 +17,8 @@ const WORD: f64 = 0.5;
 /// The languages that it knows, by code and name.
 const LANGUAGES: [(&str, &str); 2] = [("en", "english"), ("fr", "french")];
 
-/// The pipeline.
-#[derive(Debug)]
-pub struct MockRecogniser {
-    rows: usize,
-    step: Duration,
-    running: BTreeMap<RequestId, (Ticket, MockSpeech)>,
-}
+/// The pipeline: hears so many requests at once, a segment of each in a step.
+pub type MockRecogniser = MockBatch<MockSpeech>;
 
 /// A request of the mock: what is said in its audio, and how far it has been heard.
 #[derive(Debug, Clone)]
@@ -39,17 +30,6 @@ pub struct MockSpeech {
 }
 
 struct Listener;
-
-impl MockRecogniser {
-    /// Hears so many requests at once, a segment of each in a step that takes so long.
-    pub fn new(rows: usize, step: Duration) -> Self {
-        Self {
-            rows,
-            step,
-            running: BTreeMap::new(),
-        }
-    }
-}
 
 impl Prepared for MockSpeech {
     fn cost(&self) -> Cost {
@@ -186,101 +166,47 @@ fn segments(text: &str, input: &SpeechInput) -> Vec<SpokenSegment> {
     segments
 }
 
-/// Says the next segment; `true` when that was the last.
-fn listen(id: RequestId, request: &mut MockSpeech, events: &mut Events) -> bool {
-    if request.given == 0 {
-        events.push(id, Event::Heard(Box::new(request.heard.clone())));
-    }
-    let next = request.segments.get(request.given);
-    if let Some(segment) = next.filter(|_| !request.only_language) {
-        let done = (segment.end * 1000.0) as u32;
-        events.push(id, Event::Segment(Box::new(segment.clone())));
-        let total = (request.heard.duration * 1000.0) as u32;
-        events.push(id, Event::Progress { done, total });
-    }
-    request.given += 1;
-    let last = request.only_language || request.given >= request.segments.len();
-    if last {
-        let written: usize = request.segments.iter().map(|s| s.tokens.len()).sum();
-        events.push(
-            id,
-            Event::Done(Usage {
-                completion_tokens: if request.only_language {
-                    0
-                } else {
-                    written as u32
-                },
-                audio_ms: (request.heard.duration * 1000.0) as u64,
-                ..Usage::default()
-            }),
-        );
-    }
-    last
-}
-
-impl Pipeline for MockRecogniser {
-    type Prepared = MockSpeech;
-
-    fn preparer(&self) -> Arc<dyn Prepare<Prepared = MockSpeech>> {
+impl Played for MockSpeech {
+    fn preparer() -> Arc<dyn Prepare<Prepared = Self>> {
         Arc::new(Listener)
     }
 
-    fn admit(&mut self, ticket: Ticket, prepared: MockSpeech) -> Admission<MockSpeech> {
-        if self.running.len() >= self.rows {
-            return Admission::Full(prepared);
+    fn play(&mut self, id: RequestId, events: &mut Events) -> bool {
+        if self.given == 0 {
+            events.push(id, Event::Heard(Box::new(self.heard.clone())));
         }
-        self.running.insert(ticket.id, (ticket, prepared));
-        Admission::Taken
-    }
-
-    fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
-        if self.running.is_empty() {
-            return Ok(Step::IDLE);
+        let next = self.segments.get(self.given);
+        if let Some(segment) = next.filter(|_| !self.only_language) {
+            let done = (segment.end * 1000.0) as u32;
+            events.push(id, Event::Segment(Box::new(segment.clone())));
+            let total = (self.heard.duration * 1000.0) as u32;
+            events.push(id, Event::Progress { done, total });
         }
-        if !self.step.is_zero() {
-            std::thread::sleep(self.step);
+        self.given += 1;
+        let last = self.only_language || self.given >= self.segments.len();
+        if last {
+            let written: usize = self.segments.iter().map(|s| s.tokens.len()).sum();
+            events.push(
+                id,
+                Event::Done(Usage {
+                    completion_tokens: if self.only_language {
+                        0
+                    } else {
+                        written as u32
+                    },
+                    audio_ms: (self.heard.duration * 1000.0) as u64,
+                    ..Usage::default()
+                }),
+            );
         }
-        let rows = self.running.len();
-        self.running
-            .retain(|id, (_, request)| !listen(*id, request, events));
-        Ok(Step {
-            activity: Activity::Worked,
-            rows,
-            work: rows,
-        })
-    }
-
-    fn cancel(&mut self, id: RequestId) {
-        self.running.remove(&id);
-    }
-
-    fn suspend(&mut self, id: RequestId) -> Option<MockSpeech> {
-        self.running.remove(&id).map(|(_, prepared)| prepared)
-    }
-
-    fn reset(&mut self) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    fn step_bound(&self) -> usize {
-        self.rows
-    }
-
-    fn occupancy(&self) -> Occupancy {
-        Occupancy {
-            requests: self.running.len(),
-            rows: self.running.len(),
-            ..Occupancy::default()
-        }
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::default()
+        last
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::contract::{Subject, check};
 

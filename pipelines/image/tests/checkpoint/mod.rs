@@ -1,5 +1,6 @@
-//! Checkpoints of random weights that Python and Rust make alike (tests/fixtures/random_weights.py), so that fixtures hold names,
-//! shapes and what the reference computed. The file that is written is read by the crate's own reader.
+//! Checkpoints of random weights that Python and Rust make alike (`random-checkpoints`), so that fixtures hold names, shapes and what
+//! the reference computed. Apart from that crate's own fixtures, because here a rule gives a tensor's spread
+//! (tests/fixtures/random_weights.py). The file that is written is read by the crate's own reader.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::fields::Fields;
 use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
-use serde_json::{Map, Value, json};
+use random_checkpoints::{Stored, names, safetensors};
+use serde_json::{Value, json};
 
 const FILE: &str = "diffusion_pytorch_model.safetensors";
 
@@ -79,15 +81,13 @@ impl Checkpoint {
     /// All of them by name.
     pub fn tensors(&self) -> BTreeMap<String, HostTensor> {
         let mut tensors = BTreeMap::new();
-        let mut before = String::new();
-        for line in self.about["tensors"].as_array().unwrap() {
-            let parts: Vec<&str> = line.as_str().unwrap().split('|').collect();
-            let name = format!("{}{}", &before[..parts[0].parse().unwrap()], parts[1]);
-            let shape: Vec<usize> = parts[2].split('x').map(|n| n.parse().unwrap()).collect();
-            let (offset, amplitude) = self.spread(&name, &shape);
-            let numbers = numbers(self.seed, &name, shape, (offset, amplitude));
-            tensors.insert(name.clone(), self.changed(&name, numbers));
-            before = name;
+        let lines = self.about["tensors"].as_array().unwrap();
+        for (name, shape) in names(lines.iter().map(|line| line.as_str().unwrap())).unwrap() {
+            let shape: Vec<usize> = shape[0].split('x').map(|n| n.parse().unwrap()).collect();
+            let spread = self.spread(&name, &shape);
+            let made = numbers(self.seed, &name, shape, spread);
+            let changed = self.changed(&name, made);
+            tensors.insert(name, changed);
         }
         tensors
     }
@@ -155,48 +155,23 @@ pub fn given(seed: u64, name: &str, (shape, amplitude): (Vec<usize>, f64)) -> Te
 }
 
 /// f16, as `numbers` of random_weights.py makes them.
-fn numbers(
-    seed: u64,
-    name: &str,
-    shape: Vec<usize>,
-    (offset, amplitude): (f64, f64),
-) -> HostTensor {
-    let mut state = format!("{seed}/{name}")
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |state, byte| {
-            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
-        });
-    let count: usize = shape.iter().product();
-    let mut bytes = Vec::with_capacity(4 * count);
-    for _ in 0..count {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let u = ((z ^ (z >> 31)) >> 11) as f64 / 2f64.powi(53);
-        let value = (offset + amplitude * (2.0 * u - 1.0)) as f32;
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
-    let wide = HostTensor::from_bytes(name, DType::F32, shape, bytes).unwrap();
-    wide.to_dtype(DType::F16).unwrap()
+fn numbers(seed: u64, name: &str, shape: Vec<usize>, spread: (f64, f64)) -> HostTensor {
+    let numbers = random_checkpoints::numbers(seed, name, shape.iter().product(), spread);
+    let bytes = random_checkpoints::DType::F16.bytes(&numbers);
+    HostTensor::from_bytes(name, DType::F16, shape, bytes).unwrap()
 }
 
 /// Writes tensors of f16 and f32, and texts about them where there are any.
 pub fn save(file: &Path, tensors: &BTreeMap<String, HostTensor>, texts: Value) {
-    let (mut header, mut data) = (Map::new(), Vec::new());
-    if texts.as_object().is_some_and(|texts| !texts.is_empty()) {
-        header.insert("__metadata__".to_owned(), texts);
-    }
-    for (name, tensor) in tensors {
-        let start = data.len();
-        data.extend_from_slice(tensor.bytes());
-        let entry = json!({"dtype": tensor.stored().name().to_uppercase(), "shape": tensor.shape(), "data_offsets": [start, data.len()]});
-        header.insert(name.clone(), entry);
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header);
-    bytes.extend(data);
-    std::fs::write(file, bytes).unwrap();
+    let stored = tensors.iter().map(|(name, tensor)| {
+        let stored = Stored {
+            dtype: tensor.stored().name().to_uppercase(),
+            shape: tensor.shape().to_vec(),
+            bytes: tensor.bytes().to_vec(),
+        };
+        (name.clone(), stored)
+    });
+    std::fs::write(file, safetensors(&stored.collect(), texts)).unwrap();
 }
 
 /// max|a − b| / max|b|

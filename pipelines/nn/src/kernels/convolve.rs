@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::filters::{Ends, Filters, Plan, Stretch};
 use super::lanes::Lanes;
 use super::parallel::{self, Shared};
-use super::tile::{Factors, VECTORS, Vectors, add_products, lanes};
+use super::tile::{Factors, Tiles, VECTORS, Vectors, add_products, each_tile, lanes};
 use super::windows::{Laid, Place, Windows, panel_of};
 use super::{Isa, Kernel, dispatch, winograd};
 use crate::error::Result;
@@ -123,6 +123,7 @@ impl Kernel for Part<'_> {
             let laid_out = self.rows.add(self.for_rows);
             for start in (0..channels).step_by(self.chunk) {
                 let chunk = Chunk {
+                    part: &self,
                     channels: start..channels.min(start + self.chunk),
                     places: &places,
                     panel,
@@ -140,67 +141,33 @@ impl Kernel for Part<'_> {
                 for row in self.outputs.clone().step_by(L::WIDTH) {
                     let rows = row..self.outputs.end;
                     self.filters.widen::<L>(rows, columns.clone(), self.rows);
-                    for row in (row..self.outputs.end.min(row + L::WIDTH)).step_by(L::TILE_ROWS) {
-                        self.tiles::<L>(&chunk, row);
-                    }
+                    let rows = row..self.outputs.end.min(row + L::WIDTH);
+                    each_tile::<L, _>(&chunk, rows, places.len(), panel);
                 }
             }
         }
     }
 }
 
-impl Part<'_> {
-    /// As many rows as a tile has, from `row` on, against every panel of windows.
+impl Tiles for Chunk<'_> {
     #[inline(always)]
-    unsafe fn tiles<L: Lanes>(&self, chunk: &Chunk<'_>, row: usize) {
-        // SAFETY: the caller's promise; rows past the last are laid out, and not stored.
-        unsafe {
-            match (self.outputs.end - row).min(L::TILE_ROWS) {
-                1 => self.panels::<L, 1>(chunk, row),
-                2 => self.panels::<L, 2>(chunk, row),
-                3 | 4 => self.panels::<L, 4>(chunk, row),
-                _ => self.panels::<L, 8>(chunk, row),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn panels<L: Lanes, const R: usize>(&self, chunk: &Chunk<'_>, row: usize) {
-        for first in (0..chunk.places.len()).step_by(chunk.panel) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                match chunk.panel.min(chunk.places.len() - first) {
-                    1 => self.tile::<L, R, 1>(chunk, row, first),
-                    2 => self.tile::<L, R, 2>(chunk, row, first),
-                    _ => self.tile::<L, R, VECTORS>(chunk, row, first),
-                }
-            }
-        }
-    }
-
-    /// R rows of the weight against the V vectors of the panel that starts with vector `first`.
-    #[inline(always)]
-    unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
-        &self,
-        chunk: &Chunk<'_>,
-        row: usize,
-        first: usize,
-    ) {
-        let steps = chunk.channels.len() * self.windows.taps();
-        let step = chunk.panel * L::WIDTH;
+    unsafe fn tile<L: Lanes, const R: usize, const V: usize>(&self, row: usize, first: usize) {
+        let part = self.part;
+        let steps = self.channels.len() * part.windows.taps();
+        let step = self.panel * L::WIDTH;
         let ends = Ends {
-            first: chunk.channels.start == 0,
-            last: chunk.channels.end == self.windows.channels,
+            first: self.channels.start == 0,
+            last: self.channels.end == part.windows.channels,
         };
         // SAFETY: inside what has been laid out; the places are windows of the output.
         unsafe {
             let factors = Factors {
-                at: self.rows.add((row - self.outputs.start) % L::WIDTH),
+                at: part.rows.add((row - part.outputs.start) % L::WIDTH),
                 row: 1,
                 step: L::WIDTH,
             };
             let vectors = Vectors {
-                at: chunk.windows.add(first / chunk.panel * steps * step),
+                at: self.windows.add(first / self.panel * steps * step),
                 step,
             };
             let sums = [[L::splat(0.0); V]; R];
@@ -213,17 +180,17 @@ impl Part<'_> {
                     at.add(r * V + v).write(sums[r][v]);
                 }
             }
-            for r in 0..R.min(self.outputs.end - row) {
+            for r in 0..R.min(part.outputs.end - row) {
                 for v in 0..V {
-                    let place = chunk.places.get_unchecked(first + v);
-                    let channel = place.sample * self.filters.outputs + row + r;
+                    let place = self.places.get_unchecked(first + v);
+                    let channel = place.sample * part.filters.outputs + row + r;
                     let stretch = Stretch {
                         row: row + r,
-                        at: channel * self.windows.per_sample() + place.first,
+                        at: channel * part.windows.per_sample() + place.first,
                         count: place.count,
                     };
                     let sum = *at.add(r * V + v);
-                    self.filters.put::<L>(self.out.get(), stretch, ends, sum);
+                    part.filters.put::<L>(part.out.get(), stretch, ends, sum);
                 }
             }
         }
@@ -232,6 +199,7 @@ impl Part<'_> {
 
 /// A chunk of channels whose windows are laid out.
 struct Chunk<'a> {
+    part: &'a Part<'a>,
     channels: Range<usize>,
     places: &'a [Place],
     /// Vectors of a panel.

@@ -3,6 +3,7 @@
 
 use super::lanes::Lanes;
 use super::{Isa, Kernel, dispatch};
+use std::ops::Range;
 
 /// Vectors of a tile, at most: with `TILE_ROWS` rows 24 of 32 accumulators, or 12 of 16.
 pub(super) const VECTORS: usize = 3;
@@ -49,6 +50,59 @@ pub(super) unsafe fn add_products<L: Lanes, const R: usize, const V: usize>(
         }
     }
     sums
+}
+
+/// What computes a tile of any size.
+pub(super) trait Tiles {
+    /// R rows from `row` on against the V vectors of the panel that starts with vector `first`. Rows past the last are laid out,
+    /// and not stored.
+    ///
+    /// # Safety
+    /// As for [`Lanes`], and whatever the implementation says.
+    unsafe fn tile<L: Lanes, const R: usize, const V: usize>(&self, row: usize, first: usize);
+}
+
+/// Some rows, as many at a time as a tile has, against `vectors` in panels of `panel`.
+///
+/// # Safety
+/// As for [`Tiles::tile`].
+#[inline(always)]
+pub(super) unsafe fn each_tile<L: Lanes, T: Tiles>(
+    tiles: &T,
+    rows: Range<usize>,
+    vectors: usize,
+    panel: usize,
+) {
+    for row in rows.clone().step_by(L::TILE_ROWS) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (rows.end - row).min(L::TILE_ROWS) {
+                1 => each_panel::<L, T, 1>(tiles, row, vectors, panel),
+                2 => each_panel::<L, T, 2>(tiles, row, vectors, panel),
+                3 | 4 => each_panel::<L, T, 4>(tiles, row, vectors, panel),
+                _ => each_panel::<L, T, 8>(tiles, row, vectors, panel),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn each_panel<L: Lanes, T: Tiles, const R: usize>(
+    tiles: &T,
+    row: usize,
+    vectors: usize,
+    panel: usize,
+) {
+    for first in (0..vectors).step_by(panel) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match panel.min(vectors - first) {
+                1 => tiles.tile::<L, R, 1>(row, first),
+                2 => tiles.tile::<L, R, 2>(row, first),
+                _ => tiles.tile::<L, R, VECTORS>(row, first),
+            }
+        }
+    }
 }
 
 /// Lanes of the instruction set that `isa` stands for on this machine.

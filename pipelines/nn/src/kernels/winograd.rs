@@ -9,7 +9,7 @@ use super::convolve::{LAID_OUT, with_room};
 use super::filters::{Ends, Filters, Plan, Stretch};
 use super::lanes::Lanes;
 use super::parallel::{self, Shared};
-use super::tile::{Factors, VECTORS, Vectors, add_products, lanes};
+use super::tile::{Factors, Tiles, VECTORS, Vectors, add_products, each_tile, lanes};
 use super::windows::{Laid, Place, Windows, panel_of};
 use super::{Isa, Kernel, dispatch};
 use crate::error::Result;
@@ -26,9 +26,8 @@ const FEW: usize = 32;
 const FEW_WINDOWS: usize = 256;
 /// Numbers after a position, so that the sixteen do not all lie in one set of the L1.
 const PAD: usize = 16;
-/// Room for a row of pixels of a vector of tiles; for two, with a vector to load past the last.
-const ROW: usize = 32;
-const PIXELS: usize = 2 * ROW + 16;
+/// Room for the pixels of the widest vector of tiles: two rows of two vectors, and a vector of zeros to load past the last.
+const PIXELS: usize = 5 * 16;
 /// Numbers in a row of the weight for each channel.
 const TAPS: usize = 9;
 
@@ -147,6 +146,7 @@ struct Target {
 
 /// A chunk of channels whose tiles are transformed.
 struct Chunk<'a> {
+    part: &'a Part<'a>,
     channels: usize,
     ends: Ends,
     targets: &'a [Target],
@@ -171,6 +171,7 @@ impl Kernel for Part<'_> {
                 let channels = start..all.min(start + self.chunk);
                 let position = channels.len() * step + PAD;
                 let chunk = Chunk {
+                    part: &self,
                     channels: channels.len(),
                     ends: Ends {
                         first: start == 0,
@@ -196,9 +197,8 @@ impl Kernel for Part<'_> {
                         self.room.add(self.rooms.widened),
                         chunk.channels,
                     );
-                    for row in (row..self.outputs.end.min(row + L::WIDTH)).step_by(L::TILE_ROWS) {
-                        self.rows::<L>(&chunk, row);
-                    }
+                    let rows = row..self.outputs.end.min(row + L::WIDTH);
+                    each_tile::<L, _>(&chunk, rows, targets.len(), chunk.laid.panel);
                 }
             }
         }
@@ -230,51 +230,54 @@ impl Part<'_> {
         }
     }
 
-    /// As many rows as a tile has, from `row` on, against every panel of tiles.
+    /// Two rows of twice as many pixels as a vector has tiles, to where its runs say.
     #[inline(always)]
-    unsafe fn rows<L: Lanes>(&self, chunk: &Chunk<'_>, row: usize) {
-        // SAFETY: the caller's promise; rows past the last are laid out, and not stored.
+    unsafe fn put<L: Lanes>(
+        &self,
+        chunk: &Chunk<'_>,
+        vector: usize,
+        row: usize,
+        pixels: *const f32,
+    ) {
+        // SAFETY: runs are inside a channel of the output, and of the pixels.
         unsafe {
-            match (self.outputs.end - row).min(L::TILE_ROWS) {
-                1 => self.panels::<L, 1>(chunk, row),
-                2 => self.panels::<L, 2>(chunk, row),
-                3 | 4 => self.panels::<L, 4>(chunk, row),
-                _ => self.panels::<L, 8>(chunk, row),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn panels<L: Lanes, const R: usize>(&self, chunk: &Chunk<'_>, row: usize) {
-        for first in (0..chunk.targets.len()).step_by(chunk.laid.panel) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                match chunk.laid.panel.min(chunk.targets.len() - first) {
-                    1 => self.tile::<L, R, 1>(chunk, row, first),
-                    2 => self.tile::<L, R, 2>(chunk, row, first),
-                    _ => self.tile::<L, R, VECTORS>(chunk, row, first),
+            let target = chunk.targets.get_unchecked(vector);
+            let channel = target.sample * self.filters.outputs + row;
+            let channel = channel * self.out_size[0] * self.out_size[1];
+            for run in &target.runs {
+                for y in 0..run.rows {
+                    let start = 2 * (y * L::WIDTH + run.lane);
+                    for x in (0..run.pixels).step_by(L::WIDTH) {
+                        let stretch = Stretch {
+                            row,
+                            at: channel + run.at + y * self.out_size[1] + x,
+                            count: run.pixels - x,
+                        };
+                        // What is loaded past a run is the next one's or the zeros at the end; it is not stored.
+                        debug_assert!(start + x + L::WIDTH <= written(L::WIDTH));
+                        let sum = L::load(pixels.add(start + x));
+                        self.filters
+                            .put::<L>(self.out.get(), stretch, chunk.ends, sum);
+                    }
                 }
             }
         }
     }
+}
 
-    /// R rows of the weight against the V vectors of the panel that starts with vector `first`, in every position.
+impl Tiles for Chunk<'_> {
+    /// In every position.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
-        &self,
-        chunk: &Chunk<'_>,
-        row: usize,
-        first: usize,
-    ) {
-        let laid = &chunk.laid;
+    unsafe fn tile<L: Lanes, const R: usize, const V: usize>(&self, row: usize, first: usize) {
+        let (part, laid) = (self.part, &self.laid);
         // SAFETY: inside what has been laid out and transformed.
         unsafe {
-            let rows = self.room.add(self.rooms.widened);
-            let kept = rows.add(self.rooms.transformed);
+            let rows = part.room.add(part.rooms.widened);
+            let kept = rows.add(part.rooms.transformed);
             for position in 0..POSITIONS {
-                let row = (row - self.outputs.start) % L::WIDTH;
+                let row = (row - part.outputs.start) % L::WIDTH;
                 let factors = Factors {
-                    at: rows.add(position * (chunk.channels * L::WIDTH + PAD) + row),
+                    at: rows.add(position * (self.channels * L::WIDTH + PAD) + row),
                     row: 1,
                     step: L::WIDTH,
                 };
@@ -284,7 +287,7 @@ impl Part<'_> {
                     step: laid.channel,
                 };
                 let sums = [[L::splat(0.0); V]; R];
-                let sums = add_products::<L, R, V>(sums, factors, vectors, chunk.channels);
+                let sums = add_products::<L, R, V>(sums, factors, vectors, self.channels);
                 for r in 0..R {
                     for v in 0..V {
                         let at = (position * R + r) * V + v;
@@ -292,44 +295,13 @@ impl Part<'_> {
                     }
                 }
             }
-            for r in 0..R.min(self.outputs.end - row) {
+            for r in 0..R.min(part.outputs.end - row) {
                 for v in 0..V {
                     let sums = kept.add((r * V + v) * L::WIDTH);
-                    let pixels = pixels::<L>(sums, R * V * L::WIDTH);
-                    self.put::<L>(chunk, first + v, row + r, &pixels);
-                }
-            }
-        }
-    }
-
-    /// Two rows of twice as many pixels as a vector has tiles, to where its runs say.
-    #[inline(always)]
-    unsafe fn put<L: Lanes>(
-        &self,
-        chunk: &Chunk<'_>,
-        vector: usize,
-        row: usize,
-        pixels: &MaybeUninit<[f32; PIXELS]>,
-    ) {
-        // SAFETY: runs are inside a channel of the output, and of the pixels.
-        unsafe {
-            let target = chunk.targets.get_unchecked(vector);
-            let channel = target.sample * self.filters.outputs + row;
-            let channel = channel * self.out_size[0] * self.out_size[1];
-            for run in &target.runs {
-                for y in 0..run.rows {
-                    let from = pixels.as_ptr().cast::<f32>().add(y * ROW + 2 * run.lane);
-                    for x in (0..run.pixels).step_by(L::WIDTH) {
-                        let stretch = Stretch {
-                            row,
-                            at: channel + run.at + y * self.out_size[1] + x,
-                            count: run.pixels - x,
-                        };
-                        // What is loaded past a run is the next one's, or room at the end; it is not stored.
-                        let sum = L::load(from.add(x));
-                        self.filters
-                            .put::<L>(self.out.get(), stretch, chunk.ends, sum);
-                    }
+                    let mut room = MaybeUninit::<[f32; PIXELS]>::uninit();
+                    let room = room.as_mut_ptr().cast::<f32>();
+                    pixels::<L>(sums, R * V * L::WIDTH, room);
+                    part.put::<L>(self, first + v, row + r, room);
                 }
             }
         }
@@ -405,12 +377,16 @@ unsafe fn transform_rows<L: Lanes>(from: *const f32, to: *mut f32, channels: usi
     }
 }
 
-/// Aᵀ·m·A: the two rows of pixels of a vector of tiles, whose sums in the sixteen positions are `position` numbers apart.
+/// Numbers of pixels that [`pixels`] writes: each row right after the other, so that nothing between them is left unwritten.
+const fn written(lanes: usize) -> usize {
+    5 * lanes
+}
+
+/// Aᵀ·m·A: the two rows of pixels of a vector of tiles, whose sums in the sixteen positions are `position` numbers apart; then a
+/// vector of zeros.
 #[inline(always)]
-unsafe fn pixels<L: Lanes>(sums: *const f32, position: usize) -> MaybeUninit<[f32; PIXELS]> {
-    let mut pixels = MaybeUninit::<[f32; PIXELS]>::uninit();
-    let to = pixels.as_mut_ptr().cast::<f32>();
-    // SAFETY: the caller's promise; a row of pixels is two vectors, of 16 lanes at most.
+unsafe fn pixels<L: Lanes>(sums: *const f32, position: usize, to: *mut f32) {
+    // SAFETY: the caller's promise: `to` has room for what is written.
     unsafe {
         let mut rows = [[L::splat(0.0); 4]; 2];
         for column in 0..4 {
@@ -426,10 +402,38 @@ unsafe fn pixels<L: Lanes>(sums: *const f32, position: usize) -> MaybeUninit<[f3
             let even = L::add(L::add(first, second), third);
             let odd = L::sub(L::sub(second, third), last);
             let (low, high) = L::interleave(even, odd);
-            L::store(to.add(y * ROW), low);
-            L::store(to.add(y * ROW + L::WIDTH), high);
+            L::store(to.add(2 * y * L::WIDTH), low);
+            L::store(to.add((2 * y + 1) * L::WIDTH), high);
         }
-        L::store(to.add(2 * ROW), L::splat(0.0));
+        L::store(to.add(4 * L::WIDTH), L::splat(0.0));
     }
-    pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One vector of tiles whose sums are all 1, to pixels that nobody has written.
+    struct Once<'a>(&'a mut [f32; PIXELS]);
+
+    impl Kernel for Once<'_> {
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) {
+            let sums = [1.0f32; POSITIONS * 16];
+            // SAFETY: room for the widest vector.
+            unsafe { pixels::<L>(sums.as_ptr(), L::WIDTH, self.0.as_mut_ptr()) };
+        }
+    }
+
+    #[test]
+    fn every_pixel_that_is_loaded_has_been_written() {
+        for isa in Isa::all_available() {
+            let mut room = [f32::NAN; PIXELS];
+            // SAFETY: as above.
+            unsafe { dispatch(isa, Once(&mut room)) };
+            let (written, rest) = room.split_at(written(lanes(isa)));
+            assert!(written.iter().all(|x| x.is_finite()), "{isa:?}: {room:?}");
+            assert!(rest.iter().all(|x| x.is_nan()), "{isa:?}: {room:?}");
+        }
+    }
 }

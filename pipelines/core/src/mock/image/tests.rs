@@ -1,8 +1,11 @@
 //! The mock that draws, held against the contract, and what its pictures hold.
 
+use std::time::Duration;
+
 use super::*;
 use crate::contract::{Subject, check};
 use crate::image::{Denoising, Picture, Start};
+use crate::pipeline::{Activity, Admission, Pipeline, Ticket};
 
 fn input(number: u64) -> ImageInput {
     ImageInput {
