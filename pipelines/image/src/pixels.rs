@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 /// Pixels a side at most, and bytes that decoding may take: beyond it is a picture that was made to fill the machine.
 const MOST_SIDE: u32 = 16_384;
-const MOST_BYTES: u64 = 512 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// A size in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Pixels {
         limits.max_image_width = Some(MOST_SIDE);
         limits.max_image_height = Some(MOST_SIDE);
         limits.max_alloc = Some(MOST_BYTES);
-        reader.limits(limits);
+        reader.limits(limits.clone());
         let undecodable = |error: image::ImageError| match error {
             image::ImageError::Limits(_) => wrong(format!(
                 "is too large a picture: at most {MOST_SIDE} pixels a side and {} MiB decoded are taken",
@@ -57,6 +57,9 @@ impl Pixels {
             )),
         };
         let mut decoder = reader.into_decoder().map_err(undecodable)?;
+        // Decoding into a buffer of our own is not counted by the crate itself.
+        let mut left = limits;
+        left.reserve(decoder.total_bytes()).map_err(undecodable)?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
         image.apply_orientation(orientation);
@@ -84,10 +87,14 @@ impl Pixels {
 
     /// How light it is, as a mask: 1 where it is at least half white, 0 elsewhere, [height, width], at another size.
     pub fn mask(&self, size: Size) -> Vec<f32> {
-        let grey = self.resized(size).to_luma8();
-        let pixels = grey.pixels();
+        let rgb = self.resized(size).to_rgb8();
+        let light = |[r, g, b]: [u8; 3]| {
+            // Pillow's conversion to grey, after ITU-R 601.
+            (u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16
+        };
+        let pixels = rgb.pixels();
         pixels
-            .map(|pixel| if pixel.0[0] >= 128 { 1.0 } else { 0.0 })
+            .map(|pixel| if light(pixel.0) >= 128 { 1.0 } else { 0.0 })
             .collect()
     }
 
@@ -202,13 +209,18 @@ mod tests {
 
     #[test]
     fn a_picture_that_says_it_is_enormous_is_refused_before_it_is_decoded() {
-        let mut bytes = png(4, 4, |_, _| [0; 3]).bytes().to_vec();
-        // The width in the header; its checksum is set right again.
-        bytes[16..20].copy_from_slice(&60_000u32.to_be_bytes());
-        let checksum = crc(&bytes[12..29]);
-        bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
-        let error = Pixels::decode(&Picture::new(bytes), "image").unwrap_err();
-        assert!(error.message.contains("too large"), "{error}");
+        // Too many columns; and, of 8 bytes a pixel, too many of these.
+        for (width, height, depth_and_kind) in [(60_000, 4, [8, 2]), (8192, 8192, [16, 6])] {
+            let mut bytes = png(4, 4, |_, _| [0; 3]).bytes().to_vec();
+            bytes[16..20].copy_from_slice(&u32::to_be_bytes(width));
+            bytes[20..24].copy_from_slice(&u32::to_be_bytes(height));
+            bytes[24..26].copy_from_slice(&depth_and_kind);
+            // The header's checksum is set right again.
+            let checksum = crc(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+            let error = Pixels::decode(&Picture::new(bytes), "image").unwrap_err();
+            assert!(error.message.contains("too large"), "{error}");
+        }
     }
 
     fn crc(bytes: &[u8]) -> u32 {

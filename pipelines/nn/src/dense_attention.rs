@@ -8,6 +8,9 @@ use crate::kernels::Isa;
 use crate::kernels::dense_attention::{Bias, DenseAttention, attend};
 use candle_core::{D, DType, Device, Tensor};
 
+/// Scores at a time in candle's operations: 256 MiB of f32, of which three copies live at once.
+const PLAIN_SCORES: usize = 1 << 26;
+
 /// softmax(q·kᵀ·scale + bias)·v for each head.
 ///
 /// `q` [batch, queries, heads · head_dim], `k` and `v` [batch, keys, heads · head_dim], as linear layers give them; `bias`, where
@@ -50,15 +53,25 @@ pub fn dense_attention_plain(
         Ok(x.transpose(1, 2)?.contiguous()?)
     };
     let (q, k, v) = (by_head(q, queries)?, by_head(k, keys)?, by_head(v, keys)?);
-    let scores = (q.matmul(&k.t()?)?.to_dtype(DType::F32)? * scale)?;
-    let scores = match bias {
-        Some(bias) => scores.broadcast_add(&bias.to_dtype(DType::F32)?)?,
-        None => scores,
-    };
-    let largest = scores.max_keepdim(D::Minus1)?;
-    let weights = scores.broadcast_sub(&largest)?.exp()?;
-    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    let out = weights.to_dtype(v.dtype())?.matmul(&v)?;
+    // Some queries at a time: all scores of a picture of a megapixel would fill a GPU.
+    let at_once = (PLAIN_SCORES / (batch * heads * keys).max(1)).clamp(1, queries.max(1));
+    let mut outs = Vec::with_capacity(queries.div_ceil(at_once));
+    for start in (0..queries).step_by(at_once) {
+        let count = at_once.min(queries - start);
+        let some = q.narrow(2, start, count)?.contiguous()?;
+        let scores = (some.matmul(&k.t()?)?.to_dtype(DType::F32)? * scale)?;
+        let scores = match bias {
+            Some(bias) => {
+                scores.broadcast_add(&bias.narrow(2, start, count)?.to_dtype(DType::F32)?)?
+            }
+            None => scores,
+        };
+        let largest = scores.max_keepdim(D::Minus1)?;
+        let weights = scores.broadcast_sub(&largest)?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        outs.push(weights.to_dtype(v.dtype())?.matmul(&v)?);
+    }
+    let out = Tensor::cat(&outs, 2)?;
     Ok(out
         .transpose(1, 2)?
         .contiguous()?

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use self::answer::Asked;
 use self::delivery::Delivery;
 use self::fields::{SPELLINGS, Wish};
-use self::sources::Brought;
+use self::sources::{Brought, Files};
 use super::artifacts;
 use super::dialogue::renamed;
 use super::error::Dialect;
@@ -206,16 +206,13 @@ async fn request(
     if route != Route::Variation && prompt.trim().is_empty() {
         return Err(fields.missing("prompt", "a text that says what is to be seen"));
     }
-    let has_files = image.is_some() || mask.is_some();
-    let mut brought = match has_files {
-        // Their fields were looked at with the form.
-        true => Brought::default(),
-        false => {
-            let sources = sources::read(&sources::kind(api), &fields)?;
-            let mut all = sources::bring(api, vec![sources]).await?;
-            all.pop().unwrap_or_default()
-        }
+    let came = Files {
+        image: image.is_some(),
+        mask: mask.is_some(),
     };
+    let sources = sources::read_beside(&sources::kind(api), &fields, came)?;
+    let mut all = sources::bring(api, vec![sources]).await?;
+    let mut brought = all.pop().unwrap_or_default();
     brought.image = image.or(brought.image);
     brought.mask = mask.or(brought.mask);
     if brought.image.is_none() && (route != Route::Generation || brought.mask.is_some()) {

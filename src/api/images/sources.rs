@@ -25,6 +25,13 @@ pub(in crate::api) struct Sources {
     controls: Vec<(Control, Sent)>,
 }
 
+/// Which pictures came as files.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Files {
+    pub(super) image: bool,
+    pub(super) mask: bool,
+}
+
 /// The pictures themselves.
 #[derive(Debug, Default)]
 pub(in crate::api) struct Brought {
@@ -56,11 +63,35 @@ pub(in crate::api) fn kind(api: &Api) -> Kind {
 /// # Errors
 /// A field that holds none, or a mask without a picture.
 pub(in crate::api) fn read(kind: &Kind, fields: &Fields<'_>) -> Result<Sources, RequestError> {
+    read_beside(kind, fields, Files::default())
+}
+
+/// Reads those that did not come as files of a form.
+///
+/// # Errors
+/// As [`read`], and a picture that came in both ways.
+pub(super) fn read_beside(
+    kind: &Kind,
+    fields: &Fields<'_>,
+    came: Files,
+) -> Result<Sources, RequestError> {
     let sources = Sources {
         image: one(kind, fields, "image")?,
         mask: one(kind, fields, "mask")?,
         controls: controls(kind, fields)?,
     };
+    for (sent, file) in [(&sources.image, came.image), (&sources.mask, came.mask)] {
+        if let (Some(sent), true) = (sent, file) {
+            let message = format!(
+                "{} is given beside a file; one of them holds the picture",
+                sent.field
+            );
+            return Err(RequestError::field(sent.field.clone(), message));
+        }
+    }
+    if came.image {
+        return Ok(sources);
+    }
     if let (None, Some(mask)) = (&sources.image, &sources.mask) {
         let name = mask.field.clone();
         let message =

@@ -52,7 +52,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "PART", requires = "image", value_parser = part, help_heading = HEADING)]
     strength: Option<f64>,
     /// Pictures; each has the seed after the one before
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), help_heading = HEADING)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = HEADING)]
     number: Option<u32>,
     /// A JPEG's quality, from 1 to 100 [default: 95]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100), help_heading = HEADING)]

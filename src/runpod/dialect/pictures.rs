@@ -115,6 +115,7 @@ pub(super) fn read(
     // The steps of a refiner, which those workers load beside their model. Without one they ask for nothing; and the strength of a
     // job without a picture is the refiner's, too.
     map.shift_remove("refiner_inference_steps");
+    map.shift_remove("high_noise_frac");
     if !IMAGES.iter().any(|field| has(&map, field)) {
         map.shift_remove("strength");
     }

@@ -62,6 +62,28 @@ pub(super) enum Told {
     SizesAndScore,
 }
 
+impl Told {
+    /// The first of a request's numbers that has no place in what the denoiser is told.
+    pub(super) fn untold(self, micro: &Micro) -> Option<&'static str> {
+        let targets = micro.target_size.or(micro.negative_target_size).is_some();
+        let sizes = micro
+            .original_size
+            .or(micro.negative_original_size)
+            .is_some();
+        let crops = micro.crop.or(micro.negative_crop).is_some();
+        let scores = micro.aesthetic_scores.is_some();
+        let (told_sizes, refiner) = (self != Self::Nothing, self == Self::SizesAndScore);
+        let asked = [
+            ("original_size", sizes && !told_sizes),
+            ("crops_coords_top_left", crops && !told_sizes),
+            ("target_size", targets && self != Self::Sizes),
+            ("aesthetic_score", scores && !refiner),
+        ];
+        let untold = asked.into_iter().find(|(_, untold)| *untold);
+        untold.map(|(field, _)| field)
+    }
+}
+
 /// The parts of a request that are read.
 pub(super) struct Texts<'a> {
     pub(super) prompt: &'a Prompts,
@@ -87,9 +109,18 @@ impl Reader {
             );
             return Err(RequestError::field("clip_skip", message));
         }
-        if texts.prompt.third.is_some() || texts.negative.third.is_some() {
-            let message = "this model has no third text encoder";
-            return Err(RequestError::unsupported("prompt_3", message));
+        for (prompts, field) in [
+            (texts.prompt, "prompt_3"),
+            (texts.negative, "negative_prompt_3"),
+        ] {
+            if prompts
+                .third
+                .as_deref()
+                .is_some_and(|text| !text.is_empty())
+            {
+                let message = "this model has no third text encoder";
+                return Err(RequestError::unsupported(field, message));
+            }
         }
         let mut prompt = self.chunks(texts.prompt, "prompt")?;
         let empty = texts.negative.first.is_none() && texts.negative.second.is_none();

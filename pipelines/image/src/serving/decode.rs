@@ -72,7 +72,7 @@ pub(super) fn preview(
     latent: [usize; 3],
     events: &mut Events,
 ) -> Result<()> {
-    let Some((step, latents)) = drawing.preview.clone() else {
+    let Some((step, latents)) = drawing.preview.take() else {
         return Ok(());
     };
     let (latents, [_, rows, columns]) = shrunk(latents, latent);
@@ -82,7 +82,6 @@ pub(super) fn preview(
     };
     let (_, _, height, width) = picture.dims4()?;
     let rgb = pixels::to_rgb8(&host(&picture)?);
-    drawing.preview = None;
     let preview = Preview {
         index: drawing.index,
         step,
@@ -102,11 +101,13 @@ fn host(picture: &Tensor) -> Result<Vec<f32>> {
 /// Means of squares of latents, of which no side is longer than a preview's.
 fn shrunk(latents: Vec<f32>, [channels, rows, columns]: [usize; 3]) -> (Vec<f32>, [usize; 3]) {
     let by = rows.max(columns).div_ceil(PREVIEW_SIDE);
-    let (out_rows, out_columns) = (rows / by, columns / by);
-    if by <= 1 || out_rows == 0 || out_columns == 0 {
+    if by <= 1 {
         return (latents, [channels, rows, columns]);
     }
+    // A side that is shorter than a square is one square long, of what there is.
+    let (out_rows, out_columns) = ((rows / by).max(1), (columns / by).max(1));
     let at = |channel: usize, row: usize, column: usize| {
+        let (row, column) = (row.min(rows - 1), column.min(columns - 1));
         let place = (channel * rows + row) * columns + column;
         latents.get(place).copied().unwrap_or(0.0)
     };
@@ -134,6 +135,9 @@ mod tests {
         assert_eq!(shape, [2, 22, 11]);
         let expected: f32 = [0, 1, 2, 34, 35, 36, 68, 69, 70].iter().sum::<i32>() as f32 / 9.0;
         assert_eq!(small[0], expected);
+        // A strip stays small: what is large is decoded in tiles, and a preview is in one piece.
+        let (small, shape) = shrunk(vec![2.0; 23 * 768], [1, 23, 768]);
+        assert_eq!((shape, small), ([1, 1, 32], vec![2.0; 32]));
         let (same, shape) = shrunk(latents[..20].to_vec(), [1, 4, 5]);
         assert_eq!((same.len(), shape), (20, [1, 4, 5]));
     }

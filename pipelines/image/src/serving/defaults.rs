@@ -126,9 +126,10 @@ impl Sizes {
     }
 
     fn scaled(&self, size: Size, scale: f64) -> Size {
+        let most = MOST_SIDE / self.factor;
         let side = |side: u32| {
             let units = (f64::from(side) * scale / f64::from(self.factor)) as u32;
-            units.max(1) * self.factor
+            units.clamp(1, most) * self.factor
         };
         Size {
             width: side(size.width),
@@ -136,12 +137,29 @@ impl Sizes {
         }
     }
 
+    /// Rows of one pass for pictures of this size: as many as there is memory for, a guided picture at least, and at most `most`.
+    pub(super) fn rows(&self, size: Size, most: usize) -> usize {
+        let Some(free) = self.free else {
+            return most;
+        };
+        let fit = free / self.row(size).max(1);
+        most.min(usize::try_from(fit).unwrap_or(most))
+            .max(2.min(most))
+    }
+
+    /// Bytes that a row of the denoiser takes, roughly.
+    fn row(&self, size: Size) -> u64 {
+        let pixels = u64::from(size.width) * u64::from(size.height);
+        let latents = pixels / u64::from(self.factor).pow(2);
+        let [denoiser, _] = self.channels;
+        latents * DENOISER_BYTES * denoiser / DENOISER_CHANNELS
+    }
+
     /// Bytes that a guided picture of this size takes on its way, roughly.
     fn needed(&self, size: Size) -> u64 {
         let pixels = u64::from(size.width) * u64::from(size.height);
-        let latents = pixels / u64::from(self.factor).pow(2);
-        let [denoiser, decoder] = self.channels;
-        let denoising = 2 * latents * DENOISER_BYTES * denoiser / DENOISER_CHANNELS;
+        let [_, decoder] = self.channels;
+        let denoising = 2 * self.row(size);
         let decoding = pixels.min(TILED_PIXELS) * 2 * decoder * 4 * DECODER_BUFFERS;
         denoising.max(decoding)
     }
@@ -202,6 +220,7 @@ mod tests {
                 height: 392
             }
         );
+        assert_eq!(of(16_384, 8).width, MOST_SIDE);
         let photograph = of(4000, 3000);
         assert_eq!(
             photograph,
@@ -217,6 +236,19 @@ mod tests {
                 height: 8
             }
         );
+    }
+
+    #[test]
+    fn a_pass_has_as_many_rows_as_memory_has_room_for() {
+        let size = |side| Size {
+            width: side,
+            height: side,
+        };
+        // 4096 latents of 24 kB each.
+        assert_eq!(sizes(Some(500 << 20)).rows(size(512), 32), 5);
+        assert_eq!(sizes(Some(500 << 20)).rows(size(1024), 32), 2);
+        assert_eq!(sizes(None).rows(size(1024), 32), 32);
+        assert_eq!(sizes(Some(1)).rows(size(512), 1), 1);
     }
 
     #[test]

@@ -158,30 +158,23 @@ fn deviation(x: &[f32]) -> f64 {
     (squares.sum::<f64>() / (count - 1.0)).sqrt()
 }
 
-/// Moves a picture on by what was predicted for it.
-pub(super) fn advance(
-    model: &Model,
-    request: &mut ImagePrepared,
-    index: usize,
-    predicted: &[f32],
-) -> Result<()> {
-    let Some(drawing) = request.drawings.get_mut(index) else {
-        return Ok(());
-    };
+/// A member's picture a step further. Nothing of the member itself has changed: when a step fails, all are where they were.
+pub(super) fn advanced(model: &Model, member: &Member<'_>, predicted: &[f32]) -> Result<Drawing> {
+    let mut drawing = member.drawing()?.copy();
     let before = drawing.sampler.steps_done();
     let finished = drawing.advance(predicted)?;
-    if let Some(start) = &request.start
-        && let Some(kept) = start.keep(drawing, &model.coder)?
+    if let Some(start) = &member.request.start
+        && let Some(kept) = start.keep(&drawing, &model.coder)?
     {
         drawing.latents = kept;
     }
     let step = drawing.sampler.steps_done();
     if finished {
         drawing.stage = Stage::Decoding(None);
-    } else if step > before && request.asked.previews.contains(&step) {
+    } else if step > before && member.request.asked.previews.contains(&step) {
         drawing.preview = Some((step as u32, drawing.sampler.predicted_original().to_vec()));
     }
-    Ok(())
+    Ok(drawing)
 }
 
 fn lost() -> ImageError {

@@ -85,6 +85,20 @@ impl Drawing {
         }
     }
 
+    /// The same picture as it is while it has noise to lose.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            index: self.index,
+            seed: self.seed,
+            sampler: self.sampler.clone(),
+            latents: self.latents.clone(),
+            stage: Stage::Denoising,
+            fresh: self.fresh,
+            turn: self.turn,
+            preview: None,
+        }
+    }
+
     /// A draw of its noise.
     pub(super) fn noise(&self, draw: Draw, len: usize) -> Vec<f32> {
         let mut out = vec![0.0; len];
@@ -157,11 +171,12 @@ impl Prepared for ImagePrepared {
     fn cost(&self) -> Cost {
         let latents: usize = self.asked.latent.iter().product();
         let start = self.start.as_ref().map_or(0, Start::bytes);
+        let picture = 3 * self.asked.size.width as usize * self.asked.size.height as usize;
         Cost {
             rows: self.drawings.len() * self.rows_each(),
             blocks: 0,
             // Latents, the scheduler's memory of earlier steps, and the finished picture.
-            bytes: self.drawings.len() * 4 * 4 * latents + start,
+            bytes: self.drawings.len() * (4 * 4 * latents + picture) + start,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a snapshot in the diffusers layout to a pipeline: which parts it has, their configurations, their weights.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device};
 use chandler_core::{ModelInfo, Task};
@@ -199,9 +199,17 @@ impl ImagePipeline {
                 told: told(&index, &unet)?,
             },
             scheduler,
-            sizes: sizes(&unet, &vae, (&placement.device, options.host_memory)),
+            sizes: sizes(
+                &unet,
+                &vae,
+                (
+                    &placement.device,
+                    options.host_memory.map(|free| free.saturating_sub(needed)),
+                ),
+            ),
             channels,
             distilled: guidance_width.is_some(),
+            decoding: Mutex::new(()),
             limits: Limits {
                 inside: options.max_rows.max(2) * PASSES_INSIDE,
             },

@@ -61,7 +61,10 @@ impl ImagePipeline {
             .filter(|(_, (ticket, _))| !ticket.cancelled.is_raised())
             .map(|(at, (_, request))| (at, request))
             .collect();
-        turns::next(&requests, self.rows)
+        let sizes = &self.preparer.sizes;
+        turns::next(&requests, &|request| {
+            sizes.rows(request.asked.size, self.rows)
+        })
     }
 
     /// Does a piece of work; gives back the rows that it had.
@@ -106,6 +109,7 @@ impl ImagePipeline {
                         decode::preview(&self.model, (ticket.id, drawing), latent, events)?;
                     }
                 }
+                self.touch(&[(*at, *index)]);
                 Ok(1)
             }
         }
@@ -117,45 +121,46 @@ impl ImagePipeline {
                 denoise::begin(&self.model, request, *index)?;
             }
         }
-        let members: Vec<Member<'_>> = places
+        // A picture of which nothing is to be changed has no step.
+        let steps = |(at, index): &Place| {
+            let request = self.running.get(*at).map(|(_, request)| request);
+            let drawing = request.and_then(|request| request.drawings.get(*index));
+            drawing.is_some_and(|drawing| drawing.sampler.call().is_some())
+        };
+        let stepping: Vec<Place> = places
+            .iter()
+            .filter(|place| steps(place))
+            .copied()
+            .collect();
+        let members: Vec<Member<'_>> = stepping
             .iter()
             .filter_map(|(at, index)| {
                 let (_, request) = self.running.get(*at)?;
-                let drawing = request.drawings.get(*index)?;
-                // A picture of which nothing is to be changed has no step.
-                drawing.sampler.call()?;
                 Some(Member {
                     request,
                     index: *index,
                 })
             })
             .collect();
-        let stepping: Vec<bool> = places
-            .iter()
-            .map(|place| members.iter().any(|member| self.is_at(member, *place)))
-            .collect();
-        let rows = members
-            .iter()
-            .map(|member| member.request.rows_each())
-            .sum();
+        let rows = members.iter().map(|m| m.request.rows_each()).sum();
         let predicted = denoise::predict(&self.model, &members)?;
+        let advanced = members
+            .iter()
+            .zip(&predicted)
+            .map(|(member, predicted)| denoise::advanced(&self.model, member, predicted))
+            .collect::<Result<Vec<_>>>()?;
         self.calls += u64::from(rows > 0);
-        let stepped = places.iter().zip(stepping).filter(|(_, steps)| *steps);
-        for ((at, index), predicted) in stepped.map(|(place, _)| place).zip(&predicted) {
-            if let Some((ticket, request)) = self.running.get_mut(*at) {
-                denoise::advance(&self.model, request, *index, predicted)?;
+        for ((at, index), drawing) in stepping.into_iter().zip(advanced) {
+            if let Some((ticket, request)) = self.running.get_mut(at) {
+                if let Some(place) = request.drawings.get_mut(index) {
+                    *place = drawing;
+                }
                 let (done, total) = request.progress();
                 events.push(ticket.id, Event::Progress { done, total });
             }
         }
         self.touch(places);
         Ok(rows)
-    }
-
-    fn is_at(&self, member: &Member<'_>, (at, index): Place) -> bool {
-        let here = self.running.get(at);
-        index == member.index
-            && here.is_some_and(|(_, request)| std::ptr::eq(request, member.request))
     }
 
     /// These have had their turn.

@@ -1,7 +1,7 @@
 //! From a request to work for the batch, off the engine's thread: texts are tokenised, pictures decoded and resized, the scheduler's
 //! steps laid out, and everything that cannot be done refused with the field that asks for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chandler_core::random::fresh_seed;
 use chandler_core::{
@@ -26,6 +26,8 @@ pub struct ImagePreparer {
     /// Whether the denoiser is told guidance instead of being guided.
     pub(super) distilled: bool,
     pub(super) limits: Limits,
+    /// Held while a request's pictures are decoded. It guards nothing: a thread that panicked with it leaves nothing half done.
+    pub(super) decoding: Mutex<()>,
 }
 
 /// Channels of a model.
@@ -45,9 +47,9 @@ pub(super) struct Limits {
 }
 
 /// A first picture, decoded.
-struct Decoded {
+struct Decoded<'a> {
     image: Pixels,
-    mask: Option<Pixels>,
+    mask: Option<&'a Picture>,
     strength: f64,
 }
 
@@ -77,6 +79,14 @@ impl ImagePreparer {
             let message = "this model fills masked parts of pictures: give it an image and a mask";
             return Err(RequestError::field("mask", message));
         }
+        if input.denoising.end.is_some_and(|end| end < 1.0) {
+            let message = "the drawing is finished here: there is no refiner to go on with it";
+            return Err(RequestError::unsupported("denoising_end", message));
+        }
+        if let Some(field) = self.reader.told.untold(&input.guidance.micro) {
+            let message = format!("{field}: this model is not told it; leave it out");
+            return Err(RequestError::unsupported(field, message));
+        }
         if input.n > MOST_PICTURES {
             let message = format!(
                 "n is {}; at most {MOST_PICTURES} are drawn of one request",
@@ -87,7 +97,7 @@ impl ImagePreparer {
         Ok(())
     }
 
-    fn decoded(&self, start: &Asks) -> Result<Decoded, RequestError> {
+    fn decoded<'a>(&self, start: &'a Asks) -> Result<Decoded<'a>, RequestError> {
         let masked = start.mask.is_some();
         let usual = || defaults::strength(self.reader.family, masked);
         let strength = start.strength.unwrap_or_else(usual);
@@ -95,10 +105,9 @@ impl ImagePreparer {
             let message = format!("strength is {strength}; it must be between 0 and 1");
             return Err(RequestError::field("strength", message));
         }
-        let mask = start.mask.as_ref();
         Ok(Decoded {
             image: Pixels::decode(&start.image, "image")?,
-            mask: mask.map(|mask| Pixels::decode(mask, "mask")).transpose()?,
+            mask: start.mask.as_ref(),
             strength,
         })
     }
@@ -153,12 +162,21 @@ impl ImagePreparer {
         Ok((sampler, config.class().name().to_owned()))
     }
 
-    fn start(&self, decoded: &Decoded, size: Size, latent: [usize; 3]) -> Start {
-        let mask = decoded.mask.as_ref().map(|mask| Mask {
-            told: self.channels.takes_mask,
-            ..Mask::new(mask.mask(size), size, latent)
-        });
-        Start::new((decoded.image.rgb(size), size), mask, decoded.strength)
+    fn start(
+        &self,
+        decoded: &Decoded<'_>,
+        size: Size,
+        latent: [usize; 3],
+    ) -> Result<Start, RequestError> {
+        let mask = match decoded.mask {
+            None => None,
+            Some(mask) => Some(Mask {
+                told: self.channels.takes_mask,
+                ..Mask::new(Pixels::decode(mask, "mask")?.mask(size), size, latent)
+            }),
+        };
+        let picture = (decoded.image.rgb(size), size);
+        Ok(Start::new(picture, mask, decoded.strength))
     }
 }
 
@@ -168,6 +186,8 @@ impl Prepare for ImagePreparer {
     fn prepare(&self, input: Input) -> Result<ImagePrepared, RequestError> {
         let input = input.image(self.info.task)?;
         self.refuse_what_is_not_done(&input)?;
+        // One request's pictures at a time: a picture may be a hundred times its file.
+        let one = input.start.as_ref().map(|_| self.decoding.lock());
         let decoded = input
             .start
             .as_ref()
@@ -208,8 +228,11 @@ impl Prepare for ImagePreparer {
         let draw =
             |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
         let drawings = (0..input.n.max(1)).map(draw).collect();
+        let start = decoded.map(|decoded| self.start(&decoded, size, latent));
+        let start = start.transpose()?;
+        drop(one);
         Ok(ImagePrepared {
-            start: decoded.map(|decoded| self.start(&decoded, size, latent)),
+            start,
             conditions: None,
             drawings,
             told: false,
@@ -269,7 +292,13 @@ fn spread(previews: usize, steps: usize) -> Vec<usize> {
 /// What a scheduler refuses, as an error of the request; it begins with the field.
 fn of_scheduler(error: &ImageError) -> RequestError {
     let text = error.to_string();
-    let field = text.split(':').next().unwrap_or_default();
+    let place = text.split([':', ',']).next().unwrap_or_default();
+    let field = match place {
+        "scheduler_config.json" => "scheduler_config",
+        "end" => "denoising_end",
+        "begin" => "strength",
+        other => other,
+    };
     match field.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         true => RequestError::field(field.to_owned(), text),
         false => RequestError::field("scheduler", text),
@@ -292,6 +321,8 @@ mod tests {
     fn a_schedulers_refusal_names_its_field() {
         let error = of_scheduler(&ImageError::Input("steps: 0 is no number".to_owned()));
         assert_eq!(error.field.as_deref(), Some("steps"));
+        let several = ImageError::Input("steps, sigmas: one of them is to be given".to_owned());
+        assert_eq!(of_scheduler(&several).field.as_deref(), Some("steps"));
         let error = of_scheduler(&ImageError::Input("no such thing: x".to_owned()));
         assert_eq!(error.field.as_deref(), Some("scheduler"));
     }

@@ -26,8 +26,11 @@ fn shape(request: &ImagePrepared) -> ([usize; 3], usize) {
     (request.asked.latent, request.asked.reading.length())
 }
 
-/// The next piece of work among requests that are not cancelled; `rows` is what one pass takes.
-pub(super) fn next(requests: &[(usize, &ImagePrepared)], rows: usize) -> Option<Turn> {
+/// The next piece of work among requests that are not cancelled; `rows` is what one pass takes of pictures of a request's size.
+pub(super) fn next(
+    requests: &[(usize, &ImagePrepared)],
+    rows: &dyn Fn(&ImagePrepared) -> usize,
+) -> Option<Turn> {
     // Text is read in a hundredth of a step's time and lets its request join the others.
     if let Some((at, _)) = requests
         .iter()
@@ -59,7 +62,7 @@ pub(super) fn next(requests: &[(usize, &ImagePrepared)], rows: usize) -> Option<
         Stage::Decoding(_) => return Some(Turn::Decode(*place)),
         Stage::New | Stage::Denoising | Stage::Done => {}
     }
-    let wanted = shape(request);
+    let (wanted, rows) = (shape(request), rows(request));
     let (mut together, mut held) = (Vec::new(), 0);
     for (place, request, drawing) in &waiting {
         let ready = match drawing.stage {
