@@ -69,10 +69,13 @@ def write(vae, text, unet, tokenizer, folder: pathlib.Path):
     pipeline.to(dtype=torch.float32)
     for module, state in zip((vae, text, unet), kept):
         module.load_state_dict(state)
-    for path in folder.rglob("config.json"):
-        stored = json.loads(path.read_text())
-        stored.pop("_name_or_path", None)
-        path.write_text(json.dumps(stored, indent=2) + "\n")
+    # Not JSON (-Infinity), and the default.
+    path = folder / "scheduler" / "scheduler_config.json"
+    stored = json.loads(path.read_text())
+    stored.pop("lambda_min_clipped", None)
+    path.write_text(json.dumps(stored, indent=2) + "\n")
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)
 
 
 def read(folder: pathlib.Path = SHIPPED, kind=StableDiffusionPipeline):

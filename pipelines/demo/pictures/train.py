@@ -180,8 +180,10 @@ def train_denoiser(rank: int, vae, tokenizer, options):
         if rank == 0 and (step + 1) % 50 == 0:
             print(f"denoiser step {step + 1} loss {total / 50:.4f} {time.monotonic() - started:.0f} s", flush=True)
             total = 0.0
-        if rank == 0 and ((step + 1) % options.every == 0 or step + 1 == options.steps):
+        if rank == 0 and (step + 1) % options.every == 0:
             save(step + 1)
+    if rank == 0:
+        save(max(begin, options.steps))
 
 
 def main():
