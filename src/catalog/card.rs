@@ -154,6 +154,7 @@ impl Card {
         match self.source.as_str() {
             "embedded" => Origin::Within("demo"),
             "embedded-asr" => Origin::Within("demo-asr"),
+            "embedded-image" => Origin::Within("demo-image"),
             within @ ("mock" | "mock-asr" | "mock-image") => Origin::Within(within),
             hub => Origin::Hub(hub),
         }

@@ -28,6 +28,19 @@ const SPEECH: &[(&str, &[u8])] = files!["speech":
     "tokenizer.json",
     "model.safetensors",
 ];
+#[cfg(feature = "image")]
+const IMAGE: &[(&str, &[u8])] = files!["image":
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+];
 
 /// A demo model's files.
 ///
@@ -39,6 +52,8 @@ pub fn demo(demo: Demo) -> Result<Snapshot, WeightsError> {
         Demo::Chat => Ok(Snapshot::embedded("the embedded demo model", CHAT)),
         #[cfg(feature = "speech")]
         Demo::Speech => Ok(Snapshot::embedded("the embedded speech model", SPEECH)),
+        #[cfg(feature = "image")]
+        Demo::Image => Ok(Snapshot::embedded("the embedded image model", IMAGE)),
         #[allow(unreachable_patterns)] // Why: with all modalities there is no other.
         other => Err(WeightsError::NoPipelines(format!("{other:?}"))),
     }

@@ -13,16 +13,19 @@ pub enum Demo {
     Chat,
     /// It recognises speech.
     Speech,
+    /// It draws.
+    Image,
 }
 
 impl Demo {
-    const ALL: [Self; 2] = [Self::Chat, Self::Speech];
+    const ALL: [Self; 3] = [Self::Chat, Self::Speech, Self::Image];
 
     /// What it is called.
     fn name(self) -> &'static str {
         match self {
             Self::Chat => "demo",
             Self::Speech => "demo-asr",
+            Self::Image => "demo-image",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `chandler selftest`: the embedded models on this machine's device, held against recorded answers. One file a modality.
 
+mod image;
 mod speech;
 mod text;
 
@@ -18,7 +19,7 @@ use super::{output, progress, telemetry, threads, worker};
 /// Run the embedded models on this machine's device and compare with recorded answers.
 ///
 /// The smoke test for a new GPU: prints device, dtype, load time, time to first token and speed. Every question is asked
-/// alone and then all of them together, greedily; recordings are transcribed. Exit code 1 when an answer differs.
+/// alone and then all of them together, greedily; recordings are transcribed, and pictures drawn. Exit code 1 when an answer differs.
 #[derive(Debug, clap::Args)]
 pub struct Selftest {
     /// Print one JSON object
@@ -35,19 +36,24 @@ struct Report {
     text: Option<text::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speech: Option<speech::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<image::Report>,
 }
 
 impl Report {
     fn as_text(&self) -> String {
         let text = self.text.iter().map(text::Report::as_text);
         let speech = self.speech.iter().map(speech::Report::as_text);
-        text.chain(speech).collect::<Vec<_>>().join("\n")
+        let image = self.image.iter().map(image::Report::as_text);
+        let all = text.chain(speech).chain(image);
+        all.collect::<Vec<_>>().join("\n")
     }
 
     fn has_failures(&self) -> bool {
         let text = self.text.iter().flat_map(|report| &report.failed);
         let speech = self.speech.iter().flat_map(|report| &report.failed);
-        text.chain(speech).next().is_some()
+        let image = self.image.iter().flat_map(|report| &report.failed);
+        text.chain(speech).chain(image).next().is_some()
     }
 }
 
@@ -65,7 +71,8 @@ impl Selftest {
             .into());
         }
         let (questions, clips) = (text::recorded()?, speech::recorded()?);
-        if questions.is_empty() && clips.is_empty() {
+        let pictures = image::recorded()?;
+        if questions.is_empty() && clips.is_empty() && pictures.is_empty() {
             return Err(Exit::new(
                 FAILED,
                 "this build has no embedded model with recorded answers",
@@ -78,6 +85,7 @@ impl Selftest {
         let mut report = Report {
             text: None,
             speech: None,
+            image: None,
         };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         if !questions.is_empty() {
@@ -89,6 +97,11 @@ impl Selftest {
             let (worker, load) = self.load("demo-asr", &runtime, &bars)?;
             let examined = speech::examine(&worker.engine, worker.id, load, &clips);
             report.speech = Some(runtime.block_on(examined));
+        }
+        if !pictures.is_empty() {
+            let (worker, load) = self.load("demo-image", &runtime, &bars)?;
+            let examined = image::examine(&worker.engine, worker.id, load, &pictures);
+            report.image = Some(runtime.block_on(examined));
         }
         if self.json {
             output::print(&(serde_json::to_string(&report)? + "\n"))?;
