@@ -9,6 +9,7 @@ pub mod model_index;
 pub mod noise;
 pub mod pixels;
 pub mod prompt;
+pub mod safety;
 pub mod schedulers;
 mod sequences;
 mod serving;
@@ -17,4 +18,5 @@ pub mod transformer;
 pub mod unet;
 
 pub use error::{ImageError, Result};
+pub use pixels::Size;
 pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer};

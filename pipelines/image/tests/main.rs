@@ -4,6 +4,7 @@
 
 mod autoencoder;
 mod checkpoint;
+mod safety;
 mod schedulers;
 mod serving;
 mod text;

@@ -8,7 +8,7 @@ use chandler_nn::embedding::Embedding;
 use chandler_nn::linear::Linear;
 use chandler_nn::norm::Norm;
 
-use super::clip_config::{ClipConfig, Pooling};
+use super::clip_config::{ClipConfig, LayerSizes, Pooling};
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
 use crate::sequences::{exactly, linear, linears};
@@ -71,7 +71,9 @@ pub struct ClipTextModel {
     projection: Option<Linear>,
 }
 
-struct Layer {
+/// A layer of CLIP's encoders; the text encoder's and the vision tower's are alike.
+pub(crate) struct Layer {
+    sizes: LayerSizes,
     norm1: Norm,
     query: Linear,
     key: Linear,
@@ -83,16 +85,17 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(config: &ClipConfig, at: &Loader<'_>) -> Result<Self> {
-        let ClipConfig {
+    pub(crate) fn load(sizes: LayerSizes, at: &Loader<'_>) -> Result<Self> {
+        let LayerSizes {
             width,
             feed_forward,
             norm_eps,
             ..
-        } = *config;
+        } = sizes;
         let attention = at.at("self_attn");
         let square = |name: &str| attention.linear(name, width, width);
         Ok(Self {
+            sizes,
             norm1: at.layer_norm("layer_norm1", width, norm_eps)?,
             query: square("q_proj")?,
             key: square("k_proj")?,
@@ -104,14 +107,18 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, config: &ClipConfig) -> Result<Tensor> {
-        let ClipConfig {
-            heads, activation, ..
-        } = *config;
+    /// `x` [batch, tokens, width] a layer on; what `mask` [1, 1, tokens, tokens] has is added to the scores.
+    pub(crate) fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        let LayerSizes {
+            width,
+            heads,
+            activation,
+            ..
+        } = self.sizes;
         let normed = self.norm1.forward(x)?;
         let [q, k, v] = exactly(linears(&[&self.query, &self.key, &self.value], &normed)?)?;
-        let scale = 1.0 / ((config.width / heads) as f64).sqrt();
-        let attended = dense_attention((&q, &k, &v), heads, scale, Some(mask))?;
+        let scale = 1.0 / ((width / heads) as f64).sqrt();
+        let attended = dense_attention((&q, &k, &v), heads, scale, mask)?;
         let (x, normed) = self
             .norm2
             .forward_residual(&linear(&self.out, &attended)?, x)?;
@@ -119,7 +126,7 @@ impl Layer {
         Ok((x + linear(&self.down, &fed)?)?)
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let linears = [
             &self.query,
             &self.key,
@@ -153,7 +160,7 @@ impl ClipTextModel {
             positions: embeddings
                 .tensor("position_embedding.weight", &[config.positions, width])?,
             layers: (0..config.layers)
-                .map(|number| Layer::load(&config, &layers.at(number)))
+                .map(|number| Layer::load(config.layer(), &layers.at(number)))
                 .collect::<Result<_>>()?,
             final_norm: at.layer_norm("final_layer_norm", width, config.norm_eps)?,
             projection: config
@@ -194,7 +201,7 @@ impl ClipTextModel {
         let mask = causal(length, &x)?;
         let mut hidden = x.clone();
         for (number, layer) in self.layers.iter().take(needed).enumerate() {
-            x = layer.forward(&x, &mask, &self.config)?;
+            x = layer.forward(&x, Some(&mask))?;
             if number + 1 == kept {
                 hidden = x.clone();
             }

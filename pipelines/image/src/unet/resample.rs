@@ -39,5 +39,9 @@ pub(crate) fn load_up(loader: &Loader<'_>, name: &str, channels: usize) -> Resul
 /// `x` [batch, channels, ..] with each pixel repeated to `height` and `width`, and `conv` over that. A UNet whose picture did not
 /// halve evenly goes back to the odd size, and some pixels are repeated once.
 pub(crate) fn up(conv: &Conv2d, x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    Ok(conv.forward(&x.upsample_nearest2d(height, width)?)?)
+    let (_, _, rows, columns) = x.dims4()?;
+    match (height, width) == (2 * rows, 2 * columns) {
+        true => Ok(conv.forward_upscaled(x)?),
+        false => Ok(conv.forward(&x.upsample_nearest2d(height, width)?)?),
+    }
 }
