@@ -16,7 +16,7 @@ pub struct Card {
     pub aliases: Vec<String>,
     /// What it does, by its Hugging Face pipeline tag.
     pub task: Task,
-    /// Where its files are: a hub id, `embedded`, `embedded-asr`, `mock`, `mock-asr` or `mock-image`.
+    /// Where its files are: a hub id, `embedded`, `embedded-asr`, `embedded-image`, `mock`, `mock-asr` or `mock-image`.
     pub source: String,
     /// The revision to take when the user names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,6 +27,9 @@ pub struct Card {
     /// Number of weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<u64>,
+    /// Number of weights of each part, by its folder, of a model that has several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, u64>,
     /// Numeric type of the published weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
@@ -191,6 +194,15 @@ impl Card {
             return Err(format!(
                 "parameters is {parameters}; its shape has {}",
                 shape.parameters()
+            ));
+        }
+        let parts: u64 = self.components.values().sum();
+        if let Some(parameters) = self.parameters
+            && parts != 0
+            && parts != parameters
+        {
+            return Err(format!(
+                "parameters is {parameters}; its components have {parts}"
             ));
         }
         let width = match self.dtype.as_deref() {

@@ -10,6 +10,7 @@ pub mod model_index;
 mod noise;
 mod pixels;
 pub mod prompt;
+pub mod safety;
 pub mod schedulers;
 mod sequences;
 mod serving;
@@ -20,4 +21,5 @@ pub mod unet;
 
 pub use error::{ImageError, Result};
 pub use lora::AdapterFile;
+pub use pixels::Size;
 pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer};

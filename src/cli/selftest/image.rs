@@ -189,6 +189,10 @@ mod tests {
     fn every_recorded_picture_is_here_and_is_one() {
         let pictures = recorded().unwrap();
         assert_eq!(pictures.len(), PICTURES.len());
-        assert!(pictures.iter().all(|picture| picture.rgb.len() == 3 * 64 * 64));
+        assert!(
+            pictures
+                .iter()
+                .all(|picture| picture.rgb.len() == 3 * 64 * 64)
+        );
     }
 }

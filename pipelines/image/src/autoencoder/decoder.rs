@@ -74,8 +74,7 @@ impl Decoder {
                 x = resnet.forward(&x, None)?;
             }
             if let Some(double) = &block.double {
-                let (_, _, height, width) = x.dims4()?;
-                x = double.forward(&resample::enlarge(&x, (2 * height, 2 * width))?)?;
+                x = double.forward_upscaled(&x)?;
             }
         }
         // Whatever act_fn says.

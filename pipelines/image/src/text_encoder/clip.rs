@@ -8,7 +8,7 @@ use chandler_nn::embedding::Embedding;
 use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 
-use super::clip_config::{ClipConfig, Pooling};
+use super::clip_config::{ClipConfig, LayerSizes, Pooling};
 use crate::error::{ImageError, Result};
 use crate::layers::Loader;
 use crate::lora::{Layer as Adaptable, Projection};
@@ -71,7 +71,9 @@ pub struct ClipTextModel {
     projection: Option<Projection>,
 }
 
-struct Layer {
+/// A layer of CLIP's encoders; the text encoder's and the vision tower's are alike.
+pub(crate) struct Layer {
+    sizes: LayerSizes,
     norm1: Norm,
     query: Projection,
     key: Projection,
@@ -82,24 +84,26 @@ struct Layer {
     down: Projection,
 }
 
-/// What all layers of a pass look at beside the texts.
-struct Pass<'a> {
-    mask: Tensor,
-    adapters: &'a AdapterRows,
+/// What all layers of a pass look at beside their input.
+pub(crate) struct Pass<'a> {
+    /// What is added to scores, [1, 1, tokens, tokens].
+    pub(crate) mask: Option<Tensor>,
+    pub(crate) adapters: &'a AdapterRows,
 }
 
 impl Layer {
-    fn load(config: &ClipConfig, at: &Loader<'_>) -> Result<Self> {
-        let ClipConfig {
+    pub(crate) fn load(sizes: LayerSizes, at: &Loader<'_>) -> Result<Self> {
+        let LayerSizes {
             width,
             feed_forward,
             norm_eps,
             ..
-        } = *config;
+        } = sizes;
         let attention = at.at("self_attn");
         let square = |name: &str| Projection::load(&attention, name, width, width);
         let mlp = at.at("mlp");
         Ok(Self {
+            sizes,
             norm1: at.layer_norm("layer_norm1", width, norm_eps)?,
             query: square("q_proj")?,
             key: square("k_proj")?,
@@ -111,16 +115,20 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>, config: &ClipConfig) -> Result<Tensor> {
-        let ClipConfig {
-            heads, activation, ..
-        } = *config;
+    /// `x` [batch, tokens, width] a layer on.
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let LayerSizes {
+            width,
+            heads,
+            activation,
+            ..
+        } = self.sizes;
         let Pass { mask, adapters } = pass;
         let normed = self.norm1.forward(x)?;
         let layers = [&self.query, &self.key, &self.value];
         let [q, k, v] = Projection::forward_many(layers, &normed, adapters)?;
-        let scale = 1.0 / ((config.width / heads) as f64).sqrt();
-        let attended = dense_attention((&q, &k, &v), heads, scale, Some(mask))?;
+        let scale = 1.0 / ((width / heads) as f64).sqrt();
+        let attended = dense_attention((&q, &k, &v), heads, scale, mask.as_ref())?;
         let mixed = self.out.forward(&attended, adapters)?;
         let (x, normed) = self.norm2.forward_residual(&mixed, x)?;
         let fed = Activation::forward(activation, &self.up.forward(&normed, adapters)?)?;
@@ -138,7 +146,7 @@ impl Layer {
         ]
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let linears = [
             &self.query,
             &self.key,
@@ -172,7 +180,7 @@ impl ClipTextModel {
             positions: embeddings
                 .tensor("position_embedding.weight", &[config.positions, width])?,
             layers: (0..config.layers)
-                .map(|number| Layer::load(&config, &layers.at(number)))
+                .map(|number| Layer::load(config.layer(), &layers.at(number)))
                 .collect::<Result<_>>()?,
             final_norm: at.layer_norm("final_layer_norm", width, config.norm_eps)?,
             projection: config
@@ -225,12 +233,12 @@ impl ClipTextModel {
         };
         let mut x = self.embed(texts, length)?;
         let pass = Pass {
-            mask: causal(length, &x)?,
+            mask: Some(causal(length, &x)?),
             adapters,
         };
         let mut hidden = x.clone();
         for (number, layer) in self.layers.iter().take(needed).enumerate() {
-            x = layer.forward(&x, &pass, &self.config)?;
+            x = layer.forward(&x, &pass)?;
             if number + 1 == kept {
                 hidden = x.clone();
             }

@@ -11,8 +11,8 @@ use crate::error::{ImageError, Result};
 
 /// Sizes past these are a damaged or hostile file; the largest model in use (OpenCLIP bigG: 1280 wide, 32 layers) is a tenth of
 /// them or less.
-const MOST_WIDTH: usize = 1 << 14;
-const MOST_LAYERS: usize = 1 << 8;
+pub(crate) const MOST_WIDTH: usize = 1 << 14;
+pub(crate) const MOST_LAYERS: usize = 1 << 8;
 const MOST_VOCAB: usize = 1 << 21;
 const MOST_POSITIONS: usize = 1 << 12;
 
@@ -57,6 +57,40 @@ pub enum Pooling {
     FirstOf(u32),
 }
 
+/// The sizes of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LayerSizes {
+    /// Width of the residual stream.
+    pub(crate) width: usize,
+    /// Width inside the feed-forward layer.
+    pub(crate) feed_forward: usize,
+    /// Attention heads, which divide the width.
+    pub(crate) heads: usize,
+    /// The feed-forward layer's activation.
+    pub(crate) activation: Activation,
+    /// Added to the norms' variance.
+    pub(crate) norm_eps: f64,
+}
+
+impl LayerSizes {
+    /// Reads the fields that the configurations of both encoders have.
+    pub(crate) fn read(fields: &Fields) -> Result<Self> {
+        let width = fields.needed_size("hidden_size", MOST_WIDTH)?;
+        let heads = fields.needed_size("num_attention_heads", MOST_WIDTH)?;
+        if !width.is_multiple_of(heads) {
+            let message = format!("{heads} does not divide hidden_size, {width}");
+            return Err(fields.fault("num_attention_heads", message).into());
+        }
+        Ok(Self {
+            width,
+            feed_forward: fields.needed_size("intermediate_size", MOST_WIDTH * 4)?,
+            heads,
+            activation: activation(fields)?,
+            norm_eps: norm_eps(fields)?,
+        })
+    }
+}
+
 /// The sizes of a CLIP text encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClipConfig {
@@ -92,30 +126,44 @@ impl ClipConfig {
             let message = "true is not supported; padding is looked at in the models that are";
             return Err(fields.fault("use_attention_mask", message).into());
         }
-        let width = fields.needed_size("hidden_size", MOST_WIDTH)?;
-        let heads = fields.needed_size("num_attention_heads", MOST_WIDTH)?;
-        if !width.is_multiple_of(heads) {
-            let message = format!("{heads} does not divide hidden_size, {width}");
-            return Err(fields.fault("num_attention_heads", message).into());
-        }
+        let LayerSizes {
+            width,
+            feed_forward,
+            heads,
+            activation,
+            norm_eps,
+        } = LayerSizes::read(fields)?;
         let projection = fields
             .size("projection_dim", MOST_WIDTH)?
             .unwrap_or(DEFAULT_PROJECTION);
         Ok(Self {
             vocab_size: fields.needed_size("vocab_size", MOST_VOCAB)?,
             width,
-            feed_forward: fields.needed_size("intermediate_size", MOST_WIDTH * 4)?,
+            feed_forward,
             layers: fields.needed_size("num_hidden_layers", MOST_LAYERS)?,
             heads,
             positions: positions(fields)?,
-            activation: activation(fields)?,
-            norm_eps: norm_eps(fields)?,
+            activation,
+            norm_eps,
             pooling: match fields.id("eos_token_id", u32::MAX as usize)? {
                 Some(LEGACY_EOS) => Pooling::HighestId,
                 other => Pooling::FirstOf(other.unwrap_or(DEFAULT_EOS)),
             },
             projection: (class == ClipClass::Projected).then_some(projection),
         })
+    }
+}
+
+impl ClipConfig {
+    /// Of each layer.
+    pub(crate) fn layer(&self) -> LayerSizes {
+        LayerSizes {
+            width: self.width,
+            feed_forward: self.feed_forward,
+            heads: self.heads,
+            activation: self.activation,
+            norm_eps: self.norm_eps,
+        }
     }
 }
 

@@ -219,7 +219,13 @@ impl UpBlock {
         }
         if let Some(double) = &self.double {
             let (_, _, height, width) = skips.last().ok_or_else(missing)?.dims4()?;
-            x = double.forward(&resample::enlarge(&x, (height, width))?, &pass.adapters)?;
+            let (_, _, rows, columns) = x.dims4()?;
+            x = match (height, width) == (2 * rows, 2 * columns) {
+                true => double.forward_upscaled(&x, &pass.adapters)?,
+                false => {
+                    double.forward(&resample::enlarge(&x, (height, width))?, &pass.adapters)?
+                }
+            };
         }
         Ok(x)
     }

@@ -92,14 +92,15 @@ impl Checkpoint {
         tensors
     }
 
-    /// What the script multiplies by a power of two after it made it.
+    /// What the script multiplies and moves after it made it.
     fn changed(&self, name: &str, tensor: HostTensor) -> HostTensor {
-        let Some(factor) = self.about["change"][name][0].as_f64() else {
+        let change = &self.about["change"][name];
+        let (Some(factor), Some(offset)) = (change[0].as_f64(), change[1].as_f64()) else {
             return tensor;
         };
         let bytes = tensor.to_f32().unwrap().into_iter();
         let bytes = bytes
-            .flat_map(|x| (x * factor as f32).to_le_bytes())
+            .flat_map(|x| (x * factor as f32 + offset as f32).to_le_bytes())
             .collect();
         let shape = tensor.shape().to_vec();
         let wide = HostTensor::from_bytes(name, DType::F32, shape, bytes).unwrap();

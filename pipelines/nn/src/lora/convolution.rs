@@ -104,6 +104,22 @@ impl Convolution {
         self.add(self.conv.forward_added(x, residual)?, x, adapters)
     }
 
+    /// As [`Conv2d::forward_upscaled`]; `adapters` lists the pictures of `x`.
+    ///
+    /// # Errors
+    /// As for [`Conv2d::forward_upscaled`].
+    pub fn forward_upscaled(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+        let out = self.conv.forward_upscaled(x)?;
+        let has_pair = |adapter: usize| matches!(self.pairs.get(adapter), Some(Some(_)));
+        match adapters.groups().any(|group| has_pair(group.adapter())) {
+            false => Ok(out),
+            true => {
+                let (_, _, height, width) = x.dims4()?;
+                self.add(out, &x.upsample_nearest2d(2 * height, 2 * width)?, adapters)
+            }
+        }
+    }
+
     /// Adds what the adapters say.
     fn add(&self, out: Tensor, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
         let mut out = out;
