@@ -142,6 +142,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         prefill_chunk: settings.prefill_chunk.get(),
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
         prefix_cache: *settings.prefix_cache == Switch::On,
+        safety_checker: *settings.safety_checker == Switch::On,
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
         cache_dir: settings.cache_dir.value.clone(),

@@ -207,6 +207,9 @@ settings! {
     /// Whether what was read of one request serves the next that begins alike: on or off. Kept blocks give way when
     /// their room is needed, and no answer depends on them.
     prefix_cache: Switch = "on", Batch, Some("prefix-cache"), "SWITCH", [var("CHANDLER_PREFIX_CACHE"), var("ENABLE_PREFIX_CACHING")];
+    /// Whether finished pictures go through the safety checker of an image model that has one: on or off. What it flags comes back
+    /// black, with a mark; there are no previews while it is on, since it does not see those.
+    safety_checker: Switch = "on", Batch, Some("safety-checker"), "SWITCH", [var("CHANDLER_SAFETY_CHECKER")];
     /// Guess answers ahead: off, ngram, or ngram:K for up to K tokens (8). Guesses are what followed the same words
     /// before, in prompt or answer, and are checked in one pass: faster where text repeats, slower where it does not,
     /// and the answers stay the same.

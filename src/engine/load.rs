@@ -55,6 +55,8 @@ pub struct LoadOptions {
     pub host_memory: Option<u64>,
     /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
+    /// Whether finished pictures go through a model's safety checker.
+    pub safety_checker: bool,
     /// Adapters (LoRA) by name, and where they are.
     pub adapters: Vec<(String, Wanted)>,
     /// ControlNets by name, and where they are.
@@ -80,6 +82,7 @@ impl Default for LoadOptions {
             prefill_chunk: 256,
             kv_cache_bytes: None,
             prefix_cache: true,
+            safety_checker: true,
             speculate: 0,
             quantize: None,
             cache_dir: None,

@@ -29,6 +29,7 @@ pub(super) fn load(
         dtype: options.dtype()?,
         max_rows: options.max_rows,
         host_memory: options.host_memory,
+        safety_checker: options.safety_checker,
         adapters: adapters(options)?,
         controls: options.controls()?,
     };

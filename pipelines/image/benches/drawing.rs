@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use chandler_core::{
-    Admission, Denoising, Event, Events, Guidance, ImageInput, Input, Pipeline, Prepare, Prompts,
-    RequestId, Ticket,
+    Admission, Denoising, Event, Events, Guidance, ImageInput, Input, Pipeline, Prompts, RequestId,
+    Ticket,
 };
 use chandler_image::autoencoder::{AutoencoderConfig, AutoencoderKl};
 use chandler_image::layers::{Loader, Placement};
@@ -28,6 +28,7 @@ use chandler_image::unet::{TextTime, UNet, UNetConfig, UNetInput};
 use chandler_image::{ImageOptions, ImagePipeline};
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::fields::Fields;
+use chandler_nn::lora::AdapterRows;
 use chandler_nn::weights::Snapshot;
 
 fn main() {
@@ -131,6 +132,7 @@ impl Bench {
             }),
             guidance_embed: None,
             residuals: None,
+            adapters: None,
         })
         .unwrap();
         milliseconds(started)
@@ -178,7 +180,9 @@ impl Bench {
             .collect();
         let started = Instant::now();
         for (reader, text) in self.readers.iter().zip(&texts) {
-            reader.forward(&[text.as_slice()], wanted).unwrap();
+            reader
+                .forward(&[text.as_slice()], wanted, &AdapterRows::default())
+                .unwrap();
         }
         milliseconds(started)
     }
@@ -191,6 +195,9 @@ impl Bench {
                 dtype: DTypeChoice::Auto,
                 max_rows: 8,
                 host_memory: None,
+                safety_checker: false,
+                adapters: Vec::new(),
+                controls: Vec::new(),
             };
             ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
         })

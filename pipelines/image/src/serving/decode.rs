@@ -40,10 +40,52 @@ pub(super) fn decode(
         return Ok(());
     };
     let rgb = pixels::to_rgb8(&host(&picture)?);
-    drawing.stage = Stage::Done;
     drawing.latents = Vec::new();
+    match model.checker {
+        Some(_) => drawing.stage = Stage::Checking(rgb),
+        None => hand_out((id, request), index, (rgb, false), events),
+    }
+    Ok(())
+}
+
+/// Has the safety checker look at a finished picture, and hands it out: all black if it shows what it should not.
+pub(super) fn check(
+    model: &Model,
+    (id, request): (RequestId, &mut ImagePrepared),
+    index: usize,
+    events: &mut Events,
+) -> Result<()> {
+    let size = request.asked.size;
+    let Some(drawing) = request.drawings.get_mut(index) else {
+        return Ok(());
+    };
+    let (Some(checker), Stage::Checking(rgb)) = (&model.checker, &mut drawing.stage) else {
+        return Ok(());
+    };
+    let flagged = checker.flags(rgb, size)?;
+    let mut rgb = std::mem::take(rgb);
+    if flagged {
+        rgb.fill(0);
+    }
+    hand_out((id, request), index, (rgb, flagged), events);
+    Ok(())
+}
+
+/// A picture is finished; with the last one of a request, so is that.
+fn hand_out(
+    (id, request): (RequestId, &mut ImagePrepared),
+    index: usize,
+    (rgb, flagged): (Vec<u8>, bool),
+    events: &mut Events,
+) {
+    let asked = Arc::clone(&request.asked);
+    let Some(drawing) = request.drawings.get_mut(index) else {
+        return;
+    };
+    drawing.stage = Stage::Done;
     let recipe = Recipe {
         seed: drawing.seed,
+        flagged,
         ..asked.recipe.clone()
     };
     let drawn = Drawn {
@@ -62,7 +104,6 @@ pub(super) fn decode(
         };
         events.push(id, Event::Done(usage));
     }
-    Ok(())
 }
 
 /// Shows what is there so far of a picture. It is taken out before it is decoded: one whose decoding fails is not tried again, since the

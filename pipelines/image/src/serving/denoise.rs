@@ -116,13 +116,6 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
         .collect()
 }
 
-fn stacked(tensors: &[Tensor]) -> Result<Option<Tensor>> {
-    match tensors {
-        [] => Ok(None),
-        tensors => Ok(Some(Tensor::cat(tensors, 0)?)),
-    }
-}
-
 impl<'a> Rows<'a> {
     fn add(&mut self, model: &Model, member: &Member<'a>) -> Result<()> {
         let (drawing, conditions) = (member.drawing()?, member.conditions()?);

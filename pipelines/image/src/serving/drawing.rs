@@ -77,6 +77,8 @@ pub(super) enum Stage {
     Denoising,
     /// It is being decoded.
     Decoding(Option<Pieces>),
+    /// It is finished, red, green and blue of each pixel, and the safety checker has not seen it.
+    Checking(Vec<u8>),
     /// It was handed out.
     Done,
 }

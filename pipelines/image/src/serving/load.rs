@@ -15,6 +15,7 @@ use super::pipeline::{ImagePipeline, Model};
 use super::plan::{Plan, TextConfig, TextPlan};
 use super::prepare::ImagePreparer;
 use super::reading::{Reader, TextReader};
+use super::safety;
 use super::sizes::Sizes;
 use crate::autoencoder::AutoencoderKl;
 use crate::error::Result;
@@ -34,6 +35,8 @@ pub struct ImageOptions {
     pub max_rows: usize,
     /// Bytes of the host's memory that are free for the work, where that is known.
     pub host_memory: Option<u64>,
+    /// Whether finished pictures go through the safety checker of a model that has one.
+    pub safety_checker: bool,
     /// Adapters (LoRA) that requests may ask for.
     pub adapters: Vec<AdapterFile>,
     /// ControlNets that requests may name, in the diffusers layout. The first is meant where a request names none.
@@ -140,6 +143,7 @@ impl ImagePipeline {
         let build = || {
             let mut model = build(&plan, &opened, (&placement, t5_at))?;
             model.attach(&plan, &options.adapters)?;
+            model.checker = safety::checker((snapshot, &plan), options.safety_checker, &placement)?;
             let steered = plan.design.steered.as_ref();
             model.controls = Nets::load(&options.controls, (steered, &plan.vae), &placement)?;
             Ok(model)
@@ -150,6 +154,7 @@ impl ImagePipeline {
         Ok(Self {
             preparer: Arc::new(ImagePreparer {
                 controls: model.controls.names(),
+                checked: model.checker.is_some(),
                 ..preparer(plan, readers, (info, sizes, options.max_rows))?
             }),
             model,
@@ -229,6 +234,7 @@ fn build(
         denoiser,
         coder: Coder::new(vae, &plan.vae),
         controls: Nets::default(),
+        checker: None,
         adapter_bytes: 0,
     })
 }
@@ -273,6 +279,7 @@ fn preparer(
         scheduler: plan.scheduler,
         sizes,
         controls: Vec::new(),
+        checked: false,
         latents: plan.vae.latent_channels,
         design: plan.design,
         decoding: Mutex::new(()),

@@ -15,6 +15,7 @@ mod pipeline;
 mod plan;
 mod prepare;
 mod reading;
+mod safety;
 mod sizes;
 mod start;
 mod turns;

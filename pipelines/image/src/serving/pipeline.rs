@@ -20,6 +20,7 @@ use super::{decode, denoise, turns};
 use crate::error::Result;
 use crate::failure;
 use crate::layers::Placement;
+use crate::safety::SafetyChecker;
 
 /// The parts of a loaded model.
 pub(super) struct Model {
@@ -28,6 +29,8 @@ pub(super) struct Model {
     pub(super) denoiser: Box<dyn Denoiser>,
     pub(super) coder: Coder,
     pub(super) controls: Nets,
+    /// Looks at finished pictures.
+    pub(super) checker: Option<SafetyChecker>,
     /// Bytes of the adapters beside all of them.
     pub(super) adapter_bytes: u64,
 }
@@ -51,6 +54,7 @@ impl Model {
             + self.denoiser.bytes()
             + self.coder.bytes()
             + self.controls.bytes()
+            + self.checker.as_ref().map_or(0, SafetyChecker::bytes)
             + self.adapter_bytes;
         let rest = device::footprint(&self.placement.device, rest);
         let t5 = device::footprint(&self.encoders.t5_at.device, t5);
@@ -110,6 +114,13 @@ impl ImagePipeline {
             Turn::Decode((at, index)) => {
                 if let Some((ticket, request)) = self.running.get_mut(*at) {
                     decode::decode(&self.model, (ticket.id, request), *index, events)?;
+                }
+                self.touch(&[(*at, *index)]);
+                Ok(1)
+            }
+            Turn::Check((at, index)) => {
+                if let Some((ticket, request)) = self.running.get_mut(*at) {
+                    decode::check(&self.model, (ticket.id, request), *index, events)?;
                 }
                 self.touch(&[(*at, *index)]);
                 Ok(1)

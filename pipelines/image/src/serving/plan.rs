@@ -18,7 +18,7 @@ use crate::text_encoder::t5_config::T5Config;
 
 const SCHEDULER_FILE: &str = "scheduler/scheduler_config.json";
 /// Parts that are not needed for drawing.
-const PASSED_OVER: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder"];
+const PASSED_OVER: [&str; 1] = ["image_encoder"];
 
 /// A pipeline that may be built.
 pub(super) struct Plan {

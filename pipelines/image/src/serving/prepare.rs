@@ -34,6 +34,8 @@ pub struct ImagePreparer {
     pub(super) design: Design,
     /// Names of the ControlNets that are loaded.
     pub(super) controls: Vec<String>,
+    /// Whether a safety checker looks at finished pictures; there are no previews then, which it would not have seen.
+    pub(super) checked: bool,
     /// Channels of the latents.
     pub(super) latents: usize,
     /// Rows of all requests that are inside at once.
@@ -236,7 +238,10 @@ impl Prepare for ImagePreparer {
                 told_guidance: guidance.told,
                 rescale: input.guidance.rescale.unwrap_or(0.0),
                 loras,
-                previews: spread(input.previews as usize, recipe.steps as usize),
+                previews: match self.checked {
+                    true => Vec::new(),
+                    false => spread(input.previews as usize, recipe.steps as usize),
+                },
                 recipe,
                 tokens,
             }),

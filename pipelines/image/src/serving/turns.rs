@@ -17,6 +17,8 @@ pub(super) enum Turn {
     Denoise(Vec<Place>),
     /// A piece of a picture is decoded.
     Decode(Place),
+    /// The safety checker looks at a picture.
+    Check(Place),
     /// What is there of a picture is decoded.
     Preview(Place),
 }
@@ -61,6 +63,7 @@ pub(super) fn next(
         // Who was suspended has lost what lay on the device.
         Stage::New | Stage::Denoising if !request.is_encoded() => Some(Turn::Encode(place.0)),
         Stage::Decoding(_) => Some(Turn::Decode(place)),
+        Stage::Checking(_) => Some(Turn::Check(place)),
         Stage::New | Stage::Denoising | Stage::Done => Some(Turn::Denoise(together(
             &waiting,
             shape(request),
@@ -79,7 +82,7 @@ fn together(waiting: &[Waiting<'_>], wanted: ([usize; 3], usize), rows: usize) -
         let ready = match drawing.stage {
             Stage::New => request.is_encoded(),
             Stage::Denoising => drawing.preview.is_none() && request.is_encoded(),
-            Stage::Decoding(_) | Stage::Done => false,
+            Stage::Decoding(_) | Stage::Checking(_) | Stage::Done => false,
         };
         if !ready || request.conditions.is_none() || shape(request) != wanted {
             continue;

@@ -114,6 +114,7 @@ fn options(max_rows: usize) -> ImageOptions {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
+        safety_checker: true,
         adapters: Vec::new(),
         controls: Vec::new(),
     }

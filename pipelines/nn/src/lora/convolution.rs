@@ -111,7 +111,11 @@ impl Convolution {
     pub fn forward_upscaled(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
         let out = self.conv.forward_upscaled(x)?;
         let has_pair = |adapter: usize| matches!(self.pairs.get(adapter), Some(Some(_)));
-        match adapters.groups().any(|group| has_pair(group.adapter())) {
+        match adapters
+            .groups()
+            .iter()
+            .any(|group| has_pair(group.adapter()))
+        {
             false => Ok(out),
             true => {
                 let (_, _, height, width) = x.dims4()?;
