@@ -55,7 +55,7 @@ pub fn file(names: &[&str], wanted: Option<&str>) -> Result<String, String> {
             let rest = name.strip_prefix(*stem);
             rest.is_some_and(|rest| rest.starts_with(['.', '-']) && !rest.starts_with("-lora"))
         };
-        is_weights && !STEMS.iter().any(|stem| model(stem))
+        is_weights && !STEMS.iter().any(model)
     };
     let found: Vec<&str> = names.iter().filter(own).copied().collect();
     match found.as_slice() {
