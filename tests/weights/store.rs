@@ -153,7 +153,7 @@ fn an_adapter_and_a_gguf_are_the_files_that_they_need() {
     assert_eq!(fetched.file.unwrap(), fetched.dir.join("m-Q8_0.gguf"));
     // What is here of a repository is not all that it has: the other one is fetched, too.
     let other = fetch(&world.store(), "org/gguf:Q4_K_M").unwrap();
-    assert!(other.gguf.unwrap().ends_with("m-Q4_K_M.gguf"));
+    assert!(other.file.unwrap().ends_with("m-Q4_K_M.gguf"));
     assert_eq!(other.dir, fetched.dir);
 }
 

@@ -1,6 +1,9 @@
 //! ControlNets in serving: whole pictures against diffusers', requests with and without them in one pass, and what is refused.
 
-use chandler_core::{Collected, Control, ImageInput, Input, Picture, Pipeline, Prompts};
+use chandler_core::contract::{self, Subject};
+use chandler_core::{
+    Collected, Control, Denoising, ImageInput, Input, Picture, Pipeline, Prompts, Start,
+};
 use chandler_nn::weights::Snapshot;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -184,4 +187,54 @@ fn a_controlnet_of_another_family_is_refused_when_it_is_loaded() {
     let (_dirs, four) = nets(&all, &["edges"]);
     let said = load_controlled("sd", four, 2).err().unwrap().to_string();
     assert!(said.contains("conditioning_channels"), "{said}");
+}
+
+/// Requests with one ControlNet, with two over a part of the steps, and without any; some begin with a picture.
+fn of_every_kind(number: u64) -> Input {
+    let control = |model: &str, end: f64| Control {
+        model: Some(model.to_owned()),
+        image: picture("image.png"),
+        scale: 0.8,
+        start: 0.0,
+        end,
+    };
+    let controls = match number % 3 {
+        0 => vec![control("edges", 1.0)],
+        1 => vec![control("depth", 0.5), control("edges", 1.0)],
+        _ => Vec::new(),
+    };
+    let start = (number % 4 == 3).then(|| Start {
+        image: picture("image.png"),
+        strength: Some(1.0),
+        mask: None,
+        padding_mask_crop: None,
+    });
+    Input::Image(Box::new(ImageInput {
+        prompt: Prompts::one("a red cat"),
+        width: Some(18),
+        height: Some(if number.is_multiple_of(5) { 16 } else { 22 }),
+        seed: Some(number),
+        denoising: Denoising {
+            steps: Some(2 + (number % 2) as u32),
+            ..Denoising::default()
+        },
+        controls,
+        start,
+        ..ImageInput::default()
+    }))
+}
+
+#[test]
+fn the_contract_of_all_pipelines_is_kept_by_steered_requests() {
+    let all = made();
+    contract::check(&Subject {
+        make: &|| {
+            let (_dirs, nets) = nets(&all, &["edges", "depth"]);
+            load_controlled("sd", nets, 6).unwrap()
+        },
+        input: &of_every_kind,
+        requests: 9,
+        // Text, two pictures that steer, and a step.
+        suspend_every: 5,
+    });
 }

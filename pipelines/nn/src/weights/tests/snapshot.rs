@@ -1,6 +1,7 @@
 //! The small files of a snapshot, in a directory and compiled in.
 
 use std::fs;
+use std::sync::Arc;
 
 use super::*;
 use crate::error::NnError;
@@ -110,4 +111,30 @@ fn embedded_weights_are_one_file() {
     let shards = Snapshot::embedded("demo", &[("model.safetensors.index.json", b"{}")]);
     let error = shards.weights().err().unwrap().to_string();
     assert!(error.contains("not shards"), "{error}");
+}
+
+#[test]
+fn a_model_of_several_parts_is_put_together_by_their_folders() {
+    let bytes = EMBEDDED
+        .iter()
+        .find(|(name, _)| *name == "model.safetensors");
+    let weights: Arc<dyn TensorSource> =
+        Arc::new(StaticSource::new("a", bytes.unwrap().1).unwrap());
+    let files = ["unet/config.json", "unet_2/config.json", "model_index.json"];
+    let files = files.map(|name| (name.to_owned(), name.as_bytes().to_vec()));
+    let parts = [("unet".to_owned(), weights)];
+    let whole = Snapshot::composed_of_parts("one file", files.into(), parts.into());
+    assert!(whole.weights().is_err() && whole.part("vae").part_weights().is_err());
+    let unet = whole.part("unet");
+    assert_eq!(unet.to_string(), "one file/unet");
+    assert_eq!(
+        unet.read("config.json").unwrap().unwrap(),
+        b"unet/config.json"
+    );
+    assert_eq!(unet.read("model_index.json").unwrap(), None);
+    assert_eq!(
+        f32s(&unet.part_weights().unwrap().tensor("a").unwrap()),
+        [1.]
+    );
+    assert!(whole.part("unet_2").part_weights().is_err());
 }
