@@ -3,6 +3,7 @@
 
 mod drawing;
 mod files;
+mod gauge;
 mod hearing;
 mod image;
 mod speech;
