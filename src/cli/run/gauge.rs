@@ -64,8 +64,10 @@ impl<'a> Gauge<'a> {
                 bar.set_position(done.into());
                 Due::Bar(bar)
             }
-            View::Log(pace) if pace.is_due(self.began, now) => Due::Line,
-            View::Log(_) => Due::Nowhere,
+            View::Log(pace) => match pace.is_due(self.began, now) {
+                true => Due::Line,
+                false => Due::Nowhere,
+            },
         }
     }
 }

@@ -281,7 +281,7 @@ fn an_adapter_is_two_files() {
 fn an_image_models_adapter_is_one_file() {
     let adapter = |file: Option<&str>| Rule {
         kind: Kind::Adapter,
-        file: file.map(str::to_owned),
+        adapter: file.map(str::to_owned),
         ..rule(None, &[""])
     };
     let chosen = |text: &str, file: Option<&str>| {
