@@ -59,3 +59,36 @@ fn adapters(options: &LoadOptions) -> Result<Vec<AdapterFile>, LoadError> {
     });
     adapters.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Kind, Location, Wanted};
+
+    #[test]
+    fn an_adapter_is_the_file_of_its_directory_that_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| std::fs::write(dir.path().join(name), b"x").unwrap();
+        let found = |file: Option<&str>| {
+            let wanted = Wanted {
+                kind: Kind::Adapter,
+                file: file.map(str::to_owned),
+                ..Wanted::model(Location::Directory(dir.path().to_owned()))
+            };
+            let options = LoadOptions {
+                adapters: vec![("ink".to_owned(), wanted)],
+                ..LoadOptions::default()
+            };
+            adapters(&options).map(|found| found[0].file.clone())
+        };
+        let error = found(None).unwrap_err().to_string();
+        assert!(error.starts_with("adapter ink: "), "{error}");
+        write("notes.txt");
+        write("a.safetensors");
+        assert_eq!(found(None).unwrap(), "a.safetensors");
+        write("b.safetensors");
+        let error = found(None).unwrap_err().to_string();
+        assert!(error.contains("a.safetensors, b.safetensors"), "{error}");
+        assert_eq!(found(Some("b.safetensors")).unwrap(), "b.safetensors");
+    }
+}
