@@ -252,7 +252,9 @@ fn model_file(path: &Path) -> Result<Location, WeightsError> {
         .iter()
         .any(|end| name.ends_with(end));
     let reason = match pickle {
-        true => "it is a pickle, which is a program and is never opened: convert it to safetensors",
+        true => {
+            "it is a pickle, which is a program and is never opened: convert it to a .safetensors or .gguf file"
+        }
         false => {
             "it is a file whose name ends neither in .gguf nor in .safetensors (a diffusion checkpoint in one file); of any other \
              model in safetensors, give the directory"

@@ -10,6 +10,7 @@ pub mod model_index;
 mod noise;
 mod pixels;
 pub mod prompt;
+mod resample;
 pub mod safety;
 pub mod schedulers;
 mod sequences;

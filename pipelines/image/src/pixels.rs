@@ -4,9 +4,10 @@
 use std::io::Cursor;
 
 use chandler_core::{Picture, RequestError};
-use image::imageops::FilterType;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+
+use crate::resample::{self, Filter};
 
 /// Pixels a side at most, and bytes that decoding may take: beyond it is a picture that was made to fill the machine.
 const MOST_SIDE: u32 = 16_384;
@@ -86,7 +87,7 @@ impl Pixels {
     }
 
     fn planes(&self, size: Size, of: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
-        let rgb = self.resized(size).to_rgb8();
+        let rgb = self.resized(size);
         let plane = |channel: usize| {
             let values = rgb.pixels().map(move |pixel| pixel.0.get(channel).copied());
             values.map(move |value| of(f32::from(value.unwrap_or(0))))
@@ -96,7 +97,7 @@ impl Pixels {
 
     /// How light it is, as a mask: 1 where it is at least half white, 0 elsewhere, [height, width], at another size.
     pub fn mask(&self, size: Size) -> Vec<f32> {
-        let rgb = self.resized(size).to_rgb8();
+        let rgb = self.resized(size);
         let light = |[r, g, b]: [u8; 3]| {
             // Pillow's conversion to grey, after ITU-R 601.
             (u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16
@@ -107,13 +108,9 @@ impl Pixels {
             .collect()
     }
 
-    fn resized(&self, size: Size) -> DynamicImage {
-        match self.size() == size {
-            true => self.0.clone(),
-            false => self
-                .0
-                .resize_exact(size.width, size.height, FilterType::Lanczos3),
-        }
+    /// As diffusers resizes: what is transparent loses that first.
+    fn resized(&self, size: Size) -> RgbImage {
+        resample::resized(&self.0.to_rgb8(), size, Filter::Lanczos)
     }
 }
 
@@ -141,7 +138,7 @@ pub fn to_rgb8(planes: &[f32]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageFormat, Rgb, RgbImage};
+    use image::{ImageFormat, Rgb};
 
     fn png(width: u32, height: u32, of: impl Fn(u32, u32) -> [u8; 3]) -> Picture {
         let image = RgbImage::from_fn(width, height, |x, y| Rgb(of(x, y)));

@@ -2,12 +2,12 @@
 //! Mirrors `transformers` models/clip/image_processing_clip.py, `CLIPImageProcessor`.
 
 use chandler_nn::fields::Fields;
-use image::imageops::FilterType;
 use image::{RgbImage, imageops};
 use serde_json::Value;
 
 use crate::error::{ImageError, Result};
 use crate::pixels::Size;
+use crate::resample::{self, Filter};
 
 const MOST_SIDE: usize = 1 << 12;
 
@@ -97,10 +97,11 @@ impl ImageProcessor {
             true => self.shortest as u32,
             false => (self.shortest as u64 * u64::from(side) / u64::from(shorter)) as u32,
         };
-        match (to(width), to(height)) == (width, height) {
-            true => picture.clone(),
-            false => imageops::resize(picture, to(width), to(height), FilterType::CatmullRom),
-        }
+        let size = Size {
+            width: to(width),
+            height: to(height),
+        };
+        resample::resized(picture, size, Filter::Bicubic)
     }
 }
 
