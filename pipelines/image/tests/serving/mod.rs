@@ -3,6 +3,7 @@
 mod adapters;
 mod control;
 mod parity;
+mod safety;
 mod sharing;
 mod single_file;
 
