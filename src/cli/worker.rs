@@ -142,6 +142,8 @@ fn load_options(settings: &Settings) -> LoadOptions {
         prefill_chunk: settings.prefill_chunk.get(),
         kv_cache_bytes: settings.kv_cache.map(|size| size.0),
         prefix_cache: *settings.prefix_cache == Switch::On,
+        image_steps: settings.image_steps.map(|steps| steps.get()),
+        image_guidance: settings.image_guidance.map(|guidance| guidance.0),
         safety_checker: *settings.safety_checker == Switch::On,
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),

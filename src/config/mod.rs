@@ -28,7 +28,7 @@ pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
 pub use settings::{SPECS, Settings};
 pub use value::{
     CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MASK, MirrorScope, Permission,
-    Quantize, S3Addressing, Speculate, Switch, Value, Variant,
+    Quantize, S3Addressing, Speculate, Strength, Switch, Value, Variant,
 };
 
 /// Why the settings do not make sense.

@@ -16,7 +16,7 @@ use super::quantity::ByteSize;
 use super::setting::{Found, Group, Setting, Shown, Spec, read, var, var_with};
 use super::value::{
     CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MirrorScope, Permission, Quantize,
-    S3Addressing, Speculate, Switch, Value, Variant,
+    S3Addressing, Speculate, Strength, Switch, Value, Variant,
 };
 use crate::reach::Allowed;
 
@@ -94,6 +94,10 @@ settings! {
     /// A ControlNet beside an image model, that requests name in their controls (the first where they name none): name=directory,
     /// name=org/repository, name=s3://bucket/prefix or name=file.safetensors, several as with --lora.
     control: Adapters = "" ("none"), Model, Some("control"), "NAME=PLACE", [var("CHANDLER_CONTROL")];
+    /// Denoising steps of a picture whose request says none: few for a model that was distilled to few.
+    image_steps: Option<NonZeroUsize> = "" ("the pipeline's own"), Model, Some("image-steps"), "N", [var("CHANDLER_IMAGE_STEPS")];
+    /// Guidance of a picture whose request says none; 0 for a model that was distilled to go without.
+    image_guidance: Option<Strength> = "" ("the pipeline's own"), Model, Some("image-guidance"), "SCALE", [var("CHANDLER_IMAGE_GUIDANCE")];
     /// Where the model runs: auto is the first GPU in a build with CUDA, and the CPU in one without. cuda:1 is the second GPU.
     device: Device = "auto", Model, Some("device"), "DEVICE", [var("CHANDLER_DEVICE"), var("DEVICE")];
     /// Let a build with CUDA compute on the CPU when it finds no usable GPU. Without it the worker then stops and says why.

@@ -275,6 +275,24 @@ impl Value for Factor {
     }
 }
 
+/// How strongly, from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Strength(pub f64);
+
+impl Value for Strength {
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok();
+        number
+            .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+            .map(Self)
+            .ok_or_else(|| "give a number of 0 or more, such as 7.5".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// How far answers are guessed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculate {

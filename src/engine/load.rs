@@ -55,6 +55,10 @@ pub struct LoadOptions {
     pub host_memory: Option<u64>,
     /// CPU threads for arithmetic; one per processor that the process may use when not given.
     pub threads: Option<usize>,
+    /// Denoising steps of a picture whose request says none.
+    pub image_steps: Option<usize>,
+    /// Guidance of a picture whose request says none.
+    pub image_guidance: Option<f64>,
     /// Whether finished pictures go through a model's safety checker.
     pub safety_checker: bool,
     /// Adapters (LoRA) by name, and where they are.
@@ -82,6 +86,8 @@ impl Default for LoadOptions {
             prefill_chunk: 256,
             kv_cache_bytes: None,
             prefix_cache: true,
+            image_steps: None,
+            image_guidance: None,
             safety_checker: true,
             speculate: 0,
             quantize: None,

@@ -1,7 +1,7 @@
 //! How an image model is loaded from the worker's options: the one place where the two vocabularies meet.
 
 use chandler_core::LoadError;
-use chandler_image::{AdapterFile, ImageOptions, ImagePipeline};
+use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
 use chandler_nn::weights::Snapshot;
 
 use super::load::LoadOptions;
@@ -29,6 +29,10 @@ pub(super) fn load(
         dtype: options.dtype()?,
         max_rows: options.max_rows,
         host_memory: options.host_memory,
+        usual: Usual {
+            steps: options.image_steps.map(|steps| steps as u32),
+            guidance: options.image_guidance,
+        },
         safety_checker: options.safety_checker,
         adapters: adapters(options)?,
         controls: options.controls()?,

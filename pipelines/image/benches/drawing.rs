@@ -25,7 +25,7 @@ use chandler_image::layers::{Loader, Placement};
 use chandler_image::text_encoder::clip::{ClipTextModel, HiddenState, Wanted};
 use chandler_image::text_encoder::clip_config::{ClipClass, ClipConfig};
 use chandler_image::unet::{TextTime, UNet, UNetConfig, UNetInput};
-use chandler_image::{ImageOptions, ImagePipeline};
+use chandler_image::{ImageOptions, ImagePipeline, Usual};
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
 use chandler_nn::fields::Fields;
 use chandler_nn::lora::AdapterRows;
@@ -195,6 +195,7 @@ impl Bench {
                 dtype: DTypeChoice::Auto,
                 max_rows: 8,
                 host_memory: None,
+                usual: Usual::default(),
                 safety_checker: false,
                 adapters: Vec::new(),
                 controls: Vec::new(),

@@ -23,4 +23,4 @@ pub mod unet;
 pub use error::{ImageError, Result};
 pub use lora::AdapterFile;
 pub use pixels::Size;
-pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer};
+pub use serving::{ImageOptions, ImagePipeline, ImagePrepared, ImagePreparer, Usual};

@@ -4,6 +4,7 @@
 use chandler_core::{ImageInput, RequestError};
 
 use super::families::{Design, Guided};
+use super::load::Usual;
 
 /// Guidance at most; what is in use goes to 20.
 const MOST: f64 = 1000.0;
@@ -37,9 +38,13 @@ impl Guidance {
 }
 
 /// What becomes of the guidance that is asked for.
-pub(super) fn of(design: &Design, input: &ImageInput) -> Result<Guidance, RequestError> {
+pub(super) fn of(
+    (design, usual): (&Design, &Usual),
+    input: &ImageInput,
+) -> Result<Guidance, RequestError> {
     let [anew, begun] = design.defaults.guidance;
-    let usual = if input.start.is_some() { begun } else { anew };
+    let own = if input.start.is_some() { begun } else { anew };
+    let usual = usual.guidance.unwrap_or(own);
     let asked = &input.guidance;
     let scale = within("guidance_scale", asked.scale.unwrap_or(usual), MOST)?;
     within("guidance_rescale", asked.rescale.unwrap_or(0.0), 1.0)?;

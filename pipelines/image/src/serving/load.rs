@@ -35,12 +35,24 @@ pub struct ImageOptions {
     pub max_rows: usize,
     /// Bytes of the host's memory that are free for the work, where that is known.
     pub host_memory: Option<u64>,
+    /// What a request gets that does not say.
+    pub usual: Usual,
     /// Whether finished pictures go through the safety checker of a model that has one.
     pub safety_checker: bool,
     /// Adapters (LoRA) that requests may ask for.
     pub adapters: Vec<AdapterFile>,
     /// ControlNets that requests may name, in the diffusers layout. The first is meant where a request names none.
     pub controls: Vec<(String, Snapshot)>,
+}
+
+/// What a request gets that does not say, where it is not the pipeline's own: models that were distilled to few steps have the same class as
+/// those that were not.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usual {
+    /// Denoising steps.
+    pub steps: Option<u32>,
+    /// Guidance.
+    pub guidance: Option<f64>,
 }
 
 /// Requests that wait inside for their turn, in passes of the denoiser.
@@ -155,6 +167,7 @@ impl ImagePipeline {
             preparer: Arc::new(ImagePreparer {
                 controls: model.controls.names(),
                 checked: model.checker.is_some(),
+                usual: options.usual,
                 ..preparer(plan, readers, (info, sizes, options.max_rows))?
             }),
             model,
@@ -280,6 +293,7 @@ fn preparer(
         sizes,
         controls: Vec::new(),
         checked: false,
+        usual: Usual::default(),
         latents: plan.vae.latent_channels,
         design: plan.design,
         decoding: Mutex::new(()),

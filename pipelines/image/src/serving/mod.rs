@@ -21,6 +21,6 @@ mod start;
 mod turns;
 
 pub use drawing::ImagePrepared;
-pub use load::ImageOptions;
+pub use load::{ImageOptions, Usual};
 pub use pipeline::ImagePipeline;
 pub use prepare::ImagePreparer;

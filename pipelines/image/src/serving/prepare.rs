@@ -13,7 +13,8 @@ use super::controls::Steering;
 use super::drawing::{Asked, Drawing, ImagePrepared};
 use super::families::Design;
 use super::guidance::{self, within};
-use super::reading::{Reader, Sought};
+use super::load::Usual;
+use super::reading::{Reader, Reading, Sought};
 use super::sizes::Sizes;
 use super::start::{Mask, Start};
 use crate::error::ImageError;
@@ -36,6 +37,8 @@ pub struct ImagePreparer {
     pub(super) controls: Vec<String>,
     /// Whether a safety checker looks at finished pictures; there are no previews then, which it would not have seen.
     pub(super) checked: bool,
+    /// What the settings say of steps and guidance where a request does not.
+    pub(super) usual: Usual,
     /// Channels of the latents.
     pub(super) latents: usize,
     /// Rows of all requests that are inside at once.
@@ -106,10 +109,35 @@ impl ImagePreparer {
 
     fn usual_steps(&self, class: Class, begin: Begin) -> u32 {
         let [anew, begun] = self.design.defaults.steps;
-        match (class, begin) {
+        self.usual.steps.unwrap_or(match (class, begin) {
             (Class::Lcm, _) => LCM_STEPS,
             (_, Begin::Noise) => anew,
             _ => begun,
+        })
+    }
+
+    /// A request's texts, and how many tokens they have.
+    fn read(
+        &self,
+        input: &ImageInput,
+        guided: bool,
+        size: Size,
+    ) -> Result<(Reading, u32), RequestError> {
+        self.reader.read(&Sought {
+            prompt: &input.prompt,
+            negative: &input.negative_prompt,
+            clip_skip: input.clip_skip.unwrap_or(0) as usize,
+            guided,
+            micro: &input.guidance.micro,
+            size,
+        })
+    }
+
+    /// Steps after which previews are made.
+    fn previews(&self, input: &ImageInput, steps: usize) -> Vec<usize> {
+        match self.checked {
+            true => Vec::new(),
+            false => spread(input.previews as usize, steps),
         }
     }
 
@@ -198,15 +226,8 @@ impl Prepare for ImagePreparer {
         let strength = decoded.as_ref().map(|decoded| decoded.strength);
         let begin = strength.map_or(Begin::Noise, Begin::Strength);
         let (sampler, class) = self.sampler(&input, begin, latent)?;
-        let guidance = guidance::of(&self.design, &input)?;
-        let (reading, tokens) = self.reader.read(&Sought {
-            prompt: &input.prompt,
-            negative: &input.negative_prompt,
-            clip_skip: input.clip_skip.unwrap_or(0) as usize,
-            guided: guidance.pairs.is_some(),
-            micro: &input.guidance.micro,
-            size,
-        })?;
+        let guidance = guidance::of((&self.design, &self.usual), &input)?;
+        let (reading, tokens) = self.read(&input, guidance.pairs.is_some(), size)?;
         let seed = input.seed.unwrap_or_else(|| fresh_seed() >> 32);
         let recipe = Recipe {
             seed,
@@ -238,10 +259,7 @@ impl Prepare for ImagePreparer {
                 told_guidance: guidance.told,
                 rescale: input.guidance.rescale.unwrap_or(0.0),
                 loras,
-                previews: match self.checked {
-                    true => Vec::new(),
-                    false => spread(input.previews as usize, recipe.steps as usize),
-                },
+                previews: self.previews(&input, recipe.steps as usize),
                 recipe,
                 tokens,
             }),

@@ -66,7 +66,7 @@ pub struct Written {
     pub file: AdapterFile,
 }
 
-fn written(name: &str, tensors: &BTreeMap<String, HostTensor>, texts: Value) -> Written {
+pub fn written(name: &str, tensors: &BTreeMap<String, HostTensor>, texts: Value) -> Written {
     let dir = tempfile::tempdir().unwrap();
     let file = format!("{name}.safetensors");
     save(&dir.path().join(&file), tensors, texts);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use chandler_core::{
     Admission, Collected, Event, Events, ImageInput, Input, Pipeline, RequestId, Ticket,
 };
-use chandler_image::{AdapterFile, ImageOptions, ImagePipeline};
+use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
 use serde_json::Value;
@@ -115,6 +115,7 @@ fn options(max_rows: usize) -> ImageOptions {
         dtype: DTypeChoice::Auto,
         max_rows,
         host_memory: None,
+        usual: Usual::default(),
         safety_checker: true,
         adapters: Vec::new(),
         controls: Vec::new(),

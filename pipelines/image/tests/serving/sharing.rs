@@ -5,7 +5,9 @@ use chandler_core::{
     Denoising, Event, Guidance, ImageInput, Input, Picture, Pipeline, Prompts, RequestId, Start,
 };
 
-use super::{admit, fixtures, load, run, step};
+use chandler_image::{ImageOptions, Usual};
+
+use super::{admit, fixtures, load, load_options, options, run, step};
 
 fn request(seed: u64, steps: u32, (width, height): (u32, u32)) -> ImageInput {
     ImageInput {
@@ -376,4 +378,33 @@ fn what_a_request_does_not_say_is_as_in_the_reference() {
         ..Denoising::default()
     };
     assert_eq!(recipe("sd3", true, other), (5, Some(7.0), Some(0.6)));
+}
+
+#[test]
+fn settings_say_what_a_request_does_not() {
+    let options = ImageOptions {
+        usual: Usual {
+            steps: Some(3),
+            guidance: Some(0.0),
+        },
+        ..options(4)
+    };
+    let mut pipeline = load_options("sd", &options).unwrap();
+    let silent = ImageInput {
+        denoising: Denoising::default(),
+        ..request(1, 1, (12, 12))
+    };
+    let saying = ImageInput {
+        guidance: Guidance {
+            scale: Some(5.0),
+            ..Guidance::default()
+        },
+        ..request(1, 2, (12, 12))
+    };
+    let recipes: Vec<_> = run(&mut pipeline, vec![silent, saying])
+        .iter()
+        .map(|answer| &answer.images[0].recipe)
+        .map(|recipe| (recipe.steps, recipe.guidance_scale))
+        .collect();
+    assert_eq!(recipes, [(3, None), (2, Some(5.0))]);
 }
