@@ -20,7 +20,7 @@ MODULES = {
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
-    "provision": ({"catalog", "config", "nearest"}, {"core"}),
+    "provision": ({"catalog", "nearest", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
@@ -52,6 +52,7 @@ FORBIDDEN = [
     ("src/api", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/storage", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/provision", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/reach", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/webhook", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

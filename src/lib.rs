@@ -10,6 +10,7 @@ mod kinds;
 pub mod machine;
 mod nearest;
 pub mod pictures;
+pub mod provision;
 pub mod reach;
 pub mod runpod;
 mod spellings;

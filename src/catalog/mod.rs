@@ -2,12 +2,14 @@
 //! which a user's own file adds or which it overrides, card by card.
 
 mod card;
+mod hardware;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 pub use card::{Card, Origin, Shape, Tested};
+pub use hardware::Hardware;
 
 use crate::nearest::{did_you_mean, nearest};
 

@@ -18,6 +18,7 @@ mod output;
 mod outward;
 mod places;
 mod progress;
+mod provision;
 mod pull;
 mod queue;
 mod run;
@@ -76,6 +77,7 @@ enum Command {
     Health(health::Health),
     Models(models::Models),
     Cache(cache::Cache),
+    Provision(provision::Provision),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
         Command::Cache(command) => command.execute(),
+        Command::Provision(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -91,14 +92,19 @@ impl Courier {
         }
     }
 
-    /// Queues a message.
+    /// Queues a worker's message.
     pub fn send(&self, notice: &Notice) {
-        let body = match serde_json::to_vec(notice) {
+        self.send_as(&notice.id, notice);
+    }
+
+    /// Queues a message that has this id.
+    pub fn send_as(&self, id: &str, message: &impl Serialize) {
+        let body = match serde_json::to_vec(message) {
             Ok(body) => Bytes::from(body),
             Err(error) => return tracing::warn!(%error, "a webhook message could not be written"),
         };
         let letter = Letter {
-            id: notice.id.clone(),
+            id: id.to_owned(),
             body,
         };
         if self.letters.send(letter).is_err() {

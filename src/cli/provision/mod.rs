@@ -1,0 +1,37 @@
+//! `chandler provision PLATFORM MODEL`: one file per platform, which turns its flags into the platform; what is wanted and
+//! what is done with it are the same for all and stand beside them.
+
+mod make;
+#[allow(dead_code)]
+mod platforms;
+mod process;
+mod wanted;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// Make an endpoint that serves a model, on a platform or on this machine.
+///
+/// Plans what the model takes, shows what will be made, makes it, waits (with --wait) until a real prediction succeeds, and
+/// prints how it is reached and how it is taken down. Run again with the same name it changes what differs and nothing else;
+/// interrupted at any point, it is finished by running it again or taken down by `chandler endpoints delete`. A failure takes
+/// down what was made, unless --keep.
+#[derive(Debug, clap::Args)]
+pub struct Provision {
+    #[command(subcommand)]
+    on: On,
+}
+
+#[derive(Debug, Subcommand)]
+enum On {
+    Process(Box<process::Process>),
+}
+
+impl Provision {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.on {
+            On::Process(command) => command.execute(),
+        }
+    }
+}

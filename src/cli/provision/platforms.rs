@@ -1,0 +1,25 @@
+//! The platforms by the names that records have for them, to be built again from the options that stand there. Logins come
+//! from the environment, as they did the first time.
+
+use serde_json::Value;
+
+use super::process;
+use crate::provision::{Patience, Platform, Record};
+
+/// Builds a platform from the options of a record.
+type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
+
+const PLATFORMS: &[(&str, Rebuild)] = &[("process", process::rebuild)];
+
+/// The platform of a record.
+pub fn rebuild(record: &Record, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
+    let row = PLATFORMS.iter().find(|(id, _)| *id == record.platform);
+    match row {
+        Some((_, rebuild)) => rebuild(&record.options, patience),
+        None => anyhow::bail!(
+            "`{}` is on {}, which this chandler does not know",
+            record.name,
+            record.platform
+        ),
+    }
+}

@@ -1,0 +1,45 @@
+//! `chandler provision process`: the worker as a background process of this machine.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::wanted::Wanted;
+use crate::provision::process::{Options, Process as Machine};
+use crate::provision::{Patience, Platform};
+
+/// Run the worker as a background process of this machine: no account, no container, no cost.
+#[derive(Debug, clap::Args)]
+pub struct Process {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The address that the worker listens at
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: String,
+    /// The port that it listens at [default: a free one]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+}
+
+impl Process {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let places = &self.wanted.places;
+        let options = Options {
+            folder: places.state()?.join("processes"),
+            program: std::env::current_exe().context("this program's own file")?,
+            host: self.host,
+            port: self.port,
+        };
+        let machine = Machine::new(options, places.patience());
+        let records = places.records()?;
+        self.wanted.make(&machine, &records)
+    }
+}
+
+/// Builds it again from a record.
+pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
+    let options: Options =
+        serde_json::from_value(options.clone()).context("the record's options")?;
+    Ok(Box::new(Machine::new(options, patience)))
+}

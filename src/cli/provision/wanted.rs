@@ -1,0 +1,291 @@
+//! What every platform's command takes, and the deployment that comes of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::SecretString;
+
+use super::make::usage;
+use crate::catalog::{Card, Hardware, Origin};
+use crate::config::{Given, Resolution, SPECS, Value as _, resolve};
+use crate::provision::{Deployment, Name, Needs, Patience, Records, Scaling, Secrets, Served};
+
+/// Where the images of this build were published; a build of one's own has none.
+const REPOSITORY: Option<&str> = option_env!("CHANDLER_IMAGE_REPOSITORY");
+
+/// The flags.
+#[derive(Debug, clap::Args)]
+pub struct Wanted {
+    /// What to serve, as `chandler serve --model` takes it: a name from `chandler models`, org/name[@revision], s3://bucket/prefix
+    pub model: String,
+    /// The endpoint's name, by which every later run finds it [default: chandler- and the model's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Hardware to try, in order, as `chandler hardware` lists it; auto is what the plan says, cheapest first; none is a CPU
+    #[arg(long, value_name = "auto|none|ID,…", default_value = "auto")]
+    gpu: String,
+    /// The container image; {kind} in it becomes cpu or cuda [default: the image that this program was published in]
+    #[arg(long, env = "CHANDLER_IMAGE", value_name = "IMAGE")]
+    image: Option<String>,
+    /// A setting of the worker, as `chandler config show` lists them: --set dtype=bf16
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A variable of the worker's environment that is no secret
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// A secret of the worker's environment: the value is taken from this command's own variable of that name
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
+    /// Fewest workers; 0 lets the endpoint sleep where the platform can
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_workers: u32,
+    /// Most workers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    max_workers: u32,
+    /// How long a worker without work is kept
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    idle: Duration,
+    /// Requests that one worker takes at once
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    concurrency: u32,
+    /// How long a worker may take until it serves [default: what the plan says, 5m at least]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    start_timeout: Option<Duration>,
+    /// How long one request may take
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    request_timeout: Duration,
+    /// Whose it is, for `endpoints gc` [default: this machine's random id]
+    #[arg(long)]
+    owner: Option<String>,
+    /// Wait until a real prediction succeeds
+    #[arg(long)]
+    pub wait: bool,
+    /// Leave what was made when it fails
+    #[arg(long)]
+    pub keep: bool,
+    /// Only print the requests that would be sent, secrets masked; needs no network
+    #[arg(long, conflicts_with = "diff")]
+    pub dry_run: bool,
+    /// Only print what differs from what exists
+    #[arg(long)]
+    pub diff: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Told when the endpoint serves and when it failed; signed with CHANDLER_WEBHOOK_SECRET
+    #[arg(long, value_name = "URL")]
+    pub webhook: Option<reqwest::Url>,
+    /// How long no machine is waited for before the next hardware is tried
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = time)]
+    pub capacity_wait: Duration,
+    /// A TOML file of model and hardware cards beside the built-in ones
+    #[arg(long, env = "CHANDLER_MODELS", value_name = "FILE")]
+    models_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Where a command of `provision` or `endpoints` keeps and finds things.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Places {
+    /// The file that remembers what was made [default: $XDG_STATE_HOME/chandler/endpoints.db, else ~/.local/state/…]
+    #[arg(long, env = "CHANDLER_RECORDS", value_name = "FILE")]
+    records: Option<PathBuf>,
+    /// Every pause is multiplied by this; for tests against doubles
+    #[arg(
+        long,
+        env = "CHANDLER_PROVISION_PACE",
+        hide = true,
+        default_value_t = 1.0
+    )]
+    pub pace: f64,
+}
+
+impl Places {
+    /// chandler's folder for what is to be remembered.
+    ///
+    /// # Errors
+    /// When there is no home.
+    pub fn state(&self) -> anyhow::Result<PathBuf> {
+        if let Some(folder) = self.records.as_ref().and_then(|file| file.parent()) {
+            return Ok(folder.to_owned());
+        }
+        let set = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+        let base = base
+            .ok_or_else(|| usage("neither XDG_STATE_HOME nor HOME is set; give --records FILE"))?;
+        Ok(base.join("chandler"))
+    }
+
+    /// How patient requests to a platform are.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            pace: self.pace,
+            ..Patience::default()
+        }
+    }
+
+    /// The records.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn records(&self) -> anyhow::Result<Records> {
+        let path = match &self.records {
+            Some(path) => path.clone(),
+            None => self.state()?.join("endpoints.db"),
+        };
+        Ok(Records::open(&path)?)
+    }
+}
+
+impl Wanted {
+    /// The deployment.
+    ///
+    /// # Errors
+    /// A flag that will not do, named.
+    pub fn deployment(&self, records: &Records) -> anyhow::Result<Deployment> {
+        let resolution = self.resolve()?;
+        let hardware = self.hardware(&resolution)?;
+        let kind = if hardware.is_empty() { "cpu" } else { "cuda" };
+        if self.max_workers == 0 || self.min_workers > self.max_workers {
+            let (min, max) = (self.min_workers, self.max_workers);
+            return Err(usage(format!("--min-workers is {min} and --max-workers {max}; use 1 or more, and no fewer than the fewest")).into());
+        }
+        Ok(Deployment {
+            name: match &self.name {
+                Some(name) => Name::parse(name)?,
+                None => Name::of_model(&self.model),
+            },
+            owner: match &self.owner {
+                Some(owner) => Name::parse(owner).context("--owner")?.to_string(),
+                None => records.owner()?,
+            },
+            served: served(&self.model, &resolution)?,
+            image: self.image(kind),
+            env: self.environment()?,
+            secrets: self.secrets()?,
+            needs: Needs::default(),
+            hardware,
+            scaling: Scaling {
+                min: self.min_workers,
+                max: self.max_workers,
+                idle: self.idle,
+                concurrency: self.concurrency,
+            },
+            start_timeout: self.start_timeout.unwrap_or(Duration::from_secs(300)),
+            request_timeout: self.request_timeout,
+        })
+    }
+
+    /// The image for a kind of machine; empty where nobody says which, which platforms that need one refuse.
+    fn image(&self, kind: &str) -> String {
+        let published =
+            REPOSITORY.map(|place| format!("{place}:{}-{{kind}}", env!("CARGO_PKG_VERSION")));
+        let image = self.image.clone().or(published).unwrap_or_default();
+        image.replace("{kind}", kind)
+    }
+
+    /// The worker's settings as the worker will see them: this machine's own environment is none of its business.
+    fn resolve(&self) -> anyhow::Result<Resolution> {
+        let mut given = Given::default();
+        given.flags.insert("model", self.model.clone());
+        if let Some(file) = &self.models_file {
+            given
+                .flags
+                .insert("models_file", file.display().to_string());
+        }
+        for (key, value) in pairs("--set", &self.set)? {
+            let spec = SPECS.iter().find(|spec| spec.key == key);
+            let spec = spec.ok_or_else(|| {
+                usage(format!(
+                    "--set {key}: no setting is called so; `chandler config show` lists them"
+                ))
+            })?;
+            if spec.flag.is_none() {
+                return Err(usage(format!(
+                    "--set {key}: it is a secret; use --secret {}",
+                    variable(&key)?
+                ))
+                .into());
+            }
+            given.flags.insert(spec.key, value);
+        }
+        Ok(resolve(&given)?)
+    }
+
+    fn hardware(&self, resolution: &Resolution) -> anyhow::Result<Vec<Hardware>> {
+        let _ = resolution;
+        match self.gpu.as_str() {
+            "none" | "auto" => Ok(Vec::new()),
+            other => Err(usage(format!("--gpu is `{other}`; not known here yet")).into()),
+        }
+    }
+
+    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        for (key, value) in pairs("--set", &self.set)? {
+            all.insert(variable(&key)?.to_owned(), value);
+        }
+        all.extend(pairs("--env", &self.env)?);
+        Ok(all)
+    }
+
+    fn secrets(&self) -> anyhow::Result<Secrets> {
+        let read = |name: &String| {
+            let value = std::env::var(name)
+                .ok()
+                .filter(|value| !value.trim().is_empty());
+            // A newline at the end has broken more than one deployment.
+            let value = value.map(|value| SecretString::from(value.trim().to_owned()));
+            value.map(|value| (name.clone(), value)).ok_or_else(|| {
+                usage(format!(
+                    "--secret {name}: the variable {name} is not set here"
+                ))
+            })
+        };
+        Ok(self.secret.iter().map(read).collect::<Result<_, _>>()?)
+    }
+}
+
+fn served(model: &str, resolution: &Resolution) -> anyhow::Result<Served> {
+    let card = resolution.card.as_ref();
+    let task = card
+        .map(|card| card.task)
+        .context("the model has no card")?;
+    let hub = match card.map(Card::origin) {
+        Some(Origin::Hub(id)) => Some((id.to_owned(), card.and_then(|card| card.revision.clone()))),
+        _ => None,
+    };
+    Ok(Served {
+        model: model.to_owned(),
+        name: card.map_or_else(|| model.to_owned(), |card| card.id.clone()),
+        task,
+        hub,
+    })
+}
+
+/// The worker's own variable for a setting.
+fn variable(key: &str) -> anyhow::Result<&'static str> {
+    let spec = SPECS.iter().find(|spec| spec.key == key);
+    let first = spec.and_then(|spec| spec.variables.first());
+    let named = first.map(|variable| variable.name);
+    Ok(named.ok_or_else(|| usage(format!("--set {key}: no setting is called so")))?)
+}
+
+fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(usage(format!("{flag} is `{text}`; give NAME=VALUE"))),
+    };
+    Ok(texts.iter().map(pair).collect::<Result<_, _>>()?)
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    Duration::parse(text)
+}

@@ -1,0 +1,49 @@
+//! Makes endpoints that run this very program, on other people's machines or on this one, looks after them and takes them
+//! down. One file or folder per platform behind [`Platform`]; what is the same everywhere is beside them:
+//!
+//! - [`Deployment`]: what is wanted, in no platform's words; [`Name`]: what it is found by.
+//! - [`Call`] and [`Api`]: requests as data, in which secrets are only named; and their sending.
+//! - [`ensure`](ensure::ensure): makes a thing exactly once, whatever happens to the answer.
+//! - [`Flow`]: plan, apply, watch, prove by a real prediction, tell; and clean up after a failure.
+//! - [`Records`]: what this machine has made, so that an interrupted run is continued and nothing is forgotten.
+//!
+//! No step relies on memory: every run looks at what exists under the deployment's name and does what is missing. So a run
+//! may be killed between any two calls.
+
+mod access;
+mod api;
+mod call;
+mod deployment;
+mod ensure;
+mod error;
+mod flow;
+mod name;
+mod notice;
+mod platform;
+mod probe;
+pub mod process;
+mod records;
+mod secrets;
+mod status;
+
+pub use access::{Access, Door};
+pub use api::{Api, Login, Patience, Reply};
+pub use call::{Call, Step};
+pub use deployment::{Deployment, Needs, Scaling, Served};
+pub use ensure::ensure;
+pub use error::ProvisionError;
+pub use flow::{Flow, Outcome, Times};
+pub use name::Name;
+pub use notice::{Event, Notice};
+pub use platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
+pub use probe::{Probed, probe};
+pub use records::{Record, Records, State};
+pub use secrets::{MASK, Secrets};
+pub use status::{Phase, Price, Status, Workers};
+
+/// What marks everything that we make, where a platform has labels or environment variables.
+pub const MANAGED_BY: &str = "chandler";
+/// The worker's variable (and, where a platform has them, label) that holds the deployment's name.
+pub const NAME_VARIABLE: &str = "CHANDLER_DEPLOYMENT";
+/// The same for whose it is.
+pub const OWNER_VARIABLE: &str = "CHANDLER_OWNER";
