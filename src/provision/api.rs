@@ -354,8 +354,9 @@ fn said(body: &Value, secrets: &Secrets) -> String {
             other => other.to_string(),
         },
     };
-    let message: String = message.chars().take(LONGEST_MESSAGE).collect();
-    secrets.scrub(&message)
+    // In this order: half a secret would not be found.
+    let message = secrets.scrub(&message);
+    message.chars().take(LONGEST_MESSAGE).collect()
 }
 
 /// The last cause says what happened; the whole error would repeat the address.

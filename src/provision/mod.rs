@@ -12,6 +12,7 @@
 
 mod access;
 mod api;
+mod attempts;
 mod call;
 mod deployment;
 mod ensure;
@@ -23,11 +24,13 @@ mod platform;
 mod probe;
 pub mod process;
 mod records;
+pub mod runpod;
 mod secrets;
 mod status;
 
 pub use access::{Access, Door};
 pub use api::{Api, Login, Patience, Reply};
+pub use attempts::attempts;
 pub use call::{Call, Step};
 pub use deployment::{Deployment, Needs, Scaling, Served};
 pub use ensure::ensure;

@@ -5,6 +5,7 @@ mod make;
 #[allow(dead_code)]
 mod platforms;
 mod process;
+mod runpod;
 mod wanted;
 
 use std::process::ExitCode;
@@ -26,12 +27,14 @@ pub struct Provision {
 #[derive(Debug, Subcommand)]
 enum On {
     Process(Box<process::Process>),
+    Runpod(Box<runpod::RunPod>),
 }
 
 impl Provision {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self.on {
             On::Process(command) => command.execute(),
+            On::Runpod(command) => command.execute(),
         }
     }
 }

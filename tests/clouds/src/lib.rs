@@ -6,6 +6,7 @@
 
 mod fault;
 mod message;
+pub mod runpod;
 mod server;
 
 pub use fault::{Fault, When};

@@ -1,0 +1,3 @@
+//! `chandler provision` against doubles of the platforms, through the real program where it can be.
+
+mod runpod;
