@@ -20,7 +20,7 @@ MODULES = {
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
-    "provision": ({"catalog", "nearest", "webhook"}, {"core"}),
+    "provision": ({"catalog", "config", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod ending;
+mod endpoints;
 mod exit;
 mod flags;
 mod health;
@@ -25,6 +26,7 @@ mod run;
 mod selftest;
 mod serve;
 mod signals;
+mod table;
 mod telemetry;
 mod threads;
 mod transfers;
@@ -78,6 +80,7 @@ enum Command {
     Models(models::Models),
     Cache(cache::Cache),
     Provision(provision::Provision),
+    Endpoints(endpoints::Endpoints),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Provision(command) => command.execute(),
+        Command::Endpoints(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -29,15 +29,8 @@ pub struct Wanted {
     /// The container image; {kind} in it becomes cpu or cuda [default: the image that this program was published in]
     #[arg(long, env = "CHANDLER_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// A setting of the worker, as `chandler config show` lists them: --set dtype=bf16
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// A variable of the worker's environment that is no secret
-    #[arg(long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
-    /// A secret of the worker's environment: the value is taken from this command's own variable of that name
-    #[arg(long, value_name = "NAME")]
-    secret: Vec<String>,
+    #[command(flatten)]
+    worker: Worker,
     /// Fewest workers; 0 lets the endpoint sleep where the platform can
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_workers: u32,
@@ -85,6 +78,70 @@ pub struct Wanted {
     models_file: Option<PathBuf>,
     #[command(flatten)]
     pub places: Places,
+}
+
+/// The worker's own environment.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Worker {
+    /// A setting of the worker, as `chandler config show` lists them: --set dtype=bf16
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A variable of the worker's environment that is no secret
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// A secret of the worker's environment: the value is taken from this command's own variable of that name
+    #[arg(long, value_name = "NAME")]
+    pub secret: Vec<String>,
+}
+
+impl Worker {
+    /// Settings and variables, by the worker's names for them.
+    ///
+    /// # Errors
+    /// A setting that there is none of, or that will not do.
+    pub fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        self.settings(Given::default())?; // says what will not do
+        let mut all = BTreeMap::new();
+        for (key, value) in pairs("--set", &self.set)? {
+            all.insert(variable(&key)?.to_owned(), value);
+        }
+        all.extend(pairs("--env", &self.env)?);
+        Ok(all)
+    }
+
+    /// The settings as the worker will see them: this machine's own environment is none of its business.
+    fn settings(&self, mut given: Given) -> anyhow::Result<Resolution> {
+        for (key, value) in pairs("--set", &self.set)? {
+            let name = variable(&key)?;
+            let spec = SPECS
+                .iter()
+                .find(|spec| spec.key == key && spec.flag.is_some());
+            let secret = || usage(format!("--set {key}: it is a secret; use --secret {name}"));
+            given.flags.insert(spec.ok_or_else(secret)?.key, value);
+        }
+        Ok(resolve(&given)?)
+    }
+
+    /// Secrets by their names, from this command's own environment.
+    ///
+    /// # Errors
+    /// One that is not there.
+    pub fn secrets(names: &[String]) -> anyhow::Result<Secrets> {
+        let read = |name: &String| {
+            let value = std::env::var(name)
+                .ok()
+                .filter(|value| !value.trim().is_empty());
+            // A newline at the end has broken more than one deployment.
+            let value = value.map(|value| SecretString::from(value.trim().to_owned()));
+            let missing = || {
+                usage(format!(
+                    "--secret {name}: the variable {name} is not set here"
+                ))
+            };
+            value.map(|value| (name.clone(), value)).ok_or_else(missing)
+        };
+        Ok(names.iter().map(read).collect::<Result<_, _>>()?)
+    }
 }
 
 /// Where a command of `provision` or `endpoints` keeps and finds things.
@@ -168,8 +225,8 @@ impl Wanted {
             },
             served: served(&self.model, &resolution)?,
             image: self.image(kind),
-            env: self.environment()?,
-            secrets: self.secrets()?,
+            env: self.worker.environment()?,
+            secrets: Worker::secrets(&self.worker.secret)?,
             needs: Needs::default(),
             hardware,
             scaling: Scaling {
@@ -191,7 +248,6 @@ impl Wanted {
         image.replace("{kind}", kind)
     }
 
-    /// The worker's settings as the worker will see them: this machine's own environment is none of its business.
     fn resolve(&self) -> anyhow::Result<Resolution> {
         let mut given = Given::default();
         given.flags.insert("model", self.model.clone());
@@ -200,23 +256,7 @@ impl Wanted {
                 .flags
                 .insert("models_file", file.display().to_string());
         }
-        for (key, value) in pairs("--set", &self.set)? {
-            let spec = SPECS.iter().find(|spec| spec.key == key);
-            let spec = spec.ok_or_else(|| {
-                usage(format!(
-                    "--set {key}: no setting is called so; `chandler config show` lists them"
-                ))
-            })?;
-            if spec.flag.is_none() {
-                return Err(usage(format!(
-                    "--set {key}: it is a secret; use --secret {}",
-                    variable(&key)?
-                ))
-                .into());
-            }
-            given.flags.insert(spec.key, value);
-        }
-        Ok(resolve(&given)?)
+        self.worker.settings(given)
     }
 
     fn hardware(&self, resolution: &Resolution) -> anyhow::Result<Vec<Hardware>> {
@@ -225,31 +265,6 @@ impl Wanted {
             "none" | "auto" => Ok(Vec::new()),
             other => Err(usage(format!("--gpu is `{other}`; not known here yet")).into()),
         }
-    }
-
-    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut all = BTreeMap::new();
-        for (key, value) in pairs("--set", &self.set)? {
-            all.insert(variable(&key)?.to_owned(), value);
-        }
-        all.extend(pairs("--env", &self.env)?);
-        Ok(all)
-    }
-
-    fn secrets(&self) -> anyhow::Result<Secrets> {
-        let read = |name: &String| {
-            let value = std::env::var(name)
-                .ok()
-                .filter(|value| !value.trim().is_empty());
-            // A newline at the end has broken more than one deployment.
-            let value = value.map(|value| SecretString::from(value.trim().to_owned()));
-            value.map(|value| (name.clone(), value)).ok_or_else(|| {
-                usage(format!(
-                    "--secret {name}: the variable {name} is not set here"
-                ))
-            })
-        };
-        Ok(self.secret.iter().map(read).collect::<Result<_, _>>()?)
     }
 }
 
