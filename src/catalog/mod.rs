@@ -1,12 +1,14 @@
 //! Model cards: what is known about a model before any of its files is read. Data in `models.toml`, compiled in, to
 //! which a user's own file adds or which it overrides, card by card.
 
+mod benchmark;
 mod card;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use benchmark::{Benchmark, Spread};
 pub use card::{Card, Origin, Shape, Tested};
 
 use crate::nearest::{did_you_mean, nearest};
