@@ -10,6 +10,7 @@ mod doctor;
 mod ending;
 mod exit;
 mod flags;
+mod hardware;
 mod health;
 mod jobs;
 mod listen;
@@ -17,6 +18,8 @@ mod models;
 mod output;
 mod outward;
 mod places;
+mod plan;
+mod planning;
 mod progress;
 mod pull;
 mod queue;
@@ -24,7 +27,9 @@ mod run;
 mod selftest;
 mod serve;
 mod signals;
+mod table;
 mod telemetry;
+mod templates;
 mod threads;
 mod transfers;
 mod version;
@@ -75,6 +80,9 @@ enum Command {
     Doctor(doctor::Doctor),
     Health(health::Health),
     Models(models::Models),
+    Hardware(hardware::List),
+    Templates(templates::Templates),
+    Plan(plan::Command),
     Cache(cache::Cache),
     Config(config::Config),
     Completions(completions::Completions),
@@ -91,6 +99,9 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.execute(),
         Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Hardware(command) => command.execute(),
+        Command::Templates(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
