@@ -11,6 +11,7 @@ mod ending;
 mod endpoints;
 mod exit;
 mod flags;
+mod hardware;
 mod health;
 mod jobs;
 mod listen;
@@ -18,6 +19,8 @@ mod models;
 mod output;
 mod outward;
 mod places;
+mod plan;
+mod planning;
 mod progress;
 mod provision;
 mod pull;
@@ -28,6 +31,7 @@ mod serve;
 mod signals;
 mod table;
 mod telemetry;
+mod templates;
 mod threads;
 mod transfers;
 mod version;
@@ -78,6 +82,9 @@ enum Command {
     Doctor(doctor::Doctor),
     Health(health::Health),
     Models(models::Models),
+    Hardware(hardware::List),
+    Templates(templates::Templates),
+    Plan(plan::Command),
     Cache(cache::Cache),
     Provision(provision::Provision),
     Endpoints(endpoints::Endpoints),
@@ -96,6 +103,9 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.execute(),
         Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Hardware(command) => command.execute(),
+        Command::Templates(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Provision(command) => command.execute(),
         Command::Endpoints(command) => command.execute(),

@@ -293,6 +293,10 @@ impl Platform for Docker {
         ID
     }
 
+    fn is_here(&self) -> bool {
+        true
+    }
+
     fn options(&self) -> Value {
         serde_json::to_value(&self.options).unwrap_or_default()
     }

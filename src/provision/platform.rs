@@ -57,6 +57,11 @@ pub trait Platform: Send + Sync {
     /// `runpod`, `vertex`, `cloudrun`, `kubernetes`, `docker`, `process`, `vast`.
     fn id(&self) -> &'static str;
 
+    /// Whether it is this machine, whose hardware is what it is.
+    fn is_here(&self) -> bool {
+        false
+    }
+
     /// The options that it was built from, without secrets: the records keep them, and it is built from them again.
     fn options(&self) -> Value;
 

@@ -237,6 +237,10 @@ impl Platform for Process {
         ID
     }
 
+    fn is_here(&self) -> bool {
+        true
+    }
+
     fn options(&self) -> Value {
         serde_json::to_value(&self.options).unwrap_or_default()
     }

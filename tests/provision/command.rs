@@ -41,9 +41,14 @@ impl Machine {
                 command.env(kept, value);
             }
         }
-        command.env("HOME", self.folder()).env("CHANDLER_RECORDS", self.records());
+        command
+            .env("HOME", self.folder())
+            .env("CHANDLER_RECORDS", self.records());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -72,7 +77,9 @@ impl Machine {
             for entry in std::fs::read_dir(folder).unwrap().flatten() {
                 match entry.file_type().unwrap().is_dir() {
                     true => folders.push(entry.path()),
-                    false => text.push_str(&String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default())),
+                    false => text.push_str(&String::from_utf8_lossy(
+                        &std::fs::read(entry.path()).unwrap_or_default(),
+                    )),
                 }
             }
         }

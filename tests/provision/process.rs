@@ -9,9 +9,19 @@ use super::command::{Machine, Ran, until};
 const MAKE: [&str; 6] = ["provision", "process", "mock", "--name", "one", "--wait"];
 
 fn ask(url: &str) -> String {
-    let body = json!({"model": "mock", "messages": [{"role": "user", "content": "hello there"}]}).to_string();
+    let body = json!({"model": "mock", "messages": [{"role": "user", "content": "hello there"}]})
+        .to_string();
     let ran = std::process::Command::new("curl")
-        .args(["-s", "-m", "10", &format!("{url}/v1/chat/completions"), "-H", "Content-Type: application/json", "-d", &body])
+        .args([
+            "-s",
+            "-m",
+            "10",
+            &format!("{url}/v1/chat/completions"),
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            &body,
+        ])
         .output()
         .unwrap();
     String::from_utf8_lossy(&ran.stdout).into_owned()
@@ -34,34 +44,61 @@ impl Drop for Cleared<'_> {
 fn from_nothing_to_a_prediction_and_back() {
     let machine = Machine::new().with("HF_TOKEN", "hf_a_marked_secret");
     let _cleared = Cleared(&machine);
-    let line = [&MAKE[..], &["--secret", "HF_TOKEN", "--set", "max_queue=7", "--json"]].concat();
+    let line = [
+        &MAKE[..],
+        &["--secret", "HF_TOKEN", "--set", "max_queue=7", "--json"],
+    ]
+    .concat();
     let made = machine.run(&line);
     // The settings that there are, are named.
     assert_eq!(made.code, Some(2), "{made:?}");
-    let line = [&MAKE[..], &["--secret", "HF_TOKEN", "--set", "queue=7", "--json"]].concat();
+    let line = [
+        &MAKE[..],
+        &["--secret", "HF_TOKEN", "--set", "queue=7", "--json"],
+    ]
+    .concat();
     let made = machine.well(&line);
     assert_eq!(made.json()["created"], true);
-    assert!(made.json()["first_prediction_seconds"].is_number(), "{made:?}");
+    assert!(
+        made.json()["first_prediction_seconds"].is_number(),
+        "{made:?}"
+    );
     let url = url(&made);
     assert!(ask(&url).contains("hello there"), "{}", ask(&url));
 
     // Again: nothing is done.
     let again = machine.well(&line);
-    assert_eq!((&again.json()["created"], &again.json()["url"]), (&json!(false), &json!(url)));
+    assert_eq!(
+        (&again.json()["created"], &again.json()["url"]),
+        (&json!(false), &json!(url))
+    );
     let diff = [&line[..], &["--diff"]].concat();
-    assert_eq!(machine.well(&diff).json(), json!({"exists": true, "changes": []}));
+    assert_eq!(
+        machine.well(&diff).json(),
+        json!({"exists": true, "changes": []})
+    );
 
     // Another setting is a change, and only that; the port stays.
-    let changed = [&MAKE[..], &["--secret", "HF_TOKEN", "--set", "queue=8", "--json"]].concat();
+    let changed = [
+        &MAKE[..],
+        &["--secret", "HF_TOKEN", "--set", "queue=8", "--json"],
+    ]
+    .concat();
     let diff = machine.well(&[&changed[..], &["--diff"]].concat());
     let change = json!([{"field": "env.CHANDLER_QUEUE", "from": "7", "to": "8"}]);
     assert_eq!(diff.json()["changes"], change);
     let after = machine.well(&changed);
-    assert_eq!((&after.json()["changed"], &after.json()["url"]), (&change, &json!(url)));
+    assert_eq!(
+        (&after.json()["changed"], &after.json()["url"]),
+        (&change, &json!(url))
+    );
     assert!(ask(&url).contains("hello there"));
 
     let listed = machine.well(&["endpoints", "list"]);
-    assert!(listed.out.contains("one") && listed.out.contains("ready"), "{listed:?}");
+    assert!(
+        listed.out.contains("one") && listed.out.contains("ready"),
+        "{listed:?}"
+    );
     let status = machine.well(&["endpoints", "status", "one", "--json"]);
     assert_eq!(status.json()["status"]["phase"], "serving");
     let logs = machine.well(&["endpoints", "logs", "one"]);
@@ -76,19 +113,39 @@ fn from_nothing_to_a_prediction_and_back() {
     assert!(gone.out.contains("one is gone"), "{gone:?}");
     assert!(ask(&url).is_empty());
     assert_eq!(machine.run(&["endpoints", "status", "one"]).code, Some(1));
-    assert_eq!(machine.well(&["endpoints", "list", "--json"]).json(), json!([]));
+    assert_eq!(
+        machine.well(&["endpoints", "list", "--json"]).json(),
+        json!([])
+    );
 }
 
 #[test]
 fn a_worker_that_never_serves_is_taken_down_unless_it_is_kept() {
     let machine = Machine::new();
     let _cleared = Cleared(&machine);
-    let wrong = ["provision", "process", "mock", "--name", "one", "--wait", "--env", "CHANDLER_MODEL_X=1", "--env", "CHANDLER_QUEUE=none"];
+    let wrong = [
+        "provision",
+        "process",
+        "mock",
+        "--name",
+        "one",
+        "--wait",
+        "--env",
+        "CHANDLER_MODEL_X=1",
+        "--env",
+        "CHANDLER_QUEUE=none",
+    ];
     let failed = machine.run(&wrong);
     assert_eq!(failed.code, Some(1), "{failed:?}");
     // The worker's own words, and what was done about it.
-    assert!(failed.err.contains("CHANDLER_QUEUE") && failed.err.contains("taking down"), "{failed:?}");
-    assert_eq!(machine.well(&["endpoints", "list", "--json"]).json(), json!([]));
+    assert!(
+        failed.err.contains("CHANDLER_QUEUE") && failed.err.contains("taking down"),
+        "{failed:?}"
+    );
+    assert_eq!(
+        machine.well(&["endpoints", "list", "--json"]).json(),
+        json!([])
+    );
     let kept = machine.run(&[&wrong[..], &["--keep"]].concat());
     assert_eq!(kept.code, Some(1));
     let listed = machine.well(&["endpoints", "list", "--json"]).json();
@@ -96,7 +153,12 @@ fn a_worker_that_never_serves_is_taken_down_unless_it_is_kept() {
     let left = machine.well(&["endpoints", "gc"]);
     assert!(left.out.contains("process endpoint one"), "{left:?}");
     machine.well(&["endpoints", "gc", "--yes"]);
-    assert!(machine.well(&["endpoints", "gc"]).out.contains("nothing is left over"));
+    assert!(
+        machine
+            .well(&["endpoints", "gc"])
+            .out
+            .contains("nothing is left over")
+    );
 }
 
 #[test]
@@ -113,7 +175,9 @@ fn killed_at_any_moment_the_next_run_ends_with_one_worker() {
         assert!(ask(&url).contains("hello there"), "after {pause} ms");
         // One: nobody else holds the folder's lock, and when it goes its port is free.
         machine.well(&["endpoints", "delete", "one"]);
-        until("the port is free", Duration::from_secs(5), || ask(&url).is_empty());
+        until("the port is free", Duration::from_secs(5), || {
+            ask(&url).is_empty()
+        });
     }
 }
 
@@ -121,28 +185,63 @@ fn killed_at_any_moment_the_next_run_ends_with_one_worker() {
 fn two_runs_at_once_make_one_worker() {
     let machine = Machine::new();
     let _cleared = Cleared(&machine);
-    let runs: Vec<_> = (0..3).map(|_| machine.start(&[&MAKE[..], &["--json"]].concat())).collect();
-    let ended: Vec<_> = runs.into_iter().map(|run| run.wait_with_output().unwrap()).collect();
-    let won = ended.iter().filter(|output| output.status.success()).count();
+    let runs: Vec<_> = (0..3)
+        .map(|_| machine.start(&[&MAKE[..], &["--json"]].concat()))
+        .collect();
+    let ended: Vec<_> = runs
+        .into_iter()
+        .map(|run| run.wait_with_output().unwrap())
+        .collect();
+    let won = ended
+        .iter()
+        .filter(|output| output.status.success())
+        .count();
     assert!(won >= 1, "{ended:?}");
     for output in ended.iter().filter(|output| !output.status.success()) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("works on `one`"), "{said}");
     }
-    assert_eq!(machine.well(&["endpoints", "list", "--json"]).json().as_array().unwrap().len(), 1);
+    assert_eq!(
+        machine
+            .well(&["endpoints", "list", "--json"])
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn a_dry_run_shows_the_command_and_touches_nothing() {
     let machine = Machine::new().with("HF_TOKEN", "hf_a_marked_secret");
-    let line = ["provision", "process", "mock", "--name", "one", "--dry-run", "--secret", "HF_TOKEN", "--port", "8123"];
+    let line = [
+        "provision",
+        "process",
+        "mock",
+        "--name",
+        "one",
+        "--dry-run",
+        "--secret",
+        "HF_TOKEN",
+        "--port",
+        "8123",
+    ];
     let shown = machine.well(&line);
-    for part in ["CHANDLER_MODEL=mock", "HF_TOKEN=********", "CHANDLER_PORT=8123", " serve"] {
+    for part in [
+        "CHANDLER_MODEL=mock",
+        "HF_TOKEN=********",
+        "CHANDLER_PORT=8123",
+        " serve",
+    ] {
         assert!(shown.out.contains(part), "{shown:?}");
     }
     assert!(!format!("{shown:?}").contains("hf_a_marked"));
     assert!(!machine.folder().join("processes").exists());
-    assert_eq!(machine.well(&["endpoints", "list", "--json"]).json(), json!([]));
+    assert_eq!(
+        machine.well(&["endpoints", "list", "--json"]).json(),
+        json!([])
+    );
 }
 
 #[test]
@@ -158,7 +257,8 @@ fn a_wrong_flag_names_itself_and_what_would_do() {
         (vec!["--min-workers", "3"], "--min-workers is 3"),
         (vec!["--idle", "soon"], "soon"),
     ] {
-        let ran = machine.run(&[&["provision", "process", "mock", "--dry-run"][..], &line].concat());
+        let ran =
+            machine.run(&[&["provision", "process", "mock", "--dry-run"][..], &line].concat());
         assert_eq!(ran.code, Some(2), "{ran:?}");
         assert!(ran.err.contains(said), "{said}: {ran:?}");
     }

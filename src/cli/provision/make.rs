@@ -74,7 +74,7 @@ impl Wanted {
     /// # Errors
     /// Why there is no endpoint.
     pub fn make(&self, platform: &dyn Platform, records: &Records) -> anyhow::Result<ExitCode> {
-        let wanted = self.deployment(records)?;
+        let wanted = self.deployment(platform, records)?;
         if self.dry_run {
             return self.dry_run(platform, &wanted);
         }

@@ -13,10 +13,29 @@ use serde_json::{Map, Value, json};
 use crate::{Cloud, Reply, Request};
 
 /// Fields of a container's body that the reference has and we know to check.
-const BODY: &[&str] = &["Image", "Env", "Labels", "ExposedPorts", "StopTimeout", "HostConfig", "Cmd", "Entrypoint", "User"];
+const BODY: &[&str] = &[
+    "Image",
+    "Env",
+    "Labels",
+    "ExposedPorts",
+    "StopTimeout",
+    "HostConfig",
+    "Cmd",
+    "Entrypoint",
+    "User",
+];
 const HOST: &[&str] = &[
-    "PortBindings", "Binds", "RestartPolicy", "ReadonlyRootfs", "Tmpfs", "CapDrop", "SecurityOpt", "DeviceRequests",
-    "NanoCpus", "Memory", "AutoRemove",
+    "PortBindings",
+    "Binds",
+    "RestartPolicy",
+    "ReadonlyRootfs",
+    "Tmpfs",
+    "CapDrop",
+    "SecurityOpt",
+    "DeviceRequests",
+    "NanoCpus",
+    "Memory",
+    "AutoRemove",
 ];
 const PREFIX: &str = "/v1.";
 
@@ -75,15 +94,28 @@ impl Engine {
     /// Names of the containers that there are.
     pub fn containers(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        state.containers.iter().map(|container| container.name.clone()).collect()
+        state
+            .containers
+            .iter()
+            .map(|container| container.name.clone())
+            .collect()
     }
 
     /// The variables of a container.
     pub fn environment(&self, name: &str) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        let container = state.containers.iter().find(|container| container.name == name).unwrap();
-        let list = container.body["Env"].as_array().cloned().unwrap_or_default();
-        list.iter().map(|pair| pair.as_str().unwrap().to_owned()).collect()
+        let container = state
+            .containers
+            .iter()
+            .find(|container| container.name == name)
+            .unwrap();
+        let list = container.body["Env"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        list.iter()
+            .map(|pair| pair.as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn pull(&self, request: &Request) -> Reply {
@@ -110,8 +142,18 @@ impl Engine {
             return failure(400, &complaint);
         }
         let mut state = self.state.lock().unwrap();
-        if let Some(there) = state.containers.iter().find(|container| container.name == name) {
-            return failure(409, &format!("Conflict. The container name \"/{name}\" is already in use by container \"{}\"", there.id));
+        if let Some(there) = state
+            .containers
+            .iter()
+            .find(|container| container.name == name)
+        {
+            return failure(
+                409,
+                &format!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{}\"",
+                    there.id
+                ),
+            );
         }
         let image = body["Image"].as_str().unwrap_or_default().to_owned();
         if !state.images.contains(&image) {
@@ -136,13 +178,20 @@ impl Engine {
         if container.state == "running" {
             return Reply::empty(304);
         }
-        let wants_gpu = container.body["HostConfig"]["DeviceRequests"].as_array().is_some_and(|list| !list.is_empty());
+        let wants_gpu = container.body["HostConfig"]["DeviceRequests"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty());
         if wants_gpu && !self.setup.gpu {
-            return failure(500, "could not select device driver \"nvidia\" with capabilities: [[gpu]]");
+            return failure(
+                500,
+                "could not select device driver \"nvidia\" with capabilities: [[gpu]]",
+            );
         }
         let binding = &container.body["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"];
         let asked = binding.as_str().unwrap_or_default().parse().unwrap_or(0);
-        let port = TcpListener::bind(("127.0.0.1", asked)).and_then(|listener| listener.local_addr()).map(|address| address.port());
+        let port = TcpListener::bind(("127.0.0.1", asked))
+            .and_then(|listener| listener.local_addr())
+            .map(|address| address.port());
         let Ok(port) = port else {
             return failure(500, "Bind for 127.0.0.1 failed: port is already allocated");
         };
@@ -152,12 +201,19 @@ impl Engine {
             return Reply::empty(204);
         };
         let mut command = Command::new(program);
-        command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("serve")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         for pair in container.body["Env"].as_array().into_iter().flatten() {
             let (name, value) = pair.as_str().unwrap().split_once('=').unwrap();
             command.env(name, value);
         }
-        command.env("CHANDLER_HOST", "127.0.0.1").env("CHANDLER_PORT", port.to_string());
+        command
+            .env("CHANDLER_HOST", "127.0.0.1")
+            .env("CHANDLER_PORT", port.to_string());
         let mut child = command.spawn().unwrap();
         let log = Arc::clone(&container.log);
         let mut errors = child.stderr.take().unwrap();
@@ -184,7 +240,10 @@ impl Drop for Container {
 impl Container {
     /// Looks whether its process has ended.
     fn refresh(&mut self) {
-        let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+        let ended = self
+            .child
+            .as_mut()
+            .and_then(|child| child.try_wait().unwrap());
         if let Some(status) = ended {
             self.child = None;
             self.state = "exited";
@@ -194,7 +253,9 @@ impl Container {
 
     fn inspection(&self) -> Value {
         let ports = match (self.state, self.port) {
-            ("running", Some(port)) => json!({"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}),
+            ("running", Some(port)) => {
+                json!({"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]})
+            }
             _ => json!({}),
         };
         json!({
@@ -221,17 +282,35 @@ impl Container {
 
 impl Cloud for Engine {
     fn answer(&self, request: &Request) -> Reply {
-        let path = match request.path.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/')) {
+        let path = match request
+            .path
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('/'))
+        {
             Some((_, rest)) => format!("/{rest}"),
             None => request.path.clone(),
         };
         let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match (request.method.as_str(), segments.as_slice()) {
-            ("GET" | "HEAD", ["_ping"]) => Reply::bytes(200, "text/plain", "OK").with("api-version", "1.41"),
-            ("GET", ["version"]) => Reply::json(200, &json!({"Version": "24.0.0", "ApiVersion": "1.41", "MinAPIVersion": "1.24"})),
+            ("GET" | "HEAD", ["_ping"]) => {
+                Reply::bytes(200, "text/plain", "OK").with("api-version", "1.41")
+            }
+            ("GET", ["version"]) => Reply::json(
+                200,
+                &json!({"Version": "24.0.0", "ApiVersion": "1.41", "MinAPIVersion": "1.24"}),
+            ),
             ("GET", ["images", .., "json"]) => {
-                let name = path.trim_start_matches("/images/").trim_end_matches("/json");
-                match self.state.lock().unwrap().images.iter().any(|image| image == name) {
+                let name = path
+                    .trim_start_matches("/images/")
+                    .trim_end_matches("/json");
+                match self
+                    .state
+                    .lock()
+                    .unwrap()
+                    .images
+                    .iter()
+                    .any(|image| image == name)
+                {
                     true => Reply::json(200, &json!({"Id": "sha256:1", "RepoTags": [name]})),
                     false => failure(404, &format!("No such image: {name}")),
                 }
@@ -240,8 +319,16 @@ impl Cloud for Engine {
             ("POST", ["volumes", "create"]) => {
                 let body = request.json();
                 let name = body["Name"].as_str().unwrap_or_default().to_owned();
-                self.state.lock().unwrap().volumes.entry(name).or_insert(body.clone());
-                Reply::json(201, &json!({"Name": body["Name"], "Driver": "local", "Mountpoint": "/v", "Labels": body["Labels"], "Scope": "local"}))
+                self.state
+                    .lock()
+                    .unwrap()
+                    .volumes
+                    .entry(name)
+                    .or_insert(body.clone());
+                Reply::json(
+                    201,
+                    &json!({"Name": body["Name"], "Driver": "local", "Mountpoint": "/v", "Labels": body["Labels"], "Scope": "local"}),
+                )
             }
             ("GET", ["containers", "json"]) => self.list(request),
             ("POST", ["containers", "create"]) => self.create(request),
@@ -253,7 +340,10 @@ impl Cloud for Engine {
 
 impl Engine {
     fn list(&self, request: &Request) -> Reply {
-        let filters: Value = request.parameter("filters").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let filters: Value = request
+            .parameter("filters")
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
         let labels: Vec<(String, String)> = filters["label"]
             .as_array()
             .into_iter()
@@ -263,19 +353,29 @@ impl Engine {
             .collect();
         let mut state = self.state.lock().unwrap();
         state.containers.iter_mut().for_each(Container::refresh);
-        let fits = |container: &&Container| labels.iter().all(|(key, value)| container.body["Labels"][key] == value.as_str());
+        let fits = |container: &&Container| {
+            labels
+                .iter()
+                .all(|(key, value)| container.body["Labels"][key] == value.as_str())
+        };
         let row = |container: &Container| {
             json!({
                 "Id": container.id, "Names": [format!("/{}", container.name)], "Image": container.body["Image"],
                 "ImageID": "sha256:1", "Labels": container.body["Labels"], "State": container.state, "Ports": [],
             })
         };
-        Reply::json(200, &state.containers.iter().filter(fits).map(row).collect())
+        Reply::json(
+            200,
+            &state.containers.iter().filter(fits).map(row).collect(),
+        )
     }
 
     fn of_container(&self, method: &str, id: &str, rest: &[&str]) -> Reply {
         let mut state = self.state.lock().unwrap();
-        let at = state.containers.iter().position(|container| container.id == id || container.name == id);
+        let at = state
+            .containers
+            .iter()
+            .position(|container| container.id == id || container.name == id);
         let Some(at) = at else {
             return failure(404, &format!("No such container: {id}"));
         };
@@ -283,7 +383,11 @@ impl Engine {
         container.refresh();
         match (method, rest) {
             ("GET", ["json"]) => Reply::json(200, &container.inspection()),
-            ("GET", ["logs"]) => Reply::bytes(200, "application/vnd.docker.multiplexed-stream", container.frames()),
+            ("GET", ["logs"]) => Reply::bytes(
+                200,
+                "application/vnd.docker.multiplexed-stream",
+                container.frames(),
+            ),
             ("POST", ["start"]) => self.start(container),
             ("POST", ["stop"]) => {
                 let runs = container.state == "running";
@@ -305,13 +409,19 @@ impl Engine {
 
 fn complaint(body: &Value) -> Option<String> {
     let unknown = |fields: Option<&Map<String, Value>>, known: &[&str]| {
-        fields?.keys().find(|key| !known.contains(&key.as_str())).map(|key| format!("unknown field {key}"))
+        fields?
+            .keys()
+            .find(|key| !known.contains(&key.as_str()))
+            .map(|key| format!("unknown field {key}"))
     };
     if body["Image"].as_str().is_none_or(str::is_empty) {
         return Some("no image".to_owned());
     }
     let pairs = body["Env"].as_array();
-    let wrong = pairs.into_iter().flatten().any(|pair| pair.as_str().is_none_or(|text| !text.contains('=')));
+    let wrong = pairs
+        .into_iter()
+        .flatten()
+        .any(|pair| pair.as_str().is_none_or(|text| !text.contains('=')));
     if wrong {
         return Some("invalid environment variable".to_owned());
     }
