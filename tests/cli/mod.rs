@@ -1,4 +1,5 @@
 //! The program's commands, as somebody types them.
 
+mod bench;
 mod run;
 mod run_image;
