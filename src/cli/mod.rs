@@ -24,6 +24,7 @@ mod planning;
 mod progress;
 mod pull;
 mod queue;
+mod register;
 mod run;
 mod selftest;
 mod serve;
