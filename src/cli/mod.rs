@@ -3,13 +3,16 @@
 
 mod announce;
 mod ask;
+mod bench;
 mod cache;
 mod completions;
 mod config;
 mod doctor;
 mod ending;
+mod endpoints;
 mod exit;
 mod flags;
+mod hardware;
 mod health;
 mod jobs;
 mod listen;
@@ -17,15 +20,20 @@ mod models;
 mod output;
 mod outward;
 mod places;
+mod plan;
+mod planning;
 mod progress;
 mod provision;
 mod pull;
 mod queue;
+mod register;
 mod run;
 mod selftest;
 mod serve;
 mod signals;
+mod table;
 mod telemetry;
+mod templates;
 mod threads;
 mod transfers;
 mod version;
@@ -43,6 +51,7 @@ Examples:
   chandler pull Qwen/Qwen2.5-0.5B-Instruct --dry-run  see what would be fetched
   chandler run \"What is the capital of France?\"   answer once, without a server
   chandler run --task asr --model ./recogniser talk.mp3  write down what is said in an audio file
+  chandler bench http://localhost:8080 --concurrency 1,8  measure an endpoint, one request at a time and eight
   chandler selftest                               run the embedded model here and compare
   chandler doctor                                 what this machine has, and what is wrong with it
   chandler config show                            see every setting and where it came from
@@ -72,12 +81,17 @@ enum Command {
     // Why boxed: it has the flags of every task.
     Run(Box<run::Run>),
     Pull(pull::Pull),
+    Bench(Box<bench::Bench>),
     Selftest(selftest::Selftest),
     Doctor(doctor::Doctor),
     Health(health::Health),
     Models(models::Models),
+    Hardware(hardware::List),
+    Templates(templates::Templates),
+    Plan(plan::Command),
     Cache(cache::Cache),
     Provision(provision::Provision),
+    Endpoints(endpoints::Endpoints),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -89,12 +103,17 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Pull(command) => command.execute(),
+        Command::Bench(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Hardware(command) => command.execute(),
+        Command::Templates(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Provision(command) => command.execute(),
+        Command::Endpoints(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -320,6 +320,18 @@ settings! {
     /// only.
     webhook_secret: Option<SecretString> = "" ("messages are not signed"), Outward, None, "SECRET",
         [var("CHANDLER_WEBHOOK_SECRET")];
+    /// A gateway that is told what this worker offers: models, address, limits, state. Each is a POST of JSON, when the state
+    /// changes and again every --register-every; at the end DELETE URL/WORKER_ID takes the worker off.
+    register: Option<HttpUrl> = "" ("nowhere"), Outward, Some("register"), "URL", [var("CHANDLER_REGISTER")];
+    /// The address at which the gateway reaches this worker, where it is not the one that the worker listens on or that its
+    /// platform gives it.
+    register_as: Option<HttpUrl> = "" ("what RunPod's variables say, else the address that it listens on"), Outward, Some("register-as"), "URL",
+        [var("CHANDLER_REGISTER_AS")];
+    /// How often the gateway is told again, so that one which was started anew learns of the worker; 1s at least.
+    register_every: Duration = "30s", Outward, Some("register-every"), "TIME", [var("CHANDLER_REGISTER_EVERY")];
+    /// Signs what the gateway is told, as webhook_secret does. From a variable or the file only.
+    register_secret: Option<SecretString> = "" ("messages are not signed"), Outward, None, "SECRET",
+        [var("CHANDLER_REGISTER_SECRET")];
     /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
     log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
         [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL"), var("RUNPOD_LOG_LEVEL"), var("RUNPOD_DEBUG_LEVEL")];

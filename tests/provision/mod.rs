@@ -1,3 +1,6 @@
-//! `chandler provision` against doubles of the platforms, through the real program where it can be.
+//! `chandler provision` and `chandler endpoints`, as a person types them, against doubles of the platforms.
 
+mod command;
+mod docker;
+mod process;
 mod runpod;

@@ -1,8 +1,8 @@
 //! `chandler provision PLATFORM MODEL`: one file per platform, which turns its flags into the platform; what is wanted and
 //! what is done with it are the same for all and stand beside them.
 
+mod docker;
 mod make;
-#[allow(dead_code)]
 mod platforms;
 mod process;
 mod runpod;
@@ -11,6 +11,10 @@ mod wanted;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+pub(super) use make::{courier, failed, runtime, stopped, tell, usage};
+pub(super) use platforms::rebuild;
+pub(super) use wanted::{Places, Worker};
 
 /// Make an endpoint that serves a model, on a platform or on this machine.
 ///
@@ -26,6 +30,7 @@ pub struct Provision {
 
 #[derive(Debug, Subcommand)]
 enum On {
+    Docker(Box<docker::Docker>),
     Process(Box<process::Process>),
     Runpod(Box<runpod::RunPod>),
 }
@@ -33,6 +38,7 @@ enum On {
 impl Provision {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self.on {
+            On::Docker(command) => command.execute(),
             On::Process(command) => command.execute(),
             On::Runpod(command) => command.execute(),
         }

@@ -3,13 +3,17 @@
 
 use serde_json::Value;
 
-use super::{process, runpod};
+use super::{docker, process, runpod};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
 type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 
-const PLATFORMS: &[(&str, Rebuild)] = &[("process", process::rebuild), ("runpod", runpod::rebuild)];
+const PLATFORMS: &[(&str, Rebuild)] = &[
+    ("docker", docker::rebuild),
+    ("process", process::rebuild),
+    ("runpod", runpod::rebuild),
+];
 
 /// The platform of a record.
 pub fn rebuild(record: &Record, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {

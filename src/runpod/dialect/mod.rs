@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use super::answer::Failure;
 use super::growth::Growth;
 use super::handler::Streaming;
-use super::sse::Event;
 use crate::kinds::kind_of;
+use crate::sse::Event;
 
 /// One request to the worker's own routes, and what its answer becomes.
 pub(super) struct Call {

@@ -12,7 +12,7 @@ use super::tasks::Reading;
 use super::{Call, Known, Shape, has, shown, take};
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 use crate::storage::STORES;
 
 /// What `/predict` takes under the same name. A job without a task that has a name which is not here is refused, as there.
