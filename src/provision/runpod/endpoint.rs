@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::options::Cpu;
-use crate::provision::{NAME_VARIABLE, Name, OWNER_VARIABLE};
+use crate::provision::{DEPLOYMENT_VARIABLE, Name, OWNER_VARIABLE};
 
 /// `GET /v2/serverless`.
 #[derive(Deserialize)]
@@ -66,7 +66,7 @@ fn mark(env: Option<&BTreeMap<String, String>>, variable: &str) -> Option<String
 impl Endpoint {
     /// The deployment whose mark it bears.
     pub fn deployment(&self) -> Option<Name> {
-        Name::parse(&mark(self.env.as_ref(), NAME_VARIABLE)?).ok()
+        Name::parse(&mark(self.env.as_ref(), DEPLOYMENT_VARIABLE)?).ok()
     }
 
     /// Whose mark it bears.
@@ -101,7 +101,7 @@ pub(super) struct Template {
 impl Template {
     /// The deployment whose mark it bears.
     pub fn deployment(&self) -> Option<Name> {
-        Name::parse(&mark(self.env.as_ref(), NAME_VARIABLE)?).ok()
+        Name::parse(&mark(self.env.as_ref(), DEPLOYMENT_VARIABLE)?).ok()
     }
 
     /// Whose mark it bears.

@@ -8,7 +8,7 @@ use super::gpus::processors;
 use super::shape::{Compute, Shape, endpoint_name};
 use super::{ID, RunPod, refusal};
 use crate::provision::{
-    Answer, Applied, Call, Change, Deployment, Name, ProvisionError, Say, Secrets, ensure,
+    Applied, Call, Change, Deployment, Name, ProvisionError, Say, Secrets, ensure,
 };
 
 impl RunPod {
@@ -88,10 +88,8 @@ impl RunPod {
             });
         }
         let pace = self.api.patience().pace;
-        // Boxed: of an async closure the compiler cannot tell that its future may move between threads.
-        let look = || -> Answer<'_, Option<Endpoint>> { Box::pin(self.only(&wanted.name, say)) };
-        let make =
-            || -> Answer<'_, Endpoint> { Box::pin(self.create(&shape, (&hidden, wanted), say)) };
+        let look = async || self.only(&wanted.name, say).await;
+        let make = async || self.create(&shape, (&hidden, wanted), say).await;
         let (made, created) = ensure(pace, look, make).await?;
         // Somebody else may have been at it too; lists may lag behind.
         let made = self.only(&wanted.name, say).await?.unwrap_or(made);

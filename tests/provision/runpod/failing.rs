@@ -21,8 +21,8 @@ async fn an_endpoint_that_never_serves_is_taken_down_unless_it_is_to_be_kept() {
                 .set(|settings| settings.instead_of_ready = instead);
             let mut arguments = vec!["--wait", "--start-timeout", "1s"];
             arguments.extend(keep.then_some("--keep"));
-            let made = world.run(&arguments).await;
-            assert_eq!(made.status.code(), Some(1), "{}", text(&made));
+            let made = world.run(&arguments);
+            assert_eq!(made.code, Some(1), "{}", text(&made));
             assert!(text(&made).contains(said), "{instead:?}: {}", text(&made));
             assert_eq!(
                 world.double.endpoints().len(),
@@ -55,8 +55,8 @@ async fn a_job_that_completes_with_an_error_in_it_is_no_prediction() {
     let liar = Server::start(Arc::new(Liar));
     let url = format!("{}/v2/x", liar.url);
     world.double.set(|settings| settings.queue_url = url);
-    let made = world.run(&["--wait"]).await;
-    assert_eq!(made.status.code(), Some(1));
+    let made = world.run(&["--wait"]);
+    assert_eq!(made.code, Some(1));
     assert!(
         text(&made).contains("CUDA out of memory"),
         "{}",
@@ -68,60 +68,46 @@ async fn a_job_that_completes_with_an_error_in_it_is_no_prediction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_reach_the_worker_and_stand_nowhere_else() {
     let world = World::new().await;
-    let with_secret = |arguments: &[&str]| {
-        let mut command = world.command(arguments);
-        command
-            .args(["--secret", "HF_TOKEN"])
-            .env("HF_TOKEN", SECRET);
-        command
+    let with_secret = |arguments: &[&str], value: &str| {
+        let line = world.line(&[arguments, &["--secret", "HF_TOKEN"]].concat());
+        let mut command = world.machine.command(&line);
+        let output = command.env("HF_TOKEN", value).output().unwrap();
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     };
     world.double.set(|settings| {
         settings.echo = true;
         settings.refusal = Some("the image may not be pulled".to_owned());
     });
-    let mut outputs = Vec::new();
-    for arguments in [&["--dry-run"][..], &["--wait"]] {
-        outputs.push(with_secret(arguments).output().await.unwrap());
-    }
-    assert!(
-        text(&outputs[0]).contains("\"HF_TOKEN\": \"********\""),
-        "{}",
-        text(&outputs[0])
-    );
-    assert!(
-        text(&outputs[1]).contains("may not be pulled"),
-        "{}",
-        text(&outputs[1])
-    );
+    let mut all = with_secret(&["--dry-run"], SECRET);
+    assert!(all.contains("\"HF_TOKEN\": \"********\""), "{all}");
+    let refused = with_secret(&["--wait"], SECRET);
+    assert!(refused.contains("may not be pulled"), "{refused}");
+    all += &refused;
     world.double.set(|settings| settings.refusal = None);
-    outputs.push(with_secret(&[]).output().await.unwrap());
+    all += &with_secret(&[], SECRET);
     let [endpoint] = world.double.endpoints().try_into().unwrap();
     assert_eq!(endpoint["env"]["HF_TOKEN"], SECRET);
     // The same secret is no difference; another one is, and so is that it is gone; neither value is shown.
     for (value, differs) in [(SECRET, false), ("hf_marked_other_0123456789", true)] {
-        let mut command = with_secret(&["--diff"]);
-        let output = command.env("HF_TOKEN", value).output().await.unwrap();
-        assert_eq!(
-            text(&output).contains("env.HF_TOKEN: ******** -> ********"),
-            differs
-        );
-        outputs.push(output);
+        let told = with_secret(&["--diff"], value);
+        let shown = "env.HF_TOKEN: ******** -> ********";
+        assert_eq!(told.contains(shown), differs, "{told}");
+        all += &told;
     }
-    for arguments in [&["--diff"][..], &["--diff", "--env", "HF_TOKEN=plain"], &[]] {
-        outputs.push(world.run(arguments).await);
-    }
+    let gone = world.run(&["--diff"]);
     assert!(
-        text(&outputs[5]).contains("env.HF_TOKEN: ******** -> none"),
-        "{}",
-        text(&outputs[5])
+        gone.out.contains("env.HF_TOKEN: ******** -> none"),
+        "{gone:?}"
     );
-    let mut all: String = outputs.iter().map(text).collect();
-    for file in std::fs::read_dir(world.folder.path()).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_file() {
-            all.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
-        }
+    all += &text(&gone);
+    for arguments in [&["--diff", "--env", "HF_TOKEN=plain"][..], &[]] {
+        all += &text(&world.run(arguments));
     }
+    all += &world.machine.remembered();
     for secret in [SECRET, "hf_marked_other", KEY] {
         assert!(!all.contains(secret), "{secret} is shown");
     }
@@ -144,36 +130,22 @@ async fn wrong_options_are_named_before_anything_is_sent() {
         (&["--queue-delay", "0.1"], "0.5 at least"),
         (&["--flashboot", "fast"], "none of off, on and priority"),
     ] {
-        let refused = world.run(arguments).await;
-        assert_eq!(
-            refused.status.code(),
-            Some(2),
-            "{arguments:?}: {}",
-            text(&refused)
-        );
+        let refused = world.run(arguments);
+        assert_eq!(refused.code, Some(2), "{arguments:?}: {}", text(&refused));
         assert!(
             text(&refused).contains(said),
             "{arguments:?}: {}",
             text(&refused)
         );
     }
-    let mut command = world.command(&[]);
-    let refused = command.env_remove("RUNPOD_API_KEY").output().await.unwrap();
-    assert!(
-        text(&refused).contains("RUNPOD_API_KEY is not set"),
-        "{}",
-        text(&refused)
-    );
+    let other = |key: &str| {
+        let mut command = world.machine.command(&world.line(&[]));
+        let output = command.env("RUNPOD_API_KEY", key).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let none = other("");
+    assert!(none.contains("RUNPOD_API_KEY is not set"), "{none}");
     assert_eq!(world.changes(0).len(), 0);
-    let mut wrong = world.command(&[]);
-    let denied = wrong
-        .env("RUNPOD_API_KEY", "rpa_other")
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        text(&denied).contains("check RUNPOD_API_KEY"),
-        "{}",
-        text(&denied)
-    );
+    let denied = other("rpa_other");
+    assert!(denied.contains("check RUNPOD_API_KEY"), "{denied}");
 }

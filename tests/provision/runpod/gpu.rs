@@ -69,7 +69,7 @@ async fn flow(
     let said = std::sync::Mutex::new(Vec::new());
     let say = |line: &str| said.lock().unwrap().push(line.to_owned());
     let cloud = world.cloud(Options::default());
-    let records = Records::open(&world.records()).unwrap();
+    let records = Records::open(&world.machine.records()).unwrap();
     let flow = Flow {
         platform: &cloud,
         records: &records,

@@ -8,14 +8,14 @@ use super::*;
 
 const WAIT: [&str; 3] = ["--wait", "--start-timeout", "60s"];
 
-/// Runs until request `n` is held, and kills it; `false` when it came to its end.
-async fn kill_at(world: &World, n: usize, fault: Fault) -> bool {
+/// Runs a line until request `n` is held, and kills it; `false` when it came to its end.
+fn kill_at(world: &World, line: &[&str], n: usize, fault: Fault) -> bool {
     world.server.fault(When::Nth(n), fault);
-    let mut child = world.command(&WAIT).spawn().unwrap();
+    let mut child = world.machine.start(line);
     loop {
         if world.server.wait_held(Duration::from_millis(20)) {
-            child.start_kill().unwrap();
-            child.wait().await.unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
             return true;
         }
         if child.try_wait().unwrap().is_some() {
@@ -30,10 +30,10 @@ async fn kill_everywhere(fault: Fault) {
     let mut n = 0;
     loop {
         let world = World::on(Arc::clone(&queue));
-        let killed = kill_at(&world, n, fault.clone()).await;
+        let killed = kill_at(&world, &world.line(&WAIT), n, fault.clone());
         if killed {
-            let again = world.run(&WAIT).await;
-            assert!(again.status.success(), "killed at {n}: {}", text(&again));
+            let again = world.run(&WAIT);
+            assert_eq!(again.code, Some(0), "killed at {n}: {again:?}");
         }
         assert_eq!(world.double.endpoints().len(), 1, "killed at {n}");
         if !killed {
@@ -52,6 +52,30 @@ async fn killed_before_any_request_is_carried_out_there_is_one_endpoint_in_the_e
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_any_request_was_carried_out_there_is_one_endpoint_in_the_end() {
     kill_everywhere(Fault::HoldAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_deletes_nothing_is_left_in_the_end() {
+    let line = ["endpoints", "delete", "chandler-mock"];
+    let queue = queue().await;
+    for fault in [Fault::HoldBefore, Fault::HoldAfter] {
+        let mut n = 0;
+        loop {
+            let world = World::on(Arc::clone(&queue));
+            world.well(&[]);
+            let made = world.server.seen().len();
+            let killed = kill_at(&world, &line, made + n, fault.clone());
+            if killed {
+                world.machine.well(&line);
+            }
+            assert_eq!(world.double.endpoints().len(), 0, "killed at {n}");
+            if !killed {
+                break;
+            }
+            n += 1;
+        }
+        assert!(n >= 3, "only {n} requests were made");
+    }
 }
 
 /// Nothing is remembered between calls, so a future that is dropped is a process that is killed.

@@ -14,13 +14,10 @@ use super::*;
 async fn a_model_becomes_an_endpoint_that_predicts_and_goes_again() {
     let world = World::new().await;
     let worker = world.worker_when(|_| true);
-    let made = world
-        .run(&["--wait", "--start-timeout", "60s", "--set", "dtype=f32"])
-        .await;
-    well(&made);
+    let made = world.well(&["--wait", "--start-timeout", "60s", "--set", "dtype=f32"]);
     let _worker = worker.await.unwrap();
     let told = text(&made);
-    let url = format!("{}/v2/fake-endpoint", world.queue.url());
+    let url = world.queue.url();
     for said in [
         url.as_str(),
         "/runsync -H \"Authorization: Bearer $RUNPOD_API_KEY\"",
@@ -51,32 +48,50 @@ async fn a_model_becomes_an_endpoint_that_predicts_and_goes_again() {
     ] {
         assert_eq!(body["env"][variable], value, "{variable}");
     }
-    the_second_run(&world).await;
+    the_second_run(&world);
+    let status = world
+        .machine
+        .well(&["endpoints", "status", "chandler-mock", "--json"]);
+    assert!(status.out.contains("serving"), "{status:?}");
+    let scale = [
+        "endpoints",
+        "scale",
+        "chandler-mock",
+        "--min",
+        "1",
+        "--max",
+        "3",
+    ];
+    world.machine.well(&scale);
+    let [endpoint] = world.double.endpoints().try_into().unwrap();
+    assert_eq!(
+        endpoint["workers"],
+        json!({"min": 1, "max": 3, "idleTimeout": 60})
+    );
+    world
+        .machine
+        .well(&["endpoints", "delete", "chandler-mock"]);
+    assert_eq!(world.double.endpoints(), Vec::<Value>::new());
     let cloud = world.cloud(Options::default());
     let name = Name::parse("chandler-mock").unwrap();
-    assert!(cloud.delete(&name, &|_| {}).await.unwrap());
-    assert_eq!(world.double.endpoints(), Vec::<Value>::new());
     assert!(!cloud.delete(&name, &|_| {}).await.unwrap());
     assert_eq!(cloud.status(&name).await.unwrap().phase, Phase::Absent);
 }
 
-async fn the_second_run(world: &World) {
+fn the_second_run(world: &World) {
     let same = ["--wait", "--start-timeout", "60s", "--set", "dtype=f32"];
     let before = world.server.seen().len();
-    well(&world.run(&same).await);
+    world.well(&same);
     assert_eq!(
         world.changes(before).len(),
         0,
         "a second run changes nothing"
     );
     let more = [&same[..], &["--max-workers", "2"]].concat();
-    let differs = world.run(&[&more[..], &["--diff"]].concat()).await;
-    assert_eq!(
-        String::from_utf8_lossy(&differs.stdout),
-        "workers.max: 1 -> 2\n"
-    );
+    let differs = world.run(&[&more[..], &["--diff"]].concat());
+    assert_eq!(differs.out, "workers.max: 1 -> 2\n");
     assert_eq!(world.changes(before).len(), 0);
-    well(&world.run(&more).await);
+    world.well(&more);
     let [change] = world.changes(before).try_into().unwrap();
     assert_eq!(change.method, "PATCH");
     assert_eq!(change.json(), json!({"workers": {"max": 2}}));
@@ -94,10 +109,7 @@ async fn a_load_balancer_is_asked_over_http() {
     let worker = world.worker_when(|_| true);
     let set = format!("port={port}");
     let arguments = ["--load-balancer", "--set", &set, "--min-workers", "1"];
-    let made = world
-        .run(&[&arguments[..], &["--wait", "--start-timeout", "60s"]].concat())
-        .await;
-    well(&made);
+    let made = world.well(&[&arguments[..], &["--wait", "--start-timeout", "60s"]].concat());
     let _worker = worker.await.unwrap();
     let [endpoint] = world.double.endpoints().try_into().unwrap();
     assert_eq!(
@@ -131,8 +143,8 @@ async fn what_goes_wrong_on_the_way_is_repeated_and_never_made_twice() {
     ] {
         let world = World::on(Arc::clone(&queue));
         world.server.fault(when, fault.clone());
-        let made = world.run(&["--wait"]).await;
-        assert!(made.status.success(), "{fault:?}: {}", text(&made));
+        let made = world.well(&["--wait"]);
+        assert!(made.code == Some(0), "{fault:?}: {}", text(&made));
         assert_eq!(world.double.endpoints().len(), 1, "{fault:?}");
     }
 }
@@ -147,10 +159,7 @@ async fn an_account_with_fewer_workers_gets_as_many_as_it_may_have_and_is_told()
         world
             .double
             .set(|settings| settings.quota = Some((2, sentence)));
-        let made = world
-            .run(&["--max-workers", "5", "--min-workers", "3"])
-            .await;
-        well(&made);
+        let made = world.run(&["--max-workers", "5", "--min-workers", "3"]);
         assert!(text(&made).contains("2 workers at most"), "{}", text(&made));
         let [endpoint] = world.double.endpoints().try_into().unwrap();
         assert_eq!(endpoint["workers"]["max"], 2);
@@ -168,8 +177,8 @@ async fn what_others_made_is_left_alone_and_doubles_of_ours_are_reduced() {
         })
     };
     let theirs = world.double.plant(endpoint(json!({"MODEL": "x"})));
-    let refused = world.run(&[]).await;
-    assert!(!refused.status.success());
+    let refused = world.run(&[]);
+    assert!(refused.code != Some(0));
     assert!(
         text(&refused).contains("chandler did not make"),
         "{}",
@@ -179,7 +188,7 @@ async fn what_others_made_is_left_alone_and_doubles_of_ours_are_reduced() {
     let mark = json!({"CHANDLER_DEPLOYMENT": "chandler-mock", "CHANDLER_OWNER": "somebody"});
     let first = world.double.plant(endpoint(mark.clone()));
     world.double.plant(endpoint(mark));
-    well(&world.run(&[]).await);
+    world.well(&[]);
     let left: Vec<Value> = world.double.endpoints();
     let ids: Vec<&Value> = left.iter().map(|one| &one["id"]).collect();
     assert_eq!(ids, [&json!(theirs), &json!(first)]);
@@ -191,7 +200,7 @@ async fn what_others_made_is_left_alone_and_doubles_of_ours_are_reduced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_read_from_every_worker_and_followed() {
     let world = World::new().await;
-    well(&world.run(&["--min-workers", "1"]).await);
+    world.well(&["--min-workers", "1"]);
     let cloud = world.cloud(Options::default());
     let name = Name::parse("chandler-mock").unwrap();
     cloud.status(&name).await.unwrap();

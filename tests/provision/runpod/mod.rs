@@ -6,8 +6,7 @@ mod killed;
 mod making;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,19 +16,20 @@ use cloud_doubles::runpod::{RunPod, Settings};
 use cloud_doubles::{Request, Server};
 use runpod_platform::Platform;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
+
+use super::command::{Machine, Ran};
 
 const PACE: f64 = 0.01;
 const KEY: &str = "rpa_marked_key";
 const SOON: Duration = Duration::from_secs(60);
 
-/// A platform's management API, its queue, and a place for records.
+/// RunPod, and somebody who uses it.
 struct World {
     double: Arc<RunPod>,
     server: Server,
     queue: Arc<Platform>,
-    folder: TempDir,
+    machine: Machine,
 }
 
 impl World {
@@ -42,7 +42,7 @@ impl World {
         let waiting = Arc::clone(&queue);
         let double = RunPod::new(Settings {
             key: KEY.to_owned(),
-            queue_url: format!("{}/v2/fake-endpoint", queue.url()),
+            queue_url: queue.url(),
             queue: Arc::new(move || {
                 let jobs = &waiting.health()["jobs"];
                 let count = |key: &str| jobs[key].as_u64().unwrap() as u32;
@@ -50,43 +50,35 @@ impl World {
             }),
             ..Settings::default()
         });
+        let machine = Machine::new()
+            .with("RUNPOD_API_KEY", KEY)
+            .with("CHANDLER_PROVISION_PACE", &PACE.to_string());
         Self {
             server: Server::start(Arc::clone(&double) as Arc<dyn cloud_doubles::Cloud>),
             double,
             queue,
-            folder: TempDir::new().unwrap(),
+            machine,
         }
     }
 
-    fn records(&self) -> PathBuf {
-        self.folder.path().join("endpoints.db")
-    }
-
     /// `chandler provision runpod mock …`
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
-        command
-            .args(["provision", "runpod", "mock", "--api", &self.server.url])
-            .args([
-                "--image",
-                "registry.example/chandler:{kind}",
-                "--gpu",
-                "none",
-            ])
-            .args(arguments)
-            .env_clear()
-            .env("RUNPOD_API_KEY", KEY)
-            .env("CHANDLER_RECORDS", self.records())
-            .env("CHANDLER_PROVISION_PACE", PACE.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
+    fn line<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let own = ["provision", "runpod", "mock", "--api", &self.server.url];
+        let image = [
+            "--image",
+            "registry.example/chandler:{kind}",
+            "--gpu",
+            "none",
+        ];
+        [&own[..], &image, arguments].concat()
     }
 
-    async fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().await.unwrap()
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.machine.run(&self.line(arguments))
+    }
+
+    fn well(&self, arguments: &[&str]) -> Ran {
+        self.machine.well(&self.line(arguments))
     }
 
     /// The platform as a program would use it.
@@ -161,14 +153,6 @@ fn mock_worker(queue: &Platform) -> Child {
     worker(queue, true, env.into())
 }
 
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn well(output: &Output) {
-    assert!(output.status.success(), "{}", text(output));
+fn text(ran: &Ran) -> String {
+    format!("{}{}", ran.out, ran.err)
 }
