@@ -97,10 +97,11 @@ async fn pools_without_machines_are_followed_by_the_next_and_only_what_was_asked
         .set(|settings| settings.capacity = Some(vec!["AMPERE_48"]));
     let worker =
         world.worker_when(|endpoint| endpoint["gpu"]["pools"] == json!(["AMPERE_48", "AMPERE_80"]));
-    let wanted = wanted(
+    let mut wanted = wanted(
         "several",
         &["l4", "rtx-4090", "rtx-3090", "rtx-a4000", "a40", "a100"],
     );
+    wanted.scaling.min = 1;
     let (outcome, said) = flow(&world, &wanted).await;
     let outcome = outcome.unwrap_or_else(|error| panic!("{error}: {said:?}"));
     let _worker = worker.await.unwrap();

@@ -9,6 +9,7 @@ use cloud_doubles::{Fault, When};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::provision::command::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_becomes_an_endpoint_that_predicts_and_goes_again() {
@@ -49,10 +50,6 @@ async fn a_model_becomes_an_endpoint_that_predicts_and_goes_again() {
         assert_eq!(body["env"][variable], value, "{variable}");
     }
     the_second_run(&world);
-    let status = world
-        .machine
-        .well(&["endpoints", "status", "chandler-mock", "--json"]);
-    assert!(status.out.contains("serving"), "{status:?}");
     let scale = [
         "endpoints",
         "scale",
