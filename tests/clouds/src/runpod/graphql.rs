@@ -86,9 +86,11 @@ impl State {
         }
         if self.settings.half {
             let id = self.id("tpl");
-            let mut left = made;
-            left.insert("id".to_owned(), json!(id));
-            left.insert("name".to_owned(), template["name"].clone());
+            let left = json!({
+                "id": id, "name": template["name"], "image": made["image"], "disk": made["disk"], "env": made["env"], "args": "",
+                "mounts": {}, "ports": [], "registry": null, "serverless": true, "public": false, "category": "NVIDIA",
+                "startSsh": false, "startJupyter": false, "allowedCudaVersions": [],
+            });
             self.templates.insert(id, left);
             return errors("Something went wrong. Please try again later or contact support.");
         }

@@ -79,7 +79,7 @@ struct Endpoint {
 struct State {
     settings: Settings,
     endpoints: BTreeMap<String, Endpoint>,
-    templates: BTreeMap<String, Map<String, Value>>,
+    templates: BTreeMap<String, Value>,
     made: u64,
 }
 
@@ -291,7 +291,7 @@ impl State {
                 self.log(id, worker, request)
             }
             ("GET", ["v2", "templates"]) => {
-                let all: Vec<&Map<String, Value>> = self.templates.values().collect();
+                let all: Vec<&Value> = self.templates.values().collect();
                 Ok(Reply::json(200, &json!({"templates": all})))
             }
             ("DELETE", ["v2", "templates", id]) => match self.templates.remove(*id) {
