@@ -102,10 +102,6 @@ impl Default for LoadOptions {
     }
 }
 
-/// An adapter's name, its directory, and its file where one was named.
-#[cfg(any(feature = "text", feature = "image"))]
-type Directory<'a> = (&'a str, &'a std::path::Path, Option<&'a str>);
-
 /// A model and where it is.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -192,22 +188,33 @@ const ADAPTER: &str = "adapter";
 #[cfg(feature = "models")]
 const CONTROL: &str = "control";
 
+/// Opens what is at a path.
 #[cfg(feature = "models")]
-fn snapshots(
+type Open<'a, T> = &'a dyn Fn(&Path) -> Result<T, String>;
+
+/// Opens what goes beside the model and is here by now, directories in one way and files in another.
+#[cfg(feature = "models")]
+fn opened<T>(
     what: &str,
     named: &[(String, Wanted)],
-    of_file: &dyn Fn(&Path) -> Result<Snapshot, String>,
-) -> Result<Vec<(String, Snapshot)>, LoadError> {
+    [directory, file]: [Open<'_, T>; 2],
+) -> Result<Vec<(String, T)>, LoadError> {
     let one = |(name, wanted): &(String, Wanted)| {
-        let refuse = |reason: String| LoadError::context(&format!("{what} {name}"), reason);
-        let snapshot = match &wanted.location {
-            Location::Directory(path) => Snapshot::dir(path).map_err(|error| error.to_string()),
-            Location::File(path) => of_file(path),
+        let opened = match &wanted.location {
+            Location::Directory(path) => directory(path),
+            Location::File(path) => file(path),
             other => Err(format!("{other} is neither a directory nor a file")),
         };
-        Ok((name.clone(), snapshot.map_err(refuse)?))
+        let refuse = |reason: String| LoadError::context(&format!("{what} {name}"), reason);
+        Ok((name.clone(), opened.map_err(refuse)?))
     };
     named.iter().map(one).collect()
+}
+
+/// The snapshot that a directory is.
+#[cfg(feature = "models")]
+pub(super) fn snapshot(directory: &Path) -> Result<Snapshot, String> {
+    Snapshot::dir(directory).map_err(|error| error.to_string())
 }
 
 #[cfg(feature = "models")]
@@ -258,17 +265,10 @@ impl LoadOptions {
         Ok(self)
     }
 
-    /// The adapters by name, the directories that they are in by now, and the file that is meant where one was named.
+    /// The adapters by name, opened.
     #[cfg(any(feature = "text", feature = "image"))]
-    pub(super) fn adapter_directories(&self) -> Result<Vec<Directory<'_>>, LoadError> {
-        let adapters = self.adapters.iter().map(|(name, wanted)| {
-            let Location::Directory(path) = &wanted.location else {
-                let message = format!("{} is no directory", wanted.location);
-                return Err(LoadError::context(&format!("adapter {name}"), message));
-            };
-            Ok((name.as_str(), path.as_path(), wanted.file.as_deref()))
-        });
-        adapters.collect()
+    pub(super) fn adapters<T>(&self, open: [Open<'_, T>; 2]) -> Result<Vec<(String, T)>, LoadError> {
+        opened(ADAPTER, &self.adapters, open)
     }
 
     /// The ControlNets' files, which are here.
@@ -278,7 +278,7 @@ impl LoadOptions {
             let opened = chandler_image::single_file::open_control(path);
             opened.map_err(|error| error.to_string())
         };
-        snapshots(CONTROL, &self.controls, &file)
+        opened(CONTROL, &self.controls, [&snapshot, &file])
     }
 
     /// Says that a model is none that ControlNets steer.

@@ -1,16 +1,18 @@
 //! How an image model is loaded from the worker's options: the one place where the two vocabularies meet.
 
+use std::path::Path;
+
 use chandler_core::LoadError;
 use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
 use chandler_nn::weights::Snapshot;
 
-use super::load::LoadOptions;
+use super::load::{LoadOptions, snapshot};
 use super::{LoadProgress, Loaded};
 use crate::weights::choose::adapter;
 
 /// Loads a diffusion model.
 pub(super) fn load(
-    snapshot: &Snapshot,
+    model: &Snapshot,
     options: &LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
@@ -37,31 +39,38 @@ pub(super) fn load(
         adapters: adapters(options)?,
         controls: options.controls()?,
     };
-    ImagePipeline::load(snapshot, &image, &|step| progress.step(step))
+    ImagePipeline::load(model, &image, &|step| progress.step(step))
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<AdapterFile>, LoadError> {
-    let adapters = options.adapter_directories()?;
-    let adapters = adapters.into_iter().map(|(name, path, wanted)| {
-        let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
-        let entries = std::fs::read_dir(path).map_err(|error| refuse(error.to_string()))?;
-        let files = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let files: Vec<String> = files
-            .collect::<std::io::Result<_>>()
-            .map_err(|error| refuse(error.to_string()))?;
-        let names: Vec<&str> = files.iter().map(String::as_str).collect();
-        let file = adapter::file(&names, wanted)
-            .map_err(|reason| refuse(format!("{}: {reason}", path.display())))?;
-        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
-        Ok(AdapterFile {
-            name: name.to_owned(),
+    let named = |path: &Path| {
+        let (dir, name) = (path.parent(), path.file_name());
+        let (dir, name) = (dir.unwrap_or(path), name.unwrap_or_default());
+        meant(dir, Some(&name.to_string_lossy()))
+    };
+    let adapters = options.adapters([&|dir| meant(dir, None), &named])?;
+    let adapters = adapters
+        .into_iter()
+        .map(|(name, (snapshot, file))| AdapterFile {
+            name,
             snapshot,
             file,
-        })
-    });
-    adapters.collect()
+        });
+    Ok(adapters.collect())
+}
+
+/// A directory, and the file in it that is the adapter; `named` where somebody said which.
+fn meant(dir: &Path, named: Option<&str>) -> Result<(Snapshot, String), String> {
+    let entries = std::fs::read_dir(dir).map_err(|error| error.to_string())?;
+    let files = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let files: Vec<String> = files
+        .collect::<std::io::Result<_>>()
+        .map_err(|error| error.to_string())?;
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let file = adapter::file(&names, named).map_err(|reason| format!("{}: {reason}", dir.display()))?;
+    Ok((snapshot(dir)?, file))
 }
 
 #[cfg(test)]
@@ -74,10 +83,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str| std::fs::write(dir.path().join(name), b"x").unwrap();
         let found = |file: Option<&str>| {
+            let location = match file {
+                Some(file) => Location::File(dir.path().join(file)),
+                None => Location::Directory(dir.path().to_owned()),
+            };
             let wanted = Wanted {
                 kind: Kind::Adapter,
-                file: file.map(str::to_owned),
-                ..Wanted::model(Location::Directory(dir.path().to_owned()))
+                ..Wanted::model(location)
             };
             let options = LoadOptions {
                 adapters: vec![("ink".to_owned(), wanted)],
