@@ -277,7 +277,10 @@ mod tests {
             ("org/name:ink.safetensors", "org/name:ink.safetensors"),
             ("org/name/ink.safetensors", "org/name:ink.safetensors"),
             ("org/name@v1/ink.safetensors", "org/name@v1:ink.safetensors"),
-            ("s3://bucket/loras/ink.safetensors", "s3://bucket/loras/ink.safetensors"),
+            (
+                "s3://bucket/loras/ink.safetensors",
+                "s3://bucket/loras/ink.safetensors",
+            ),
             ("org/name", "org/name"),
         ] {
             assert_eq!(at(text), place);
@@ -286,7 +289,10 @@ mod tests {
         let path = dir.path().join("ink.safetensors");
         assert!(adapter_at(path.to_str().unwrap()).is_err());
         std::fs::write(&path, b"x").unwrap();
-        assert_eq!(at(path.to_str().unwrap()), format!("file {}", path.display()));
+        assert_eq!(
+            at(path.to_str().unwrap()),
+            format!("file {}", path.display())
+        );
         assert!(adapter_at("org/name:model.gguf").is_err());
         assert!(adapter_at("demo").is_err());
     }

@@ -267,7 +267,10 @@ impl LoadOptions {
 
     /// The adapters by name, opened.
     #[cfg(any(feature = "text", feature = "image"))]
-    pub(super) fn adapters<T>(&self, open: [Open<'_, T>; 2]) -> Result<Vec<(String, T)>, LoadError> {
+    pub(super) fn adapters<T>(
+        &self,
+        open: [Open<'_, T>; 2],
+    ) -> Result<Vec<(String, T)>, LoadError> {
         opened(ADAPTER, &self.adapters, open)
     }
 

@@ -69,7 +69,8 @@ fn meant(dir: &Path, named: Option<&str>) -> Result<(Snapshot, String), String> 
         .collect::<std::io::Result<_>>()
         .map_err(|error| error.to_string())?;
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
-    let file = adapter::file(&names, named).map_err(|reason| format!("{}: {reason}", dir.display()))?;
+    let file =
+        adapter::file(&names, named).map_err(|reason| format!("{}: {reason}", dir.display()))?;
     Ok((snapshot(dir)?, file))
 }
 

@@ -128,20 +128,7 @@ pub(super) fn read(
              the input is an instance of /predict)"
         ));
     }
-    let format = ["response", "response_format"]
-        .iter()
-        .find_map(|key| take(&mut map, key));
-    let in_urls = match format {
-        None => true,
-        Some(Value::String(name)) if matches!(name.as_str(), "url" | "data_url") => true,
-        Some(Value::String(name)) if matches!(name.as_str(), "base64" | "b64_json") => false,
-        Some(other) => {
-            let is = other
-                .as_str()
-                .map_or_else(|| shown(&other), |name| format!("{name:?}"));
-            return Err(format!("response is {is}; it must be url or base64"));
-        }
-    };
+    let in_urls = in_urls(&mut map)?;
     map.insert("stream".into(), true.into());
     map.insert("progress".into(), true.into());
     if let Some(previews) = previews {
@@ -163,6 +150,24 @@ pub(super) fn read(
         shape: Box::new(shape),
         growth: Growth::default(),
     })
+}
+
+/// Whether pictures are wanted as data URLs, as they are where nothing is said.
+fn in_urls(map: &mut Map<String, Value>) -> Result<bool, String> {
+    let format = ["response", "response_format"]
+        .iter()
+        .find_map(|key| take(map, key));
+    match format {
+        None => Ok(true),
+        Some(Value::String(name)) if matches!(name.as_str(), "url" | "data_url") => Ok(true),
+        Some(Value::String(name)) if matches!(name.as_str(), "base64" | "b64_json") => Ok(false),
+        Some(other) => {
+            let is = other
+                .as_str()
+                .map_or_else(|| shown(&other), |name| format!("{name:?}"));
+            Err(format!("response is {is}; it must be url or base64"))
+        }
+    }
 }
 
 /// A picture that the seed's API has put into a bucket, with the address under which it lies there.

@@ -164,12 +164,7 @@ impl ImagePipeline {
             build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
         sizes.free = free(&placement.device);
         Ok(Self {
-            preparer: Arc::new(ImagePreparer {
-                controls: model.controls.names(),
-                checked: model.checker.is_some(),
-                usual: options.usual,
-                ..preparer(plan, readers, (info, sizes, options.max_rows))?
-            }),
+            preparer: Arc::new(preparer((plan, readers), (info, sizes), (&model, options))?),
             model,
             running: Vec::new(),
             rows: options.max_rows.max(1),
@@ -275,9 +270,9 @@ impl Model {
 
 /// What prepares requests for the model.
 fn preparer(
-    plan: Plan,
-    tokenizers: Vec<TextReader>,
-    (info, sizes, max_rows): (ModelInfo, Sizes, usize),
+    (plan, tokenizers): (Plan, Vec<TextReader>),
+    (info, sizes): (ModelInfo, Sizes),
+    (model, options): (&Model, &ImageOptions),
 ) -> Result<ImagePreparer> {
     Ok(ImagePreparer {
         info,
@@ -291,13 +286,13 @@ fn preparer(
         },
         scheduler: plan.scheduler,
         sizes,
-        controls: Vec::new(),
-        checked: false,
-        usual: Usual::default(),
+        controls: model.controls.names(),
+        checked: model.checker.is_some(),
+        usual: options.usual,
         latents: plan.vae.latent_channels,
         design: plan.design,
         decoding: Mutex::new(()),
-        inside: max_rows.max(2) * PASSES_INSIDE,
+        inside: options.max_rows.max(2) * PASSES_INSIDE,
     })
 }
 

@@ -228,9 +228,8 @@ impl Prepare for ImagePreparer {
         let (sampler, class) = self.sampler(&input, begin, latent)?;
         let guidance = guidance::of((&self.design, &self.usual), &input)?;
         let (reading, tokens) = self.read(&input, guidance.pairs.is_some(), size)?;
-        let seed = input.seed.unwrap_or_else(|| fresh_seed() >> 32);
         let recipe = Recipe {
-            seed,
+            seed: input.seed.unwrap_or_else(|| fresh_seed() >> 32),
             steps: sampler.steps_total() as u32,
             scheduler: class,
             guidance_scale: guidance.asked(),
@@ -238,9 +237,6 @@ impl Prepare for ImagePreparer {
             strength,
             flagged: false,
         };
-        let draw =
-            |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
-        let drawings = (0..input.n.max(1)).map(draw).collect();
         let start = decoded.map(|decoded| self.start(&decoded, size, latent));
         let start = start.transpose()?;
         drop(one);
@@ -249,7 +245,7 @@ impl Prepare for ImagePreparer {
             controls,
             conditions: None,
             encoding: None,
-            drawings,
+            drawings: drawings(input.n, recipe.seed, &sampler),
             told: false,
             asked: Arc::new(Asked {
                 reading,
@@ -295,6 +291,12 @@ impl Prepare for ImagePreparer {
             ..ImageInput::default()
         }))
     }
+}
+
+/// The pictures of a request: the first has the seed, and each other the next one.
+fn drawings(n: u32, seed: u64, sampler: &Sampler) -> Vec<Drawing> {
+    let draw = |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
+    (0..n.max(1)).map(draw).collect()
 }
 
 /// The size of a picture whose request says none: that of the first picture which steers it.
