@@ -199,6 +199,7 @@ impl Bench {
                 safety_checker: false,
                 adapters: Vec::new(),
                 controls: Vec::new(),
+                refiner: None,
             };
             ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
         })

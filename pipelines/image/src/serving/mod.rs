@@ -15,6 +15,7 @@ mod pipeline;
 mod plan;
 mod prepare;
 mod reading;
+mod refiner;
 mod safety;
 mod sizes;
 mod start;

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex};
 
 use chandler_core::random::fresh_seed;
 use chandler_core::{
-    ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks,
+    Denoising, ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError,
+    Start as Asks,
 };
 
 use super::adapters;
 use super::controls::Steering;
-use super::drawing::{Asked, Drawing, ImagePrepared};
+use super::drawing::{Asked, Drawing, ImagePrepared, Refinement};
 use super::families::Design;
 use super::guidance::{self, within};
 use super::load::Usual;
 use super::reading::{Reader, Reading, Sought};
+use super::refiner::{self, HandOver, Refiner};
 use super::sizes::Sizes;
 use super::start::{Mask, Start};
 use crate::error::ImageError;
@@ -30,6 +32,8 @@ const LCM_STEPS: u32 = 4;
 pub struct ImagePreparer {
     pub(super) info: ModelInfo,
     pub(super) reader: Reader,
+    /// What goes on with drawings.
+    pub(super) refiner: Option<Refiner>,
     pub(super) scheduler: SchedulerConfig,
     pub(super) sizes: Sizes,
     pub(super) design: Design,
@@ -54,8 +58,37 @@ struct Decoded<'a> {
     strength: f64,
 }
 
+/// Steps that are to be laid out.
+pub(super) struct Laying<'a> {
+    pub(super) scheduler: &'a SchedulerConfig,
+    pub(super) denoising: &'a Denoising,
+    pub(super) begin: Begin,
+    /// The part of the noise's course at which they end.
+    pub(super) end: Option<f64>,
+}
+
+/// Steps that are laid out.
+pub(super) struct Laid {
+    pub(super) sampler: Sampler,
+    /// The scheduler's class in diffusers.
+    class: &'static str,
+    /// How many there are from noise to picture, where they were not given one by one.
+    pub(super) steps: Option<usize>,
+}
+
+/// The steps of all experts.
+struct Legs {
+    base: Laid,
+    refining: Refinement,
+    hand_over: HandOver,
+}
+
 impl ImagePreparer {
-    fn refuse_what_is_not_done(&self, input: &ImageInput) -> Result<(), RequestError> {
+    fn refuse_what_is_not_done(
+        &self,
+        input: &ImageInput,
+        hand_over: HandOver,
+    ) -> Result<(), RequestError> {
         if input
             .start
             .as_ref()
@@ -72,11 +105,9 @@ impl ImagePreparer {
             let message = "this model fills masked parts of pictures: give it an image and a mask";
             return Err(RequestError::field("mask", message));
         }
-        if input.denoising.end.is_some_and(|end| end < 1.0) {
-            let message = "the drawing is finished here: there is no refiner to go on with it";
-            return Err(RequestError::unsupported("denoising_end", message));
-        }
-        if let Some(field) = self.design.told.untold(&input.guidance.micro) {
+        let refiner = self.refiner.as_ref();
+        let refiner = refiner.filter(|_| hand_over != HandOver::Never);
+        if let Some(field) = refiner::untold(self.design.told, refiner, &input.guidance.micro) {
             let message = format!("{field}: this model is not told it; leave it out");
             return Err(RequestError::unsupported(field, message));
         }
@@ -116,21 +147,26 @@ impl ImagePreparer {
         })
     }
 
-    /// A request's texts, and how many tokens they have.
+    /// A request's texts for each expert, and how many tokens they have.
     fn read(
         &self,
         input: &ImageInput,
-        guided: bool,
+        (guided, is_refined): (bool, bool),
         size: Size,
-    ) -> Result<(Reading, u32), RequestError> {
-        self.reader.read(&Sought {
+    ) -> Result<(Vec<Reading>, u32), RequestError> {
+        let sought = Sought {
             prompt: &input.prompt,
             negative: &input.negative_prompt,
             clip_skip: input.clip_skip.unwrap_or(0) as usize,
             guided,
             micro: &input.guidance.micro,
             size,
-        })
+        };
+        let (reading, tokens) = self.reader.read(&sought)?;
+        let refiner = self.refiner.iter().filter(|_| is_refined);
+        let refined = refiner.map(|refiner| refiner.read(&sought));
+        let readings = std::iter::once(Ok(reading)).chain(refined);
+        Ok((readings.collect::<Result<_, _>>()?, tokens))
     }
 
     /// Steps after which previews are made.
@@ -142,15 +178,46 @@ impl ImagePreparer {
     }
 
     /// The steps of a request.
-    fn sampler(
+    fn legs(
         &self,
-        input: &ImageInput,
-        begin: Begin,
+        denoising: &Denoising,
+        (begin, hand_over): (Begin, HandOver),
         latent: [usize; 3],
-    ) -> Result<(Sampler, String), RequestError> {
-        let denoising = &input.denoising;
-        let config = self
-            .scheduler
+    ) -> Result<Legs, RequestError> {
+        let lay = |laying: &Laying<'_>| self.lay(laying, latent);
+        let both = |hand_over: HandOver| -> Result<Legs, RequestError> {
+            let base = lay(&Laying {
+                scheduler: &self.scheduler,
+                denoising,
+                begin,
+                end: hand_over.end(),
+            })?;
+            let refining = match &self.refiner {
+                Some(refiner) => refiner.steps((denoising, base.steps), hand_over, &lay)?,
+                None => Refinement::Never,
+            };
+            Ok(Legs {
+                base,
+                refining,
+                hand_over,
+            })
+        };
+        match (both(hand_over), hand_over) {
+            // Nobody has asked for a refiner, and there are too few steps for two.
+            (Err(_), HandOver::At { asked: false, .. }) => both(HandOver::Never),
+            (legs, _) => legs,
+        }
+    }
+
+    /// Lays steps out.
+    fn lay(&self, laying: &Laying<'_>, latent: [usize; 3]) -> Result<Laid, RequestError> {
+        let Laying {
+            scheduler,
+            denoising,
+            begin,
+            end,
+        } = *laying;
+        let config = scheduler
             .with(denoising.scheduler.as_deref(), &denoising.scheduler_config)
             .map_err(|error| of_scheduler(&error))?;
         let given = denoising.timesteps.is_some() || denoising.sigmas.is_some();
@@ -176,11 +243,15 @@ impl ImagePreparer {
                 sigmas: laid.or_else(|| denoising.sigmas.clone()),
                 eta: denoising.eta,
                 begin,
-                end: denoising.end,
+                end,
                 image_seq_len: Some(rows * columns / self.design.patch.pow(2)),
             })
             .map_err(|error| of_scheduler(&error))?;
-        Ok((sampler, config.class().name().to_owned()))
+        Ok(Laid {
+            sampler,
+            class: config.class().name(),
+            steps,
+        })
     }
 
     fn start(
@@ -207,7 +278,8 @@ impl Prepare for ImagePreparer {
     fn prepare(&self, input: Input) -> Result<ImagePrepared, RequestError> {
         let mut input = input.image(self.info.task)?;
         let loras = adapters::asked(&mut input, &self.info.adapters)?;
-        self.refuse_what_is_not_done(&input)?;
+        let hand_over = HandOver::of(&input, self.refiner.is_some())?;
+        self.refuse_what_is_not_done(&input, hand_over)?;
         // One request's pictures at a time: a picture may be a hundred times its file.
         let pictures = input.start.is_some() || !input.controls.is_empty();
         let one = pictures.then(|| self.decoding.lock());
@@ -225,17 +297,16 @@ impl Prepare for ImagePreparer {
         let latent = self.latent(size);
         let strength = decoded.as_ref().map(|decoded| decoded.strength);
         let begin = strength.map_or(Begin::Noise, Begin::Strength);
-        let (sampler, class) = self.sampler(&input, begin, latent)?;
+        let legs = self.legs(&input.denoising, (begin, hand_over), latent)?;
         let guidance = guidance::of((&self.design, &self.usual), &input)?;
-        let (reading, tokens) = self.read(&input, guidance.pairs.is_some(), size)?;
+        let asked = (guidance.pairs.is_some(), legs.is_refined());
+        let (readings, tokens) = self.read(&input, asked, size)?;
         let recipe = Recipe {
             seed: input.seed.unwrap_or_else(|| fresh_seed() >> 32),
-            steps: sampler.steps_total() as u32,
-            scheduler: class,
             guidance_scale: guidance.asked(),
             true_guidance_scale: guidance.truly(),
             strength,
-            flagged: false,
+            ..legs.recipe()
         };
         let start = decoded.map(|decoded| self.start(&decoded, size, latent));
         let start = start.transpose()?;
@@ -243,12 +314,12 @@ impl Prepare for ImagePreparer {
         Ok(ImagePrepared {
             start,
             controls,
-            conditions: None,
+            conditions: Vec::new(),
             encoding: None,
-            drawings: drawings(input.n, recipe.seed, &sampler),
+            drawings: legs.drawings(input.n, recipe.seed),
             told: false,
             asked: Arc::new(Asked {
-                reading,
+                readings,
                 size,
                 latent,
                 guidance: guidance.pairs,
@@ -284,7 +355,7 @@ impl Prepare for ImagePreparer {
             width: side,
             height: side,
             seed: Some(0),
-            denoising: chandler_core::Denoising {
+            denoising: Denoising {
                 steps: Some(2),
                 ..Default::default()
             },
@@ -293,10 +364,35 @@ impl Prepare for ImagePreparer {
     }
 }
 
-/// The pictures of a request: the first has the seed, and each other the next one.
-fn drawings(n: u32, seed: u64, sampler: &Sampler) -> Vec<Drawing> {
-    let draw = |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
-    (0..n.max(1)).map(draw).collect()
+impl Legs {
+    fn is_refined(&self) -> bool {
+        self.hand_over != HandOver::Never
+    }
+
+    /// What they have in the recipe of the pictures.
+    fn recipe(&self) -> Recipe {
+        let all = Drawing::new((0, 0), self.base.sampler.clone(), self.refining.clone());
+        let [_, steps] = all.steps();
+        Recipe {
+            steps: steps as u32,
+            scheduler: self.base.class.to_owned(),
+            denoising_end: self.hand_over.end(),
+            refiner_strength: match self.hand_over {
+                HandOver::Redrawn(strength) => Some(strength),
+                HandOver::Never | HandOver::At { .. } => None,
+            },
+            ..Recipe::default()
+        }
+    }
+
+    /// The pictures of a request: the first has the seed, and each other the next one.
+    fn drawings(&self, n: u32, seed: u64) -> Vec<Drawing> {
+        let draw = |index: u32| {
+            let own = (index, seed.wrapping_add(index.into()));
+            Drawing::new(own, self.base.sampler.clone(), self.refining.clone())
+        };
+        (0..n.max(1)).map(draw).collect()
+    }
 }
 
 /// The size of a picture whose request says none: that of the first picture which steers it.
