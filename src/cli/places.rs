@@ -53,6 +53,28 @@ pub fn control(control: &NamedAdapter) -> Result<Wanted, Exit> {
     Ok(Wanted::model(location))
 }
 
+/// Where a refiner is.
+///
+/// # Errors
+/// When its place is none, or another file than one in safetensors.
+pub fn refiner(place: &str) -> Result<Wanted, Exit> {
+    only("refiner", place, &REFINER)
+}
+
+/// Where a tiny autoencoder is.
+///
+/// # Errors
+/// When its place is none.
+pub fn preview(place: &str) -> Result<Wanted, Exit> {
+    only("preview", place, &PREVIEW)
+}
+
+fn only(setting: &str, place: &str, what: &Beside) -> Result<Wanted, Exit> {
+    let location = beside(place, what)
+        .map_err(|reason| Exit::new(USAGE, format!("{setting}: {place}: {reason}")))?;
+    Ok(Wanted::model(location))
+}
+
 /// Where an adapter is.
 ///
 /// # Errors
@@ -84,6 +106,14 @@ struct Beside {
 const CONTROL: Beside = Beside {
     what: "ControlNet",
     wanted: "a ControlNet is a directory or repository in the diffusers layout, or a .safetensors file in the original one",
+};
+const REFINER: Beside = Beside {
+    what: "refiner",
+    wanted: "a refiner is a directory or repository in the diffusers layout, or a .safetensors file in the original one",
+};
+const PREVIEW: Beside = Beside {
+    what: "tiny autoencoder",
+    wanted: "a tiny autoencoder is a directory or repository with config.json and its weights beside it",
 };
 const ADAPTER: Beside = Beside {
     what: "adapter",

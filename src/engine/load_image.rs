@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use chandler_core::LoadError;
-use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
+use chandler_image::{AdapterFile, ImageError, ImageOptions, ImagePipeline, Usual, single_file};
 use chandler_nn::weights::Snapshot;
 
-use super::load::{LoadOptions, snapshot};
+use super::beside::{Role, snapshot};
+use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
 use crate::weights::choose::adapter;
+use crate::weights::{self, Location, Source};
 
 /// Loads a diffusion model.
 pub(super) fn load(
@@ -37,11 +39,45 @@ pub(super) fn load(
         },
         safety_checker: options.safety_checker,
         adapters: adapters(options)?,
-        controls: options.controls()?,
+        controls: options.opened(
+            Role::Control,
+            [&snapshot, &original(single_file::open_control)],
+        )?,
+        refiner: only(options.opened(Role::Refiner, [&pipeline, &original(single_file::open)])?),
+        preview: only(options.opened(Role::Preview, [&snapshot, &|path| Err(no_directory(path))])?),
     };
     ImagePipeline::load(model, &image, &|step| progress.step(step))
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
+}
+
+/// The one that there may be.
+fn only(mut named: Vec<(String, Snapshot)>) -> Option<Snapshot> {
+    named.pop().map(|(_, snapshot)| snapshot)
+}
+
+/// Opens a file in the original layout.
+fn original(
+    open: fn(&Path) -> Result<Snapshot, ImageError>,
+) -> impl Fn(&Path) -> Result<Snapshot, String> {
+    move |path| open(path).map_err(|error| error.to_string())
+}
+
+/// A directory with a pipeline in the diffusers layout, or with one checkpoint.
+fn pipeline(dir: &Path) -> Result<Snapshot, String> {
+    let found = weights::resolve(&Location::Directory(dir.to_owned()));
+    match found.map_err(|error| error.to_string())?.source {
+        Source::Snapshot(snapshot) => Ok(snapshot),
+        Source::Checkpoint(path) => original(single_file::open)(&path),
+        _ => Err(format!("{} holds no image model", dir.display())),
+    }
+}
+
+fn no_directory(path: &Path) -> String {
+    format!(
+        "{} is a file; a tiny autoencoder is a directory or repository with config.json and its weights beside it",
+        path.display()
+    )
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<AdapterFile>, LoadError> {
@@ -50,7 +86,7 @@ fn adapters(options: &LoadOptions) -> Result<Vec<AdapterFile>, LoadError> {
         let (dir, name) = (dir.unwrap_or(path), name.unwrap_or_default());
         meant(dir, Some(&name.to_string_lossy()))
     };
-    let adapters = options.adapters([&|dir| meant(dir, None), &named])?;
+    let adapters = options.opened(Role::Adapter, [&|dir| meant(dir, None), &named])?;
     let adapters = adapters
         .into_iter()
         .map(|(name, (snapshot, file))| AdapterFile {
@@ -77,7 +113,8 @@ fn meant(dir: &Path, named: Option<&str>) -> Result<(Snapshot, String), String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{Kind, Location, Wanted};
+    use crate::engine::beside::Beside;
+    use crate::weights::{Kind, Wanted};
 
     #[test]
     fn an_adapter_is_the_file_of_its_directory_that_is_meant() {
@@ -93,7 +130,11 @@ mod tests {
                 ..Wanted::model(location)
             };
             let options = LoadOptions {
-                adapters: vec![("ink".to_owned(), wanted)],
+                beside: vec![Beside {
+                    role: Role::Adapter,
+                    name: "ink".to_owned(),
+                    wanted,
+                }],
                 ..LoadOptions::default()
             };
             adapters(&options).map(|found| found[0].file.clone())

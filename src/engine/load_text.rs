@@ -9,7 +9,8 @@ use chandler_nn::weights::Snapshot;
 use chandler_text::chat::CivilTime;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
-use super::load::{LoadOptions, snapshot};
+use super::beside::{Role, snapshot};
+use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
 
 /// Loads a language model.
@@ -19,7 +20,7 @@ pub(super) fn load(
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     options.settle_threads()?;
-    options.refuse_controls()?;
+    options.refuse_all_but(&[Role::Adapter], "a language model")?;
     let text = TextOptions {
         device: options.device()?,
         dtype: options.dtype()?,
@@ -48,7 +49,7 @@ fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError>
                 .to_owned(),
         )
     };
-    options.adapters([&snapshot, &file])
+    options.opened(Role::Adapter, [&snapshot, &file])
 }
 
 /// The date that templates are told.

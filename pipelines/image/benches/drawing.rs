@@ -200,6 +200,7 @@ impl Bench {
                 adapters: Vec::new(),
                 controls: Vec::new(),
                 refiner: None,
+                preview: None,
             };
             ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
         })

@@ -9,14 +9,14 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::tasks::Reading;
-use super::{Call, Known, Shape, has, shown, take};
+use super::{Call, Known, Shape, has, refiner, shown, take};
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
 use crate::runpod::sse::Event;
 use crate::storage::STORES;
 
 /// What `/predict` takes under the same name. A job without a task that has a name which is not here is refused, as there.
-const SAME: [&str; 63] = [
+const SAME: [&str; 65] = [
     "prompt",
     "prompt_2",
     "prompt_3",
@@ -49,6 +49,8 @@ const SAME: [&str; 63] = [
     "eta",
     "denoising_end",
     "high_noise_frac",
+    "refiner_inference_steps",
+    "refiner_strength",
     "loras",
     "clip_skip",
     "image",
@@ -113,13 +115,8 @@ pub(super) fn read(
     }
     staged(&mut map)?;
     let previews = PREVIEWS.iter().find_map(|key| take(&mut map, key));
-    // The steps of a refiner, which those workers load beside their model. Without one they ask for nothing; and the strength of a
-    // job without a picture is the refiner's, too.
-    map.shift_remove("refiner_inference_steps");
-    map.shift_remove("high_noise_frac");
-    if !IMAGES.iter().any(|field| has(&map, field)) {
-        map.shift_remove("strength");
-    }
+    let begins = IMAGES.iter().any(|field| has(&map, field));
+    refiner::translate(&mut map, begins, known);
     if take(&mut map, "task").is_none()
         && let Some(other) = map.keys().find(|key| !SAME.contains(&key.as_str()))
     {
@@ -299,7 +296,14 @@ impl Shape for Drawing {
                 output.insert("height".into(), side(height));
             }
             output.insert("format".into(), first["output_format"].take());
-            for key in ["steps", "scheduler", "guidance_scale", "strength"] {
+            for key in [
+                "steps",
+                "scheduler",
+                "guidance_scale",
+                "strength",
+                "denoising_end",
+                "refiner_strength",
+            ] {
                 if let Some(value) = first.get_mut(key) {
                     output.insert(key.into(), value.take());
                 }

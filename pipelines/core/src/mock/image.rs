@@ -114,6 +114,7 @@ impl Prepare for Preparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: false,
+            refiner: false,
             adapters: vec![ADAPTER.into()],
             languages: Vec::new(),
             cache: None,

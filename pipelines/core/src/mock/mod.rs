@@ -189,6 +189,7 @@ impl Prepare for MockPreparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: true,
+            refiner: false,
             adapters: self.0.adapters.clone(),
             languages: Vec::new(),
             cache: None,

@@ -14,6 +14,7 @@ use super::encoders::{Encoder, TextEncoders};
 use super::pipeline::{ExpertParts, ImagePipeline, Model};
 use super::plan::{Plan, TextConfig, TextPlan};
 use super::prepare::ImagePreparer;
+use super::preview::Tiny;
 use super::reading::Reader;
 use super::refiner::{self, Refiner, RefinerPlan};
 use super::safety;
@@ -46,6 +47,8 @@ pub struct ImageOptions {
     pub controls: Vec<(String, Snapshot)>,
     /// A refiner that goes on with the model's drawings: a snapshot of a pipeline of the same family.
     pub refiner: Option<Snapshot>,
+    /// A tiny autoencoder that decodes previews, instead of one in the folder `taesd` of the model, or of the model's own.
+    pub preview: Option<Snapshot>,
 }
 
 /// What a request gets that does not say, where it is not the pipeline's own: models that were distilled to few steps have the same class as
@@ -165,6 +168,7 @@ impl ImagePipeline {
         let refining = refiner.as_ref().map(RefinerPlan::preparing).transpose()?;
         let info = ModelInfo {
             parameters: opened.parameters(),
+            refiner: refiner.is_some(),
             adapters: lora::names(&options.adapters)?,
             ..info(&plan, &placement)
         };
@@ -181,6 +185,7 @@ impl ImagePipeline {
             let mut model = build((&plan, refiner.as_ref()), &opened, (&placement, t5_at))?;
             model.attach(&plan, &options.adapters)?;
             model.checker = safety::checker((snapshot, &plan), options.safety_checker, &placement)?;
+            model.tiny = Tiny::load(options.preview.as_ref(), (snapshot, &plan), &placement)?;
             let steered = plan.design.steered.as_ref();
             model.controls = Nets::load(&options.controls, (steered, &plan.vae), &placement)?;
             Ok(model)
@@ -288,6 +293,7 @@ fn build(
         placement: placement.clone(),
         experts,
         coder: Coder::new(vae, &plan.vae),
+        tiny: None,
         controls: Nets::default(),
         checker: None,
         adapter_bytes: 0,
@@ -355,6 +361,7 @@ fn info(plan: &Plan, placement: &Placement) -> ModelInfo {
         device: device::name(&placement.device),
         dtype: placement.dtype.as_str().to_owned(),
         chat: false,
+        refiner: false,
         adapters: Vec::new(),
         languages: Vec::new(),
         cache: None,

@@ -14,6 +14,7 @@ mod load;
 mod pipeline;
 mod plan;
 mod prepare;
+mod preview;
 mod reading;
 mod refiner;
 mod safety;

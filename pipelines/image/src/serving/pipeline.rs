@@ -15,6 +15,7 @@ use super::drawing::{Expert, ImagePrepared};
 use super::encoders::TextEncoders;
 use super::families::Denoiser;
 use super::prepare::ImagePreparer;
+use super::preview::{self, Tiny};
 use super::turns::{Place, Turn};
 use super::{decode, denoise, turns};
 use crate::error::{ImageError, Result};
@@ -28,6 +29,8 @@ pub(super) struct Model {
     /// The base model, and the refiner where there is one.
     pub(super) experts: Vec<ExpertParts>,
     pub(super) coder: Coder,
+    /// Decodes previews, where there is one.
+    pub(super) tiny: Option<Tiny>,
     pub(super) controls: Nets,
     /// Looks at finished pictures.
     pub(super) checker: Option<SafetyChecker>,
@@ -65,6 +68,7 @@ impl Model {
 
     fn footprint(&self) -> Footprint {
         let rest = self.coder.bytes()
+            + self.tiny.as_ref().map_or(0, Tiny::bytes)
             + self.controls.bytes()
             + self.checker.as_ref().map_or(0, SafetyChecker::bytes)
             + self.adapter_bytes;
@@ -144,7 +148,7 @@ impl ImagePipeline {
                 if let Some((ticket, request)) = self.running.get_mut(*at) {
                     let latent = request.asked.latent;
                     if let Some(drawing) = request.drawings.get_mut(*index) {
-                        decode::preview(&self.model, (ticket.id, drawing), latent, events)?;
+                        preview::preview(&self.model, (ticket.id, drawing), latent, events)?;
                     }
                 }
                 self.touch(&[(*at, *index)]);

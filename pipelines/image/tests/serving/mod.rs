@@ -3,6 +3,7 @@
 mod adapters;
 mod control;
 mod parity;
+mod preview;
 mod refined;
 mod safety;
 mod sharing;
@@ -124,6 +125,7 @@ fn options(max_rows: usize) -> ImageOptions {
         adapters: Vec::new(),
         controls: Vec::new(),
         refiner: None,
+        preview: None,
     }
 }
 
