@@ -178,7 +178,7 @@ impl ImagePipeline {
                 .map(|free| free.saturating_sub(opened.total_bytes())),
             false => device::memory(device).map(|(free, _)| free),
         };
-        let mut sizes = Sizes::new(&plan.design, &plan.vae);
+        let mut sizes = sizes(&plan, refiner.as_ref());
         let with_work = needed + sizes.needed(sizes.usual);
         let t5_at = t5_at(&plan, &placement, with_work, free(&placement.device));
         let build = || {
@@ -206,6 +206,16 @@ impl ImagePipeline {
             turn: 0,
             calls: 0,
         })
+    }
+}
+
+/// The sizes that a model does; a row takes as much as that of its larger expert.
+fn sizes(plan: &Plan, refiner: Option<&RefinerPlan>) -> Sizes {
+    let own = Sizes::new(&plan.design, &plan.vae);
+    let refiner = refiner.map_or(0, |refiner| refiner.plan.design.row_bytes);
+    Sizes {
+        row_bytes: own.row_bytes.max(refiner),
+        ..own
     }
 }
 

@@ -10,6 +10,7 @@ mod drawing;
 mod encoders;
 mod families;
 mod guidance;
+mod legs;
 mod load;
 mod pipeline;
 mod plan;

@@ -7,8 +7,8 @@ use chandler_nn::weights::Snapshot;
 
 use super::drawing::Refinement;
 use super::guidance::within;
+use super::legs::{Laid, Laying};
 use super::plan::Plan;
-use super::prepare::{Laid, Laying};
 use super::reading::{Reader, Reading, Sought, Told};
 use crate::error::{ImageError, Result};
 use crate::model_index::Family;
