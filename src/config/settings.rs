@@ -94,6 +94,14 @@ settings! {
     /// A ControlNet beside an image model, that requests name in their controls (the first where they name none): name=directory,
     /// name=org/repository, name=s3://bucket/prefix or name=file.safetensors, several as with --lora.
     control: Adapters = "" ("none"), Model, Some("control"), "NAME=PLACE", [var("CHANDLER_CONTROL")];
+    /// A refiner that goes on with the drawings of a model of Stable Diffusion XL: a directory or repository in the diffusers layout, or
+    /// one .safetensors file. It takes over at 0.8 of the noise's course where a request does not say (`denoising_end`, of which 1 leaves
+    /// it out).
+    refiner: Option<String> = "" ("none"), Model, Some("refiner"), "PLACE", [var("CHANDLER_REFINER")];
+    /// A tiny autoencoder (AutoencoderTiny, such as madebyollin/taesdxl) that decodes previews, larger and quicker than the model's own:
+    /// a directory or repository.
+    preview: Option<String> = "" ("the folder taesd of the model, else the model's own autoencoder"), Model, Some("preview"), "PLACE",
+        [var("CHANDLER_PREVIEW")];
     /// Denoising steps of a picture whose request says none: few for a model that was distilled to few.
     image_steps: Option<NonZeroUsize> = "" ("the pipeline's own"), Model, Some("image-steps"), "N", [var("CHANDLER_IMAGE_STEPS")];
     /// Guidance of a picture whose request says none; 0 for a model that was distilled to go without.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::exit::{Exit, FAILED, USAGE};
 use super::flags::{LogsOnly, SettingFlags};
 use super::progress::Counted;
+use super::provision::{Places, failed, rebuild, runtime};
 use super::run::Kind as TaskName;
 use super::signals::{Signals, exit_code};
 use super::{output, telemetry, version};
@@ -25,6 +26,7 @@ use crate::bench::{
 };
 use crate::catalog::{NewTemplate, append};
 use crate::config::Value;
+use crate::provision::{Door, Name};
 
 /// Requests of a run when nobody says how many, nor for how long.
 const REQUESTS: u64 = 50;
@@ -46,8 +48,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// at all.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// The endpoint's address, such as http://localhost:8080 or https://api.runpod.ai/v2/ENDPOINT_ID
-    #[arg(value_name = "URL")]
+    /// The endpoint's address, such as http://localhost:8080 or https://api.runpod.ai/v2/ENDPOINT_ID, or the name of one that
+    /// `chandler provision` made
+    #[arg(value_name = "URL|NAME")]
     target: String,
     /// How it is asked [default: what the address, /v1/models or /health say]
     #[arg(long, value_enum)]
@@ -109,6 +112,8 @@ pub struct Bench {
     hardware: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<LogsOnly>,
+    #[command(flatten)]
+    places: Places,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -134,10 +139,11 @@ impl Bench {
     pub(super) fn execute(mut self) -> anyhow::Result<ExitCode> {
         let resolution = std::mem::take(&mut self.settings).resolve()?;
         let bars = telemetry::start_quiet(&resolution.settings, &resolution.warnings);
+        let made = self.made()?;
         let address = Address::read(&self.target).map_err(usage)?;
         let plans = self.plans()?;
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let key = key(&address, variable);
+        let key = made.map(Key::new).or_else(|| key(&address, variable));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -154,6 +160,26 @@ impl Bench {
             None if report.runs.iter().any(|run| run.succeeded == 0) => ExitCode::from(FAILED),
             None => ExitCode::SUCCESS,
         })
+    }
+
+    /// Puts the address of an endpoint in this machine's records in its name's place; gives what opens it.
+    fn made(&mut self) -> anyhow::Result<Option<SecretString>> {
+        let Ok(name) = Name::parse(&self.target) else {
+            return Ok(None);
+        };
+        let Some(record) = self.places.records()?.find(&name)? else {
+            return Ok(None);
+        };
+        let platform = rebuild(&record, self.places.patience())?;
+        let access = runtime()?.block_on(platform.url(&name)).map_err(failed)?;
+        let (kind, path) = match access.door {
+            Door::Http => (KindName::Openai, ""),
+            Door::RunPodQueue => (KindName::Runpod, ""),
+            Door::Vertex => (KindName::Predict, ":predict"),
+        };
+        self.kind.get_or_insert(kind);
+        self.target = format!("{}{path}", access.url);
+        Ok(access.bearer)
     }
 
     fn plans(&self) -> Result<Vec<Plan>, Exit> {

@@ -179,6 +179,7 @@ mod tests {
             task: "automatic-speech-recognition".into(),
             model: "mine".into(),
             device: "cuda:1".into(),
+            refiner: false,
         };
         Arc::new(OnceLock::from(served))
     }
