@@ -84,7 +84,6 @@ async fn flow(
         courier: None,
     };
     let outcome = flow.run(wanted, std::future::pending()).await;
-    drop(flow);
     let said = said.lock().unwrap().clone();
     (outcome, said)
 }

@@ -65,6 +65,10 @@ async fn a_model_becomes_an_endpoint_that_predicts_and_goes_again() {
         endpoint["workers"],
         json!({"min": 1, "max": 3, "idleTimeout": 60})
     );
+    until("it serves", SOON, || {
+        let status = ["endpoints", "status", "chandler-mock", "--json"];
+        world.machine.run(&status).out.contains("\"serving\"")
+    });
     world
         .machine
         .well(&["endpoints", "delete", "chandler-mock"]);
