@@ -14,15 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
+    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "google", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
     "api": ({"engine", "reach", "captions", "pictures", "kinds", "spellings"}, {"core"}),
     "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
-    "provision": ({"catalog", "nearest", "webhook"}, {"core"}),
+    "google": ({"reach"}, set()),
+    "provision": ({"catalog", "google", "nearest", "reach", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
-    "weights": ({"reach", "storage"}, {"nn"}),
+    "weights": ({"reach", "google", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "captions": (set(), set()),
@@ -53,6 +54,7 @@ FORBIDDEN = [
     ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/storage", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/provision", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/google", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/reach", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/webhook", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

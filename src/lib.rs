@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod google;
 mod kinds;
 pub mod machine;
 mod nearest;
