@@ -13,10 +13,12 @@
 mod access;
 mod api;
 mod call;
+pub mod cloud_run;
 mod deployment;
 mod ensure;
 mod error;
 mod flow;
+pub mod google;
 mod name;
 mod notice;
 mod platform;
@@ -25,6 +27,7 @@ pub mod process;
 mod records;
 mod secrets;
 mod status;
+pub mod vertex;
 
 pub use access::{Access, Door};
 pub use api::{Api, Login, Patience, Reply};
