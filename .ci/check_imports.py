@@ -21,7 +21,7 @@ MODULES = {
     "storage": ({"reach"}, set()),
     "reach": (set(), set()),
     "google": ({"reach"}, set()),
-    "provision": ({"catalog", "google", "nearest", "reach", "webhook"}, {"core"}),
+    "provision": ({"catalog", "config", "google", "reach", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": ({"reach", "google", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),

@@ -8,5 +8,6 @@
 mod cli;
 mod http;
 mod outputs;
+mod provision;
 mod runpod;
 mod weights;

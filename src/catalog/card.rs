@@ -53,6 +53,12 @@ pub struct Card {
     /// The decoder's dimensions in config.json, from which parameters and cache sizes follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
+    /// The sizes of an encoder and decoder of speech.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hearing: Option<Hearing>,
+    /// The sizes of a denoiser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawing: Option<Drawing>,
     /// Settings this model wants where the user says nothing, by the keys of the settings file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, toml::Value>,
@@ -127,6 +133,48 @@ pub struct Shape {
     pub experts: Option<u64>,
 }
 
+/// The dimensions of a Whisper model, by openai-whisper's ModelDimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hearing {
+    /// `n_audio_state`, which is `n_text_state`
+    pub width: u64,
+    /// `n_audio_layer`
+    pub encoder_layers: u64,
+    /// `n_text_layer`
+    pub decoder_layers: u64,
+    /// `n_audio_head`, which is `n_text_head`
+    pub heads: u64,
+    /// `n_vocab`
+    pub vocab: u64,
+    /// `n_mels`
+    pub mels: u64,
+}
+
+impl Hearing {
+    /// Number of weights, with the encoder's table of positions.
+    pub fn parameters(&self) -> u64 {
+        let d = self.width;
+        let convolutions = 3 * d * (self.mels + d) + 2 * d;
+        let encoder = convolutions + 1500 * d + self.encoder_layers * (12 * d * d + 12 * d) + 2 * d;
+        let decoder = (self.vocab + 448) * d + self.decoder_layers * (16 * d * d + 17 * d) + 2 * d;
+        encoder + decoder
+    }
+}
+
+/// What the work on a picture follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drawing {
+    /// Pixels of a side of the pictures that it was made for.
+    pub side: u64,
+    /// Channels of a UNet's first level, or the width of a transformer's residual stream.
+    pub channels: u64,
+    /// Whether the autoencoder is computed in f32 where the rest is in f16 (`force_upcast`).
+    #[serde(default)]
+    pub upcast: bool,
+}
+
 impl Shape {
     /// Number of weights.
     pub fn parameters(&self) -> u64 {
@@ -195,6 +243,12 @@ impl Card {
                 "parameters is {parameters}; its shape has {}",
                 shape.parameters()
             ));
+        }
+        if let (Some(hearing), Some(parameters)) = (self.hearing, self.parameters)
+            && hearing.parameters() != parameters
+        {
+            let has = hearing.parameters();
+            return Err(format!("parameters is {parameters}; its hearing has {has}"));
         }
         let parts: u64 = self.components.values().sum();
         if let Some(parameters) = self.parameters

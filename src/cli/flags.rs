@@ -35,6 +35,17 @@ pub struct CatalogOnly;
 #[derive(Debug, Clone, Default)]
 pub struct Listening;
 
+/// Those that decide how much a model needs.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOnly;
+
+impl Scope for PlanOnly {
+    fn takes(spec: &Spec) -> bool {
+        let of_the_size = ["device", "quantize", "kv_cache", "prefill_chunk"];
+        WeightsOnly::takes(spec) || of_the_size.contains(&spec.key)
+    }
+}
+
 impl Scope for Listening {
     fn takes(spec: &Spec) -> bool {
         matches!(spec.key, "host" | "port")

@@ -8,8 +8,10 @@ mod completions;
 mod config;
 mod doctor;
 mod ending;
+mod endpoints;
 mod exit;
 mod flags;
+mod hardware;
 mod health;
 mod jobs;
 mod listen;
@@ -17,6 +19,8 @@ mod models;
 mod output;
 mod outward;
 mod places;
+mod plan;
+mod planning;
 mod progress;
 mod provision;
 mod pull;
@@ -25,7 +29,9 @@ mod run;
 mod selftest;
 mod serve;
 mod signals;
+mod table;
 mod telemetry;
+mod templates;
 mod threads;
 mod transfers;
 mod version;
@@ -76,8 +82,12 @@ enum Command {
     Doctor(doctor::Doctor),
     Health(health::Health),
     Models(models::Models),
+    Hardware(hardware::List),
+    Templates(templates::Templates),
+    Plan(plan::Command),
     Cache(cache::Cache),
     Provision(provision::Provision),
+    Endpoints(endpoints::Endpoints),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -93,8 +103,12 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.execute(),
         Command::Health(command) => command.execute(),
         Command::Models(command) => command.execute(),
+        Command::Hardware(command) => command.execute(),
+        Command::Templates(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
         Command::Cache(command) => command.execute(),
         Command::Provision(command) => command.execute(),
+        Command::Endpoints(command) => command.execute(),
         Command::Config(command) => command.execute(),
         Command::Completions(command) => command.execute(Cli::command()),
     };

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::flags::{CatalogOnly, SettingFlags};
 use super::output;
+use super::table::{bytes, or_unknown, scaled, table};
 use crate::catalog::Card;
 
 /// List the models that have a card, or those that a text is found in.
@@ -32,14 +33,13 @@ impl Models {
         } else if found.is_empty() {
             catalog.find(&wanted)?; // says what is near
         } else {
-            output::print(&table(&found))?;
+            output::print(&rows(&found))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn table(cards: &[&Card]) -> String {
-    let unknown = || "unknown".to_owned();
+fn rows(cards: &[&Card]) -> String {
     let header = [
         "MODEL",
         "TASK",
@@ -48,53 +48,27 @@ fn table(cards: &[&Card]) -> String {
         "CONTEXT",
         "LICENCE",
         "TESTED",
-    ]
-    .map(str::to_owned);
-    let rows = cards.iter().map(|card| {
+    ];
+    let row = |card: &&Card| {
         let gate = if card.gated == Some(true) {
             " (gated)"
         } else {
             ""
         };
+        let licence = card.licence.as_ref();
         [
             card.id.clone(),
             card.task.tag().to_owned(),
-            card.parameters.map_or_else(unknown, |n| {
-                scaled(n, &[(1_000_000_000, "B"), (1_000_000, "M")])
-            }),
-            card.weight_bytes.map_or_else(unknown, |n| {
-                scaled(n, &[(1 << 30, " GiB"), (1 << 20, " MiB")])
-            }),
-            card.context.map_or_else(unknown, |n| n.to_string()),
-            card.licence
-                .as_ref()
-                .map_or_else(unknown, |licence| format!("{licence}{gate}")),
+            or_unknown(card.parameters.map(count)),
+            or_unknown(card.weight_bytes.map(bytes)),
+            or_unknown(card.context),
+            or_unknown(licence.map(|licence| format!("{licence}{gate}"))),
             card.tested.as_str().to_owned(),
         ]
-    });
-    let rows: Vec<[String; 7]> = std::iter::once(header).chain(rows).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows
-                .iter()
-                .filter_map(|r| r.get(column))
-                .map(String::len)
-                .max()
-                .unwrap_or(0);
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    };
+    table(header, cards.iter().map(row))
 }
 
-/// A number in the largest unit that it fills.
-fn scaled(number: u64, units: &[(u64, &str)]) -> String {
-    match units.iter().find(|(unit, _)| number >= *unit) {
-        Some((unit, name)) => format!("{:.2}{name}", number as f64 / *unit as f64),
-        None => number.to_string(),
-    }
+fn count(number: u64) -> String {
+    scaled(number, &[(1_000_000_000, "B"), (1_000_000, "M")])
 }

@@ -23,7 +23,7 @@ pub use address::{HttpUrl, S3Place};
 pub use listening::{Host, Origin, Route};
 pub use platform::Platform;
 pub use quantity::ByteSize;
-pub use resolve::{Given, Resolution, resolve};
+pub use resolve::{DEPLOYMENT_VARIABLE, Given, OWNER_VARIABLE, Resolution, resolve};
 pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
 pub use settings::{SPECS, Settings};
 pub use value::{

@@ -40,6 +40,20 @@ impl Given {
 /// The variable that names the settings file.
 pub const CONFIG_VARIABLE: &str = "CHANDLER_CONFIG";
 
+/// Marks a worker that `chandler provision` made: the deployment's name.
+pub const DEPLOYMENT_VARIABLE: &str = "CHANDLER_DEPLOYMENT";
+/// The same for whose it is.
+pub const OWNER_VARIABLE: &str = "CHANDLER_OWNER";
+/// Ours, and no settings of a worker: marks, and what other commands read.
+const NO_SETTINGS: [&str; 6] = [
+    CONFIG_VARIABLE,
+    DEPLOYMENT_VARIABLE,
+    OWNER_VARIABLE,
+    "CHANDLER_IMAGE",
+    "CHANDLER_RECORDS",
+    "CHANDLER_PROVISION_PACE",
+];
+
 /// What came of it.
 #[derive(Debug, Clone)]
 pub struct Resolution {
@@ -252,7 +266,7 @@ fn unknown_variables(environment: &BTreeMap<String, String>) -> Vec<String> {
         .iter()
         .flat_map(|spec| spec.variables)
         .map(|variable| variable.name)
-        .chain([CONFIG_VARIABLE])
+        .chain(NO_SETTINGS)
         .collect();
     let strangers = environment
         .keys()

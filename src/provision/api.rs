@@ -25,6 +25,20 @@ pub trait Login: Send + Sync {
     fn remedy(&self) -> String;
 }
 
+/// Nobody in particular, for what needs no login.
+#[derive(Debug, Clone, Copy)]
+pub struct Nobody;
+
+impl Login for Nobody {
+    fn authorization(&self) -> Answer<'_, Option<SecretString>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn remedy(&self) -> String {
+        "it takes no login from here".to_owned()
+    }
+}
+
 /// How long and how often.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Patience {
@@ -99,15 +113,29 @@ impl Api {
         login: Arc<dyn Login>,
         patience: Patience,
     ) -> Result<Self, ProvisionError> {
-        let client = reqwest::Client::builder()
+        Self::over(platform, login, patience, |builder| builder)
+    }
+
+    /// An API that is reached in a way of its own, such as a socket.
+    ///
+    /// # Errors
+    /// As [`Api::new`].
+    pub fn over(
+        platform: &'static str,
+        login: Arc<dyn Login>,
+        patience: Patience,
+        way: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<Self, ProvisionError> {
+        let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none()) // a login goes nowhere else
             .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("chandler/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let client = client.map_err(|error| ProvisionError::Local {
-            purpose: "set up a client for HTTP".to_owned(),
-            reason: error.to_string(),
-        })?;
+            .user_agent(concat!("chandler/", env!("CARGO_PKG_VERSION")));
+        let client = way(builder)
+            .build()
+            .map_err(|error| ProvisionError::Local {
+                purpose: "set up a client for HTTP".to_owned(),
+                reason: error.to_string(),
+            })?;
         Ok(Self {
             platform,
             client,

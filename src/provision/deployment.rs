@@ -7,7 +7,7 @@ use std::time::Duration;
 use chandler_core::Task;
 use serde::{Deserialize, Serialize};
 
-use super::{MANAGED_BY, NAME_VARIABLE, Name, OWNER_VARIABLE, ProvisionError, Secrets};
+use super::{DEPLOYMENT_VARIABLE, MANAGED_BY, Name, OWNER_VARIABLE, ProvisionError, Secrets};
 use crate::catalog::Hardware;
 
 /// An endpoint as it should be.
@@ -88,7 +88,7 @@ impl Deployment {
     pub fn environment(&self) -> BTreeMap<String, String> {
         let mut all = self.env.clone();
         all.insert("CHANDLER_MODEL".to_owned(), self.served.model.clone());
-        all.insert(NAME_VARIABLE.to_owned(), self.name.to_string());
+        all.insert(DEPLOYMENT_VARIABLE.to_owned(), self.name.to_string());
         all.insert(OWNER_VARIABLE.to_owned(), self.owner.clone());
         all
     }

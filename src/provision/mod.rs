@@ -15,6 +15,7 @@ mod api;
 mod call;
 pub mod cloud_run;
 mod deployment;
+pub mod docker;
 mod ensure;
 mod error;
 mod flow;
@@ -30,7 +31,7 @@ mod status;
 pub mod vertex;
 
 pub use access::{Access, Door};
-pub use api::{Api, Login, Patience, Reply};
+pub use api::{Api, Login, Nobody, Patience, Reply};
 pub use call::{Call, Step};
 pub use deployment::{Deployment, Needs, Scaling, Served};
 pub use ensure::ensure;
@@ -44,9 +45,7 @@ pub use records::{Record, Records, State};
 pub use secrets::{MASK, Secrets};
 pub use status::{Phase, Price, Status, Workers};
 
-/// What marks everything that we make, where a platform has labels or environment variables.
+pub use crate::config::{DEPLOYMENT_VARIABLE, OWNER_VARIABLE};
+
+/// What marks everything that we make, where a platform has labels.
 pub const MANAGED_BY: &str = "chandler";
-/// The worker's variable (and, where a platform has them, label) that holds the deployment's name.
-pub const NAME_VARIABLE: &str = "CHANDLER_DEPLOYMENT";
-/// The same for whose it is.
-pub const OWNER_VARIABLE: &str = "CHANDLER_OWNER";

@@ -1,15 +1,15 @@
 //! What every platform can do. A platform is built from its own options and its login; it keeps nothing between calls and
 //! finds what it made by the deployment's name.
 
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Access, Deployment, Name, ProvisionError, Status, Step};
 use crate::catalog::Hardware;
 
-/// What a platform's methods give.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, ProvisionError>>;
+/// What a platform's methods give. Of one thread: provisioning waits for one thing after the other.
+pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, ProvisionError>>;
 
 /// Where a platform says what it is doing, a line at a time: `created the template (tpl_abc)`.
 pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
@@ -56,6 +56,11 @@ pub struct Piece {
 pub trait Platform: Send + Sync {
     /// `runpod`, `vertex`, `cloudrun`, `kubernetes`, `docker`, `process`, `vast`.
     fn id(&self) -> &'static str;
+
+    /// Whether it is this machine, whose hardware is what it is.
+    fn is_here(&self) -> bool {
+        false
+    }
 
     /// The options that it was built from, without secrets: the records keep them, and it is built from them again.
     fn options(&self) -> Value;

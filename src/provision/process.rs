@@ -4,6 +4,7 @@
 mod folder;
 mod run;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,15 +38,18 @@ pub struct Options {
 pub struct Process {
     options: Options,
     patience: Patience,
+    /// Variables of this process that the worker must not inherit: those that are about this run.
+    own: Vec<OsString>,
     client: reqwest::Client,
 }
 
 impl Process {
-    /// This machine, with these options.
-    pub fn new(options: Options, patience: Patience) -> Self {
+    /// This machine, with these options; a worker inherits no variable of `own`.
+    pub fn new(options: Options, patience: Patience, own: Vec<OsString>) -> Self {
         Self {
             options,
             patience,
+            own,
             client: reqwest::Client::new(),
         }
     }
@@ -138,7 +142,11 @@ impl Process {
         let worker = self.worker(wanted, port);
         // Written first: a run that is killed here leaves a folder that the next one finds.
         folder.write(&worker)?;
-        run::start(&self.options.program, &folder, &worker, &wanted.secrets)?;
+        let mut command = run::command(&self.options.program, &folder);
+        for name in &self.own {
+            command.env_remove(name);
+        }
+        run::start(command, &folder, &worker, &wanted.secrets)?;
         say(&format!("started a worker on {}:{port}", worker.host));
         Ok(Applied {
             created: there.is_none(),
@@ -235,6 +243,10 @@ impl Process {
 impl Platform for Process {
     fn id(&self) -> &'static str {
         ID
+    }
+
+    fn is_here(&self) -> bool {
+        true
     }
 
     fn options(&self) -> Value {

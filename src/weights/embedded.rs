@@ -42,19 +42,35 @@ const IMAGE: &[(&str, &[u8])] = files!["image":
     "vae/diffusion_pytorch_model.safetensors",
 ];
 
+/// Files by their names.
+pub type Files = &'static [(&'static str, &'static [u8])];
+
 /// A demo model's files.
 ///
 /// # Errors
 /// [`WeightsError::NoPipelines`] in a build that cannot run it, and does not have it.
-pub fn demo(demo: Demo) -> Result<Snapshot, WeightsError> {
+pub fn files(demo: Demo) -> Result<Files, WeightsError> {
     match demo {
         #[cfg(feature = "text")]
-        Demo::Chat => Ok(Snapshot::embedded("the embedded demo model", CHAT)),
+        Demo::Chat => Ok(CHAT),
         #[cfg(feature = "speech")]
-        Demo::Speech => Ok(Snapshot::embedded("the embedded speech model", SPEECH)),
+        Demo::Speech => Ok(SPEECH),
         #[cfg(feature = "image")]
-        Demo::Image => Ok(Snapshot::embedded("the embedded image model", IMAGE)),
+        Demo::Image => Ok(IMAGE),
         #[allow(unreachable_patterns)] // Why: with all modalities there is no other.
         other => Err(WeightsError::NoPipelines(format!("{other:?}"))),
     }
+}
+
+/// A demo model as pipelines read it.
+///
+/// # Errors
+/// As [`files`].
+pub fn demo(demo: Demo) -> Result<Snapshot, WeightsError> {
+    let name = match demo {
+        Demo::Chat => "the embedded demo model",
+        Demo::Speech => "the embedded speech model",
+        Demo::Image => "the embedded image model",
+    };
+    files(demo).map(|files| Snapshot::embedded(name, files))
 }

@@ -34,6 +34,10 @@ pub enum Task {
     Translation,
     /// Text to speech.
     TextToSpeech,
+    /// Text to sounds that are no speech.
+    TextToAudio,
+    /// Text to moving pictures.
+    TextToVideo,
 }
 
 impl Task {
@@ -49,6 +53,8 @@ impl Task {
             Self::TextRanking => "text-ranking",
             Self::Translation => "translation",
             Self::TextToSpeech => "text-to-speech",
+            Self::TextToAudio => "text-to-audio",
+            Self::TextToVideo => "text-to-video",
         }
     }
 }

@@ -7,6 +7,7 @@ use indicatif::HumanBytes;
 
 use super::place::Place;
 use crate::cli::output;
+use crate::cli::table::table;
 use crate::weights::cache::{Model, Revision, State};
 
 /// List the models in the cache: revisions, sizes, last use, and whether they are whole.
@@ -35,7 +36,7 @@ impl Ls {
         if self.json {
             output::print(&(serde_json::to_string_pretty(&models)? + "\n"))?;
         } else {
-            output::print(&table(&models))?;
+            output::print(&rows(&models))?;
             let bytes = models.iter().map(|model| model.bytes).sum();
             eprintln!(
                 "{} models, {} in {}",
@@ -48,7 +49,7 @@ impl Ls {
     }
 }
 
-fn table(models: &[Model]) -> String {
+fn rows(models: &[Model]) -> String {
     let header = [
         "MODEL",
         "COMMIT",
@@ -57,8 +58,7 @@ fn table(models: &[Model]) -> String {
         "FILES",
         "LAST USED",
         "STATE",
-    ]
-    .map(str::to_owned);
+    ];
     let rows = models.iter().flat_map(|model| {
         let rest = (model.revisions.is_empty()).then(|| {
             let none = String::new;
@@ -79,24 +79,7 @@ fn table(models: &[Model]) -> String {
             .map(|revision| row(model, revision))
             .chain(rest)
     });
-    let rows: Vec<[String; 7]> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(String::len)
-            .max()
-    };
-    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}  "));
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
-    }
-    text
+    table(header, rows)
 }
 
 fn row(model: &Model, revision: &Revision) -> [String; 7] {

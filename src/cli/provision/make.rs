@@ -45,6 +45,17 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     built.context("a runtime for HTTP")
 }
 
+/// The first Ctrl-C or SIGTERM from now on.
+///
+/// # Errors
+/// When the system has no room for a handler.
+pub fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut signals = Signals::new()?;
+    Ok(async move {
+        signals.next().await;
+    })
+}
+
 /// Who is told of the end.
 pub fn courier(url: Option<&reqwest::Url>) -> Option<Courier> {
     let secret = std::env::var("CHANDLER_WEBHOOK_SECRET")
@@ -63,7 +74,7 @@ impl Wanted {
     /// # Errors
     /// Why there is no endpoint.
     pub fn make(&self, platform: &dyn Platform, records: &Records) -> anyhow::Result<ExitCode> {
-        let wanted = self.deployment(records)?;
+        let wanted = self.deployment(platform, records)?;
         if self.dry_run {
             return self.dry_run(platform, &wanted);
         }
@@ -77,7 +88,6 @@ impl Wanted {
         }
         runtime.block_on(async {
             let courier = courier(self.webhook.as_ref());
-            let mut signals = Signals::new()?;
             let flow = Flow {
                 platform,
                 records,
@@ -91,10 +101,7 @@ impl Wanted {
                 keep: self.keep,
                 courier: courier.as_ref(),
             };
-            let stop = async {
-                signals.next().await;
-            };
-            let made = flow.run(&wanted, stop).await;
+            let made = flow.run(&wanted, stopped()?).await;
             if let Some(courier) = courier {
                 courier.finish(std::time::Duration::from_secs(60)).await;
             }

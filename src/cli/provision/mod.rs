@@ -3,8 +3,8 @@
 
 mod cloud_run;
 mod google;
+mod docker;
 mod make;
-#[allow(dead_code)]
 mod platforms;
 mod process;
 mod vertex;
@@ -13,6 +13,10 @@ mod wanted;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+pub(super) use make::{courier, failed, runtime, stopped, tell, usage};
+pub(super) use platforms::rebuild;
+pub(super) use wanted::{Places, Worker};
 
 /// Make an endpoint that serves a model, on a platform or on this machine.
 ///
@@ -30,6 +34,7 @@ pub struct Provision {
 enum On {
     #[command(name = "cloudrun")]
     CloudRun(Box<cloud_run::CloudRun>),
+    Docker(Box<docker::Docker>),
     Process(Box<process::Process>),
     Vertex(Box<vertex::Vertex>),
 }
@@ -38,6 +43,7 @@ impl Provision {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self.on {
             On::CloudRun(command) => command.execute(),
+            On::Docker(command) => command.execute(),
             On::Process(command) => command.execute(),
             On::Vertex(command) => command.execute(),
         }

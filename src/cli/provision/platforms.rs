@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{cloud_run, process, vertex};
+use super::{cloud_run, docker, process, vertex};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
@@ -11,6 +11,7 @@ type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 
 const PLATFORMS: &[(&str, Rebuild)] = &[
     ("cloudrun", cloud_run::rebuild),
+    ("docker", docker::rebuild),
     ("process", process::rebuild),
     ("vertex", vertex::rebuild),
 ];

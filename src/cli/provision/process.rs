@@ -1,5 +1,6 @@
 //! `chandler provision process`: the worker as a background process of this machine.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -31,7 +32,7 @@ impl Process {
             host: self.host,
             port: self.port,
         };
-        let machine = Machine::new(options, places.patience());
+        let machine = Machine::new(options, places.patience(), own());
         let records = places.records()?;
         self.wanted.make(&machine, &records)
     }
@@ -41,5 +42,13 @@ impl Process {
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
     let options: Options =
         serde_json::from_value(options.clone()).context("the record's options")?;
-    Ok(Box::new(Machine::new(options, patience)))
+    Ok(Box::new(Machine::new(options, patience, own())))
+}
+
+/// This program's own variables: about this run, and not about the worker.
+fn own() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names
+        .filter(|name| name.to_string_lossy().starts_with("CHANDLER_"))
+        .collect()
 }

@@ -14,8 +14,6 @@ use crate::provision::{ProvisionError, Secrets};
 
 /// Writes its own id before it becomes the worker, so that nobody else has to; and outlives the terminal.
 const SCRIPT: &str = r#"trap '' HUP; echo $$ > "$0" && exec "$@""#;
-/// This program's own variables are about this run, not about the worker.
-const OWN: &str = "CHANDLER_";
 /// How long a worker that was just started may take to write its id.
 const ID_COMES: Duration = Duration::from_secs(2);
 
@@ -36,54 +34,49 @@ pub(super) fn free_port(host: &str) -> Result<u16, ProvisionError> {
     Ok(address.port())
 }
 
+/// The command that becomes a worker.
+pub(super) fn command(program: &Path, folder: &Folder) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = command.arg("-c").arg(SCRIPT).arg(folder.pid_file());
+    script.arg(program).arg("serve");
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.stdin(Stdio::null());
+    command
+}
+
 /// Starts a worker. It inherits the lock, and so holds it exactly as long as it lives.
 pub(super) fn start(
-    program: &Path,
+    mut command: Command,
     folder: &Folder,
     worker: &Worker,
     secrets: &Secrets,
 ) -> Result<(), ProvisionError> {
     let lock = folder.lock_file()?;
-    lock.try_lock()
-        .map_err(|_| fault("start a worker", "another one was started meanwhile"))?;
+    let taken = lock.try_lock();
+    taken.map_err(|_| fault("start a worker", "another one was started meanwhile"))?;
     let log = folder.log_file()?;
-    let errors = log
-        .try_clone()
-        .map_err(|error| fault("open the log", error))?;
+    let errors = log.try_clone();
+    let errors = errors.map_err(|error| fault("open the log", error))?;
     // Inherited from here on, by the worker alone: this process starts nothing else.
-    fcntl_setfd(&lock, FdFlags::empty()).map_err(|error| fault("hand on the lock", error))?;
-    let pid_file = folder.pid_file();
-    match std::fs::remove_file(&pid_file) {
+    let inherited = fcntl_setfd(&lock, FdFlags::empty());
+    inherited.map_err(|error| fault("hand on the lock", error))?;
+    match std::fs::remove_file(folder.pid_file()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(fault("remove an old process id", error));
         }
         _ => {}
     }
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("-c")
-        .arg(SCRIPT)
-        .arg(pid_file)
-        .arg(program)
-        .arg("serve");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(OWN))
-    {
-        command.env_remove(name);
-    }
     command.envs(&worker.environment);
-    command
-        .env("CHANDLER_HOST", &worker.host)
-        .env("CHANDLER_PORT", worker.port.to_string());
+    command.env("CHANDLER_HOST", &worker.host);
+    command.env("CHANDLER_PORT", worker.port.to_string());
     for name in secrets.names() {
         if let Some(secret) = secrets.get(name) {
             command.env(name, secret.expose_secret());
         }
     }
-    command.stdin(Stdio::null()).stdout(log).stderr(errors);
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command
-        .spawn()
-        .map_err(|error| fault(&format!("start {}", program.display()), error))?;
+    command.stdout(log).stderr(errors);
+    let started = command.spawn();
+    started.map_err(|error| fault("start the worker's program", error))?;
     Ok(())
 }
 

@@ -181,6 +181,10 @@ impl Records {
         let now = now();
         self.with(|connection| {
             connection.execute(
+                "INSERT OR IGNORE INTO places (platform, options) VALUES (?1, ?2)",
+                params![record.platform, record.options.to_string()],
+            )?;
+            connection.execute(
                 "INSERT INTO endpoints (name, platform, options, deployment, state, created, updated)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
                  ON CONFLICT (name) DO UPDATE SET options = ?3, deployment = ?4, state = ?5, error = NULL, updated = ?6",
@@ -215,6 +219,35 @@ impl Records {
             )
         })?;
         self.event(name, state.as_str(), error)
+    }
+
+    /// Writes another deployment into a record, where only the platform was asked to change.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Records`].
+    pub fn amend(&self, name: &Name, deployment: &Value) -> Result<(), ProvisionError> {
+        self.with(|connection| {
+            connection.execute(
+                "UPDATE endpoints SET deployment = ?2, updated = ?3 WHERE name = ?1",
+                params![name.as_str(), deployment.to_string(), now()],
+            )
+        })?;
+        self.event(name, "changed", None)
+    }
+
+    /// One record of every place where anything was ever made, also where it is gone: so that what was left there is found.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Records`].
+    pub fn places(&self) -> Result<Vec<Record>, ProvisionError> {
+        let rows = self.with(|connection| {
+            let mut query = connection.prepare(
+                "SELECT 'gone', platform, options, 'null', 'deleting', NULL, NULL, 0, 0 FROM places ORDER BY platform, options",
+            )?;
+            let rows = query.query_map([], raw)?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        rows.into_iter().map(|row| self.record(row)).collect()
     }
 
     /// Forgets one that is gone.
@@ -389,15 +422,30 @@ mod tests {
         second.begin(&record("one")).unwrap();
         assert_eq!(second.all().unwrap().len(), 1);
         assert_eq!(second.find(&name).unwrap().unwrap().error, None);
+        second.amend(&name, &json!({"image": "y"})).unwrap();
+        assert_eq!(
+            second.find(&name).unwrap().unwrap().deployment,
+            json!({"image": "y"})
+        );
         second.forget(&name).unwrap();
         assert!(second.all().unwrap().is_empty());
+        let places = second.places().unwrap();
+        assert_eq!(
+            (places.len(), &places[0].options),
+            (1, &json!({"port": 8080}))
+        );
         let what: Vec<String> = second
             .history(&name)
             .unwrap()
             .into_iter()
             .map(|event| event.1)
             .collect();
-        assert_eq!(what, ["creating", "ready", "failed", "creating", "deleted"]);
+        assert_eq!(
+            what,
+            [
+                "creating", "ready", "failed", "creating", "changed", "deleted"
+            ]
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
          created INTEGER NOT NULL,
          updated INTEGER NOT NULL
      ) STRICT;
+     CREATE TABLE places (platform TEXT NOT NULL, options TEXT NOT NULL, UNIQUE (platform, options)) STRICT;
      CREATE TABLE events (
          id INTEGER PRIMARY KEY,
          name TEXT NOT NULL,

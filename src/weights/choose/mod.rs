@@ -76,6 +76,12 @@ impl Rule {
         let file = match &wanted.location {
             Location::Hub { file, .. } => file.clone(),
             Location::S3(place) | Location::Gs(place) => place.file.clone().map(FileChoice::File),
+            Location::File(path) => {
+                let name = path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned());
+                name.map(FileChoice::File)
+            }
             _ => None,
         };
         let place = match &wanted.location {

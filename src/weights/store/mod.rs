@@ -9,6 +9,7 @@ mod budget;
 mod fetch;
 mod local;
 mod mirror;
+mod peek;
 mod plan;
 mod read;
 mod runtime;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use arrivals::Arrivals;
 pub use mirror::MirrorFill;
+pub use peek::Peek;
 pub use plan::{Plan, PlannedFile};
 
 use super::cache::{Cache, CacheOptions, FileSize, InUse};

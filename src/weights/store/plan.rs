@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// The first source that has it, as a fetch would ask them.
-    fn listed(
+    pub(super) fn listed(
         &self,
         query: &Query<'_>,
         fetching: &Fetching,

@@ -4,6 +4,7 @@
 // A double panics when a test misuses it; nobody is served by it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod docker;
 mod fault;
 mod message;
 mod server;
