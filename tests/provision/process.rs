@@ -284,27 +284,60 @@ fn a_webhook_is_told_of_the_end_either_way_signed_and_until_it_listens() {
     let machine = Machine::new().with("CHANDLER_WEBHOOK_SECRET", secret);
     let _cleared = Cleared(&machine);
     let path = "/hook".to_owned();
-    server.fault(When::Matching { method: "POST", path, times: 1 }, Fault::Status(503, None));
+    server.fault(
+        When::Matching {
+            method: "POST",
+            path,
+            times: 1,
+        },
+        Fault::Status(503, None),
+    );
     let url = format!("{}/hook", server.url);
     let line = [&MAKE[..], &["--webhook", &url]].concat();
     let made = machine.well(&line);
     let told = server.seen();
     assert_eq!(told.len(), 2, "one attempt failed, and was repeated");
-    assert_eq!(told[0].header("x-chandler-event-id"), told[1].header("x-chandler-event-id"));
+    assert_eq!(
+        told[0].header("x-chandler-event-id"),
+        told[1].header("x-chandler-event-id")
+    );
     let signature = told[1].header("x-chandler-signature").unwrap();
-    let seconds = signature.strip_prefix("t=").and_then(|rest| rest.split_once(',')).unwrap().0;
-    let own = chandler::webhook::sign(&secret.to_owned().into(), seconds.parse().unwrap(), &told[1].bytes);
+    let seconds = signature
+        .strip_prefix("t=")
+        .and_then(|rest| rest.split_once(','))
+        .unwrap()
+        .0;
+    let own = chandler::webhook::sign(
+        &secret.to_owned().into(),
+        seconds.parse().unwrap(),
+        &told[1].bytes,
+    );
     assert_eq!(own.as_deref(), Some(signature));
     let ready = told[1].json();
-    assert_eq!((&ready["event"], &ready["endpoint"]), (&json!("endpoint.ready"), &json!("one")));
-    assert!(ready["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
+    assert_eq!(
+        (&ready["event"], &ready["endpoint"]),
+        (&json!("endpoint.ready"), &json!("one"))
+    );
+    assert!(
+        ready["url"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:"),
+        "{ready}"
+    );
 
     machine.well(&["endpoints", "delete", "one"]);
     let failed = machine.run(&[&line[..], &["--env", "CHANDLER_QUEUE=none"]].concat());
     assert_eq!(failed.code, Some(1));
     let told = server.seen().last().unwrap().json();
-    assert_eq!((&told["event"], &told["removed"]), (&json!("endpoint.failed"), &json!(true)));
-    assert!(told["error"].as_str().unwrap().contains("CHANDLER_QUEUE"), "{told}");
+    assert_eq!(
+        (&told["event"], &told["removed"]),
+        (&json!("endpoint.failed"), &json!(true))
+    );
+    assert!(
+        told["error"].as_str().unwrap().contains("CHANDLER_QUEUE"),
+        "{told}"
+    );
     for text in [&format!("{made:?}{failed:?}{told}"), &machine.remembered()] {
         assert!(!text.contains("a_marked"), "{text}");
     }

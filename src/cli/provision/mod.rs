@@ -2,8 +2,8 @@
 //! what is done with it are the same for all and stand beside them.
 
 mod cloud_run;
-mod google;
 mod docker;
+mod google;
 mod make;
 mod platforms;
 mod process;

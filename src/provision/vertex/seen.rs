@@ -208,7 +208,7 @@ pub(super) fn model_changes(
 }
 
 /// How a deployed model is.
-fn of_workers(deployed: &Value, under_way: bool) -> Status {
+pub(super) fn of_workers(deployed: &Value, under_way: bool) -> Status {
     let scale = (
         number(deployed, "/dedicatedResources/minReplicaCount"),
         number(deployed, "/dedicatedResources/maxReplicaCount"),
@@ -242,7 +242,7 @@ fn of_workers(deployed: &Value, under_way: bool) -> Status {
 }
 
 /// How an endpoint is on which nothing is deployed and nothing is under way: as its last operation says.
-fn of_nothing(operations: &[Value]) -> Status {
+pub(super) fn of_nothing(operations: &[Value]) -> Status {
     let when = |operation: &Value| {
         let time = "/metadata/genericMetadata/createTime";
         text(operation, time).to_owned()
