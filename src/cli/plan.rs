@@ -163,30 +163,35 @@ fn choices(choices: &[Choice]) -> String {
     text
 }
 
-/// Why each cheaper card will not do: once for all platforms where it is the card's fault.
+/// Why each cheaper card will not do: once where it is the card's fault, and by platform what that does not lend.
 fn refusals(choices: &[Choice]) -> String {
     let mut rows: Vec<(String, String, Vec<&str>)> = Vec::new();
+    let mut unlent = String::new();
     for choice in choices {
         let platform = choice.platform.as_str();
+        let mut absent = Vec::new();
         for refused in &choice.not {
-            let same = |row: &&mut (String, String, Vec<&str>)| {
-                row.0 == refused.hardware && row.1 == refused.why
+            let Some(why) = &refused.why else {
+                absent.push(refused.hardware.as_str());
+                continue;
             };
+            let same = |row: &&mut (String, String, Vec<&str>)| row.0 == refused.hardware;
             match rows.iter_mut().find(same) {
                 Some(row) => row.2.push(platform),
-                None => rows.push((
-                    refused.hardware.clone(),
-                    refused.why.clone(),
-                    vec![platform],
-                )),
+                None => rows.push((refused.hardware.clone(), why.clone(), vec![platform])),
             }
         }
-    }
-    if rows.is_empty() {
-        return String::new();
+        if !absent.is_empty() {
+            unlent.push_str(&format!("{platform} does not lend {}\n", absent.join(", ")));
+        }
     }
     let rows = rows
         .into_iter()
         .map(|(card, why, on)| [card, why, on.join(", ")]);
-    format!("\n{}", table(["CHEAPER", "WHY NOT", "ON"], rows))
+    let rows: Vec<[String; 3]> = rows.collect();
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text = format!("\n{}", table(["CHEAPER", "WHY NOT", "ON"], rows));
+    }
+    text + &unlent
 }

@@ -1,4 +1,6 @@
 //! The program's commands, as somebody types them.
 
+#[cfg(all(feature = "text", target_os = "linux"))]
+mod plan_memory;
 mod run;
 mod run_image;

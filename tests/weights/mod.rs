@@ -8,6 +8,7 @@ mod gs;
 mod hub;
 mod kill_phases;
 mod mirror;
+mod plan;
 mod program;
 mod push;
 mod s3;

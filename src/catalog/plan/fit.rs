@@ -48,12 +48,9 @@ impl Fit {
         self.hardware.memory_bytes().saturating_sub(self.needs)
     }
 
-    /// Why it will not do on a platform; nothing where it will.
-    pub fn why_not(&self, platform: Platform) -> Option<String> {
-        match self.hardware.lent_by(platform) {
-            true => self.refused.clone(),
-            false => Some(format!("{} does not lend it", platform.as_str())),
-        }
+    /// Whether it will do on a platform.
+    pub fn will_do(&self, platform: Platform) -> bool {
+        self.hardware.lent_by(platform) && self.refused.is_none()
     }
 }
 
@@ -116,8 +113,10 @@ pub struct Candidate {
 pub struct Refused {
     /// The card's id.
     pub hardware: String,
-    /// Why not.
-    pub why: String,
+    /// Whether the platform lends it at all.
+    pub lent: bool,
+    /// Why it will not do where it is lent.
+    pub why: Option<String>,
 }
 
 impl Choice {
@@ -128,11 +127,15 @@ impl Choice {
             memory_gb: fit.hardware.memory_gb,
             spare_bytes: fit.spare(),
         };
-        let fits = cards.iter().filter(|fit| fit.why_not(platform).is_none());
-        let before = cards.iter().map_while(|fit| {
-            let why = fit.why_not(platform)?;
-            let hardware = fit.hardware.id.clone();
-            Some(Refused { hardware, why })
+        let fits = cards.iter().filter(|fit| fit.will_do(platform));
+        let before = cards.iter().take_while(|fit| !fit.will_do(platform));
+        let before = before.map(|fit| {
+            let lent = fit.hardware.lent_by(platform);
+            Refused {
+                hardware: fit.hardware.id.clone(),
+                lent,
+                why: fit.refused.clone().filter(|_| lent),
+            }
         });
         Self {
             platform,

@@ -30,6 +30,8 @@ pub use line::{Line, gib};
 pub use measure::{Files, Measured, Part, measure};
 pub use tensor::{Stored, Tensor};
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use self::account::Account;
@@ -75,7 +77,7 @@ pub struct Plan {
     /// The disk.
     pub disk: Vec<Line>,
     /// Settings of the worker without which it takes more or less.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: BTreeMap<&'static str, String>,
     /// How long a load takes, as far as that is known.
     pub load_time: String,
     /// The oldest driver for Linux, where there is a GPU.
@@ -131,7 +133,7 @@ impl Plan {
             device: account.device,
             host: account.host,
             disk: account.disk,
-            settings: account.settings,
+            settings: account.settings.into_iter().collect(),
             cards,
         })
     }
@@ -142,8 +144,7 @@ impl Plan {
         let Ok(platform) = platform.parse::<Platform>() else {
             return Vec::new();
         };
-        let fits = self.cards.iter();
-        let fits = fits.filter(|fit| fit.why_not(platform).is_none());
+        let fits = self.cards.iter().filter(|fit| fit.will_do(platform));
         fits.map(|fit| &fit.hardware).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Starts a worker that outlives this process, and sends it signals.
 
+use std::fs::{File, TryLockError};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,6 +15,8 @@ use crate::provision::{ProvisionError, Secrets};
 
 /// Writes its own id before it becomes the worker, so that nobody else has to; and outlives the terminal.
 const SCRIPT: &str = r#"trap '' HUP; echo $$ > "$0" && exec "$@""#;
+/// How often a lock is tried.
+const LOOKS: u32 = 5;
 /// How long a worker that was just started may take to write its id.
 const ID_COMES: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,20 @@ pub(super) fn command(program: &Path, folder: &Folder) -> Command {
     command
 }
 
+/// Takes a lock that whoever only looks at it may hold for a moment.
+fn hold(lock: &File) -> Result<(), ProvisionError> {
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(super::LOOK),
+            Err(TryLockError::Error(error)) => {
+                return Err(fault("lock the worker's folder", error));
+            }
+        }
+    }
+    Err(fault("start a worker", "another one was started meanwhile"))
+}
+
 /// Starts a worker. It inherits the lock, and so holds it exactly as long as it lives.
 pub(super) fn start(
     mut command: Command,
@@ -52,8 +69,7 @@ pub(super) fn start(
     secrets: &Secrets,
 ) -> Result<(), ProvisionError> {
     let lock = folder.lock_file()?;
-    let taken = lock.try_lock();
-    taken.map_err(|_| fault("start a worker", "another one was started meanwhile"))?;
+    hold(&lock)?;
     let log = folder.log_file()?;
     let errors = log.try_clone();
     let errors = errors.map_err(|error| fault("open the log", error))?;
