@@ -172,7 +172,7 @@ fn a_failure_is_told_and_leaves_nothing() {
         (
             |setup| setup.broken = Some("port 8080".to_owned()),
             &[],
-            "failed to start and listen",
+            "HEALTH_CHECK_CONTAINER_ERROR: The user-provided container failed",
         ),
         (
             |_| {},

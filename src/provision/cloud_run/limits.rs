@@ -8,7 +8,7 @@ use super::Options;
 use crate::provision::{Deployment, ProvisionError};
 
 const GIB: u64 = 1 << 30;
-/// Most GiB for so many processors (<https://cloud.google.com/run/docs/configuring/services/memory-limits>).
+/// Most GiB for so many processors; the least are half as many GiB as processors (<https://cloud.google.com/run/docs/configuring/services/memory-limits>).
 const SIZES: [(u32, u64); 4] = [(1, 4), (2, 8), (4, 16), (8, 32)];
 /// What is taken when nobody knows what the model needs.
 const UNKNOWN: u64 = 4 * GIB;
@@ -127,5 +127,5 @@ fn size(bytes: u64, millis: u32) -> Result<(u32, u64), ProvisionError> {
              weights with --gcs-volume, or use another platform",
         )
     })?;
-    Ok((found.0, gib))
+    Ok((found.0, gib.max(u64::from(found.0 / 2))))
 }

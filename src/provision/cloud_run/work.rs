@@ -80,14 +80,33 @@ impl CloudRun {
         let begun = self.rest.api.send(call, &wanted.secrets).await;
         let begun = begun.map_err(|error| taken(self.rest.capacity(error, &hardware)))?;
         let limit = wanted.start_timeout + BESIDES;
-        self.rest
-            .finish(
-                &self.options.root(),
-                &begun,
-                (call.purpose.as_str(), limit),
-                (&wanted.secrets, &hardware),
-            )
-            .await
+        let root = self.options.root();
+        let finished = self.rest.finish(
+            &root,
+            &begun,
+            (call.purpose.as_str(), limit),
+            (&wanted.secrets, &hardware),
+        );
+        match finished.await {
+            Err(error @ ProvisionError::Refused { .. }) => Err(self.why(wanted, error).await?),
+            finished => finished,
+        }
+    }
+
+    /// The service says more of a failure than the operation: the reason's name.
+    async fn why(
+        &self,
+        wanted: &Deployment,
+        error: ProvisionError,
+    ) -> Result<ProvisionError, ProvisionError> {
+        let there = self.service(&wanted.name).await?;
+        Ok(match there.as_ref().map(seen::condition) {
+            Some(Condition::Failed(reason)) => ProvisionError::Failed {
+                name: wanted.name.to_string(),
+                reason: wanted.secrets.scrub(&reason),
+            },
+            _ => error,
+        })
     }
 
     async fn update(
@@ -168,18 +187,7 @@ impl CloudRun {
             return Ok(false);
         }
         let call = self.requests().delete(name);
-        let secrets = Secrets::default();
-        // None: gone by an attempt whose answer was lost.
-        if let Some(begun) = self.rest.api.find(&call, &secrets).await? {
-            self.rest
-                .finish(
-                    &self.options.root(),
-                    &begun,
-                    (call.purpose.as_str(), BESIDES),
-                    (&secrets, ID),
-                )
-                .await?;
-        }
+        self.rest.gone(&self.options.root(), &call, BESIDES).await?;
         say(&format!("deleted the service {name}"));
         Ok(true)
     }

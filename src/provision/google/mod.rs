@@ -163,6 +163,25 @@ impl Rest {
         }
     }
 
+    /// Waits until something that was to be deleted is gone, whoever deleted it.
+    pub(super) async fn gone(
+        &self,
+        base: &str,
+        call: &Call,
+        limit: Duration,
+    ) -> Result<(), ProvisionError> {
+        let nothing = Secrets::default();
+        // None: gone by an attempt whose answer was lost.
+        let Some(begun) = self.api.find(call, &nothing).await? else {
+            return Ok(());
+        };
+        let finished = self.finish(base, &begun, (&call.purpose, limit), (&nothing, ""));
+        match finished.await {
+            Err(ProvisionError::Refused { status: 404, .. }) => Ok(()),
+            finished => finished.map(|_| ()),
+        }
+    }
+
     /// A refusal in which the platform says that it has nothing to lend.
     pub(super) fn capacity(&self, error: ProvisionError, hardware: &str) -> ProvisionError {
         match error {

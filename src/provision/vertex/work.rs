@@ -330,20 +330,7 @@ impl Vertex {
 
     async fn remove_whole(&self, kind: &str, name: &Name) -> Result<(), ProvisionError> {
         let call = self.requests().delete(kind, name.as_str());
-        // Gone by an attempt whose answer was lost.
-        let Some(begun) = self.rest.api.find(&call, &Secrets::default()).await? else {
-            return Ok(());
-        };
-        let secrets = Secrets::default();
-        self.rest
-            .finish(
-                &self.base(),
-                &begun,
-                (call.purpose.as_str(), BESIDES),
-                (&secrets, ""),
-            )
-            .await?;
-        Ok(())
+        self.rest.gone(&self.base(), &call, BESIDES).await
     }
 
     /// Ends what is under way; what cannot be ended is waited for.

@@ -168,6 +168,9 @@ fn route(state: &mut State, request: &Request, path: &str) -> Answer {
             page(all, "services", request, state.setup.page).map_err(|wrong| refused(400, wrong))
         }
         (method, ["services", id], verb) => {
+            if method == "GET" {
+                pass(state, id);
+            }
             let Some(service) = state.services.get(*id) else {
                 return Err(refused(
                     404,
@@ -195,6 +198,20 @@ fn route(state: &mut State, request: &Request, path: &str) -> Answer {
             }
         }
         _ => Err(refused(404, "no such method")),
+    }
+}
+
+/// A look at a service is a look at what is under way with it.
+fn pass(state: &mut State, id: &str) {
+    for at in 0..state.operations.len() {
+        let (Effect::Start { service, .. } | Effect::Stop { service }) =
+            &state.operations[at].effect
+        else {
+            continue;
+        };
+        if service == id {
+            state.look(at);
+        }
     }
 }
 
@@ -376,7 +393,7 @@ fn resources_well(state: &State, template: &Value, container: &Value) -> Result<
     if gpu.is_empty() && accelerator.is_empty() {
         let most = [(1.0, 4.0), (2.0, 8.0), (4.0, 16.0), (8.0, 32.0)];
         return match most.iter().find(|(processors, _)| *processors == cpu) {
-            Some((_, most)) if gib <= *most && gib > 0.0 => Ok(()),
+            Some((_, most)) if gib <= *most && gib >= (cpu / 2.0).floor() => Ok(()),
             Some(_) => invalid(format!("memory: {memory} is not possible with {cpu} CPU.")),
             None => invalid(format!("cpu: {cpu} must be one of 1, 2, 4, 8.")),
         };

@@ -128,7 +128,11 @@ impl Google {
             all.extend(deployed.map(|one| format!("deployed/{}", schema::text(one, "/id"))));
         }
         all.extend(state.services.keys().map(|id| format!("services/{id}")));
-        let begun = state.operations.iter().filter(|one| one.ended.is_none());
+        let makes = |one: &&Operation| {
+            let takes = matches!(one.effect, Effect::Delete { .. } | Effect::Stop { .. });
+            one.ended.is_none() && !takes
+        };
+        let begun = state.operations.iter().filter(makes);
         all.extend(begun.map(|one| format!("under way: {}", one.name)));
         all
     }
@@ -194,7 +198,7 @@ impl State {
     }
 
     /// Looks at an operation: the last look ends it.
-    fn look(&mut self, at: usize) -> Value {
+    pub(crate) fn look(&mut self, at: usize) -> Value {
         let operation = self.operations[at].clone();
         if operation.ended.is_none() {
             self.operations[at].looks = operation.looks.saturating_sub(1);
