@@ -29,7 +29,6 @@ impl Vertex {
         let placement = Placement::of(wanted, &self.options)?;
         let name = &wanted.name;
         self.wait_for_earlier("model", name).await?;
-        self.wait_for_earlier("endpoint", name).await?;
         let mut changed = Vec::new();
         let version = self.make_model(wanted, say, &mut changed).await?;
         let created = self.make_endpoint(wanted, say, &mut changed).await?;
@@ -136,6 +135,7 @@ impl Vertex {
         let name = &wanted.name;
         let create = self.requests().create(wanted);
         let look = async || {
+            self.wait_for_earlier("endpoint", name).await?;
             let there = self.endpoint(name).await?;
             Ok(own(there.as_ref(), "endpoint", name)?.cloned())
         };
