@@ -203,3 +203,60 @@ fn sign(pem: &SecretString, message: &[u8]) -> Result<Vec<u8>, String> {
     signed.map_err(|_| bad())?;
     Ok(signature)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+
+    use super::*;
+
+    fn key(file: &serde_json::Value) -> Result<Key, GoogleError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("login.json");
+        fs::write(&path, file.to_string()).unwrap();
+        Key::read(&path)
+    }
+
+    #[test]
+    fn a_service_account_claims_a_scope_or_an_audience_and_never_both() {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der.as_ref())
+        );
+        let key = key(&json!({
+            "type": "service_account", "client_email": "a@p.iam.gserviceaccount.com", "private_key": pem, "project_id": "p",
+        }))
+        .unwrap();
+        assert_eq!((key.project(), key.charged()), (Some("p"), None));
+        let claims = |wanted| {
+            let form = key.exchange(wanted, SystemTime::now()).unwrap().form;
+            let claim = form.expose_secret().rsplit('=').next().unwrap().to_owned();
+            let part = claim.split('.').nth(1).unwrap();
+            let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()
+        };
+        let access = claims(Wanted::Access(Scope::CloudPlatform));
+        assert_eq!(
+            access["scope"],
+            "https://www.googleapis.com/auth/cloud-platform"
+        );
+        assert_eq!(access["aud"], EXCHANGE);
+        assert!(access.get("target_audience").is_none());
+        let identity = claims(Wanted::Identity("https://one.run.app"));
+        assert_eq!(identity["target_audience"], "https://one.run.app");
+        assert!(identity.get("scope").is_none());
+    }
+
+    #[test]
+    fn a_kind_that_is_not_read_is_named() {
+        for kind in ["external_account", "impersonated_service_account"] {
+            let Err(error) = key(&json!({"type": kind, "audience": "x"})) else {
+                panic!("{kind}");
+            };
+            assert!(error.to_string().contains(kind), "{error}");
+        }
+    }
+}

@@ -228,7 +228,7 @@ fn set_policy(state: &mut State, request: &Request, id: &str) -> Answer {
     }
     state.count += 1;
     service.policy = body["policy"].clone();
-    service.policy["etag"] = format!("BwX{}", state.count).into();
+    service.policy["etag"] = format!("BwX{:05}", state.count).into();
     Ok(service.policy.clone())
 }
 
