@@ -87,7 +87,7 @@ impl Cloud {
     }
 
     /// Logged in as a user, by the file that gcloud makes.
-    pub fn as_user(self) -> Self {
+    pub fn of_a_user(self) -> Self {
         let file = self.machine.folder().join("login.json");
         let login = json!({
             "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "1//a_marked_refresh",

@@ -26,7 +26,7 @@ fn whole(cloud: &Cloud) -> bool {
 #[test]
 fn an_endpoint_is_made_once_changed_and_taken_down() {
     let worker = Worker::start();
-    let cloud = Cloud::new(&worker).as_user();
+    let cloud = Cloud::new(&worker).of_a_user();
     let dry = cloud.machine.well(&of(&line(&cloud, &["--dry-run"])));
     assert!(cloud.server.seen().is_empty());
     assert!(
