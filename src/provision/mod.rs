@@ -13,11 +13,13 @@
 mod access;
 mod api;
 mod call;
+pub mod cloud_run;
 mod deployment;
 pub mod docker;
 mod ensure;
 mod error;
 mod flow;
+pub mod google;
 mod name;
 mod notice;
 mod platform;
@@ -26,6 +28,7 @@ pub mod process;
 mod records;
 mod secrets;
 mod status;
+pub mod vertex;
 
 pub use access::{Access, Door};
 pub use api::{Api, Login, Nobody, Patience, Reply};

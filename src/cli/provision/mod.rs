@@ -1,10 +1,13 @@
 //! `chandler provision PLATFORM MODEL`: one file per platform, which turns its flags into the platform; what is wanted and
 //! what is done with it are the same for all and stand beside them.
 
+mod cloud_run;
 mod docker;
+mod google;
 mod make;
 mod platforms;
 mod process;
+mod vertex;
 mod wanted;
 
 use std::process::ExitCode;
@@ -29,15 +32,20 @@ pub struct Provision {
 
 #[derive(Debug, Subcommand)]
 enum On {
+    #[command(name = "cloudrun")]
+    CloudRun(Box<cloud_run::CloudRun>),
     Docker(Box<docker::Docker>),
     Process(Box<process::Process>),
+    Vertex(Box<vertex::Vertex>),
 }
 
 impl Provision {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self.on {
+            On::CloudRun(command) => command.execute(),
             On::Docker(command) => command.execute(),
             On::Process(command) => command.execute(),
+            On::Vertex(command) => command.execute(),
         }
     }
 }

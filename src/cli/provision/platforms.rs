@@ -3,13 +3,18 @@
 
 use serde_json::Value;
 
-use super::{docker, process};
+use super::{cloud_run, docker, process, vertex};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
 type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 
-const PLATFORMS: &[(&str, Rebuild)] = &[("docker", docker::rebuild), ("process", process::rebuild)];
+const PLATFORMS: &[(&str, Rebuild)] = &[
+    ("cloudrun", cloud_run::rebuild),
+    ("docker", docker::rebuild),
+    ("process", process::rebuild),
+    ("vertex", vertex::rebuild),
+];
 
 /// The platform of a record.
 pub fn rebuild(record: &Record, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {

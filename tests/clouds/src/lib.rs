@@ -4,10 +4,13 @@
 // A double panics when a test misuses it; nobody is served by it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cloud_run;
 pub mod docker;
 mod fault;
+pub mod google;
 mod message;
 mod server;
+mod vertex;
 
 pub use fault::{Fault, When};
 pub use message::{Reply, Request};
