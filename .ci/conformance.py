@@ -218,6 +218,15 @@ def check_hub(binary, _):
         sys.exit("hub_double.py has failed")
 
 
+def check_docker(binary, _):
+    """docker's official client proves the double of its engine, which the tests of provisioning rest on."""
+    script = ROOT / "tests/conformance/docker_engine.py"
+    command = [sys.executable, str(script), str(Path(binary).parent / "cloud-double"), binary]
+    print("-- docker_engine.py", flush=True)
+    if subprocess.run(command).returncode != 0:
+        sys.exit("docker_engine.py has failed")
+
+
 def check_google(binary, _):
     """Google's official clients prove the double of Vertex AI and Cloud Run, and read there what `provision` makes."""
     script = ROOT / "tests/conformance/google_provision.py"
@@ -233,7 +242,7 @@ def main():
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
     checks = (
-        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub, check_google,
+        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub, check_docker, check_google,
     )
     for check in (*checks, containers.check):
         check(given.binary, given.model)
