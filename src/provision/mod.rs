@@ -12,12 +12,15 @@
 
 mod access;
 mod api;
+mod bearer;
 mod call;
 mod deployment;
 pub mod docker;
 mod ensure;
 mod error;
 mod flow;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod name;
 mod notice;
 mod platform;
@@ -26,8 +29,10 @@ pub mod process;
 mod records;
 mod secrets;
 mod status;
+pub mod vast;
+mod wire;
 
-pub use access::{Access, Door};
+pub use access::{Access, Door, Passage};
 pub use api::{Api, Login, Nobody, Patience, Reply};
 pub use call::{Call, Step};
 pub use deployment::{Deployment, Needs, Scaling, Served};
@@ -41,6 +46,7 @@ pub use probe::{Probed, probe};
 pub use records::{Record, Records, State};
 pub use secrets::{MASK, Secrets};
 pub use status::{Phase, Price, Status, Workers};
+pub use wire::{Lost, Wire};
 
 pub use crate::config::{DEPLOYMENT_VARIABLE, OWNER_VARIABLE};
 

@@ -2,4 +2,11 @@
 
 mod command;
 mod docker;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "kubernetes")]
+mod kubernetes_trouble;
 mod process;
+mod vast;
+mod wanted;
+mod worker;

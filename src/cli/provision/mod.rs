@@ -2,10 +2,14 @@
 //! what is done with it are the same for all and stand beside them.
 
 mod docker;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod make;
 mod platforms;
 mod process;
+mod vast;
 mod wanted;
+mod worker_key;
 
 use std::process::ExitCode;
 
@@ -31,6 +35,9 @@ pub struct Provision {
 enum On {
     Docker(Box<docker::Docker>),
     Process(Box<process::Process>),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<kubernetes::Kubernetes>),
+    Vast(Box<vast::Vast>),
 }
 
 impl Provision {
@@ -38,6 +45,9 @@ impl Provision {
         match self.on {
             On::Docker(command) => command.execute(),
             On::Process(command) => command.execute(),
+            #[cfg(feature = "kubernetes")]
+            On::Kubernetes(command) => command.execute(),
+            On::Vast(command) => command.execute(),
         }
     }
 }

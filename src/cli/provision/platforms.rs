@@ -3,13 +3,21 @@
 
 use serde_json::Value;
 
-use super::{docker, process};
+#[cfg(feature = "kubernetes")]
+use super::kubernetes;
+use super::{docker, process, vast};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
 type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 
-const PLATFORMS: &[(&str, Rebuild)] = &[("docker", docker::rebuild), ("process", process::rebuild)];
+const PLATFORMS: &[(&str, Rebuild)] = &[
+    ("docker", docker::rebuild),
+    ("process", process::rebuild),
+    #[cfg(feature = "kubernetes")]
+    ("kubernetes", kubernetes::rebuild),
+    ("vast", vast::rebuild),
+];
 
 /// The platform of a record.
 pub fn rebuild(record: &Record, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {

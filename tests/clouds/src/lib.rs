@@ -6,9 +6,13 @@
 
 pub mod docker;
 mod fault;
+mod forward;
+pub mod kubernetes;
 mod message;
 mod server;
+pub mod vast;
 
 pub use fault::{Fault, When};
+pub use forward::forward;
 pub use message::{Reply, Request};
 pub use server::{Cloud, Server};
