@@ -168,8 +168,8 @@ fn what_is_changed_is_changed_and_nothing_else() {
     };
     let wanted = [
         "deployment.spec.template.metadata.annotations.chandler/revision",
-        "deployment.spec.template.spec.containers[worker].resources.requests.cpu",
         "deployment.spec.template.spec.containers[worker].resources.limits.cpu",
+        "deployment.spec.template.spec.containers[worker].resources.requests.cpu",
     ];
     assert_eq!(fields(&diff.json()["changes"]), wanted);
     let changed = place.machine.well(&line);
@@ -350,8 +350,8 @@ async fn scale_changes_the_bounds_and_the_next_run_finds_them_its_own() {
     assert_eq!(
         fields,
         [
-            "horizontalpodautoscaler.spec.minReplicas",
-            "horizontalpodautoscaler.spec.maxReplicas"
+            "horizontalpodautoscaler.spec.maxReplicas",
+            "horizontalpodautoscaler.spec.minReplicas"
         ]
     );
     assert!(platform.scale(&name(), (0, 0)).await.is_err());

@@ -131,7 +131,15 @@ fn reason(error: &kube::Error) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(one) = cause {
         if let Some(AuthError::AuthExecRun { cmd, out }) = one.downcast_ref::<AuthError>() {
-            return format!("`{cmd}`, which gives the login, ended with {}", out.status);
+            // Its variables stand before it.
+            let program = cmd
+                .split_once("\" \"")
+                .map_or(cmd.as_str(), |(_, rest)| rest);
+            let program = program.trim_matches('"');
+            return format!(
+                "`{program}`, which gives the login, ended with {}",
+                out.status
+            );
         }
         cause = one.source();
     }
