@@ -14,23 +14,26 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
+    "cli": ({"api", "bench", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
     "api": ({"engine", "reach", "captions", "pictures", "kinds", "spellings"}, {"core"}),
-    "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings"}, {"core"}),
+    "bench": ({"calendar", "catalog", "reach", "sse"}, {"core"}),
+    "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings", "sse"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
-    "storage": ({"reach"}, set()),
+    "storage": ({"calendar", "reach"}, set()),
     "reach": (set(), set()),
     "provision": ({"catalog", "config", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
     "weights": ({"reach", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
+    "calendar": (set(), set()),
     "captions": (set(), set()),
     "machine": (set(), set()),
     "kinds": (set(), set()),
     "nearest": (set(), set()),
     "pictures": (set(), {"core"}),
     "spellings": (set(), set()),
+    "sse": (set(), set()),
 }
 # Which of our crates each crate under pipelines/ may use; a modality never knows another.
 BASE_CRATES = {"core": set(), "nn": {"core"}}
@@ -54,6 +57,7 @@ FORBIDDEN = [
     ("src/storage", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/provision", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/reach", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/bench", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/webhook", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/engine", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/weights", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

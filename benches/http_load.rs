@@ -1,6 +1,8 @@
 //! The served model under mixed load: long prompts beside chats, all streamed through HTTP from a worker of its own.
 //! `cargo bench --bench http_load -- MODEL [--clients N] [--requests N]` prints requests and tokens per second, and how
-//! long clients waited for their first token (p50, p99). Apart from `generation`, which knows no HTTP and no queue.
+//! long clients waited for their first token (p50, p99). Apart from `generation`, which knows no HTTP and no queue, and from
+//! `chandler bench`, which asks any endpoint in words: here prompts are token ids of known number that no cache has, answers
+//! have a length of their own (`ignore_eos`), and the waits of the long and of the short are told apart.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Why: a benchmark may stop at the first surprise.
 

@@ -1,6 +1,8 @@
 //! The worker: everything that is not tensor work. `main.rs` only parses and dispatches; tests and benches use this library.
 
 pub mod api;
+pub mod bench;
+mod calendar;
 pub mod captions;
 pub mod catalog;
 pub mod cli;
@@ -14,6 +16,7 @@ pub mod provision;
 pub mod reach;
 pub mod runpod;
 mod spellings;
+mod sse;
 pub mod storage;
 pub mod webhook;
 pub mod weights;

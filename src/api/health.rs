@@ -49,6 +49,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         "device": info.as_ref().map(|i| i.device.as_str()),
         "dtype": info.as_ref().map(|i| i.dtype.as_str()),
         "task": info.as_ref().map(|i| i.task.tag()),
+        "refiner": info.as_ref().map(|i| i.refiner),
         "architecture": info.as_ref().map(|i| i.architecture.as_str()),
         "context_length": info.as_ref().map(|i| i.context_length),
         "cold_start": cold_start(&api.engine.cold_start()),

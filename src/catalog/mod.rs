@@ -1,6 +1,7 @@
 //! What is known before anything is read or asked: model cards, hardware cards and templates. Data in `models.toml`, compiled
 //! in, to which a user's own file adds or which it overrides, card by card; and what follows from it (`plan`).
 
+mod append;
 mod benchmark;
 mod card;
 mod file;
@@ -10,6 +11,7 @@ mod template;
 
 use std::path::{Path, PathBuf};
 
+pub use append::{NewTemplate, append};
 pub use benchmark::{Benchmark, Spread};
 pub use card::{Card, Drawing, Hearing, Origin, Shape, Tested};
 pub use hardware::{Architecture, Hardware, Platform, VertexMachine};
@@ -28,6 +30,14 @@ pub enum CatalogError {
     /// The file cannot be read.
     #[error("cannot read the cards in {}: {reason}", path.display())]
     Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Unwritable {
         /// Which file.
         path: PathBuf,
         /// Why not.
@@ -99,7 +109,12 @@ impl Catalog {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        let user = CatalogFile::parse(&text, &path.display().to_string())?;
+        Self::with_text(&text, &path.display().to_string())
+    }
+
+    /// The same of a user's file that was read, or is not written yet; `place` is what errors call it.
+    fn with_text(text: &str, place: &str) -> Result<Self, CatalogError> {
+        let user = CatalogFile::parse(text, place)?;
         Self::of(CatalogFile::parse(BUILT_IN, "models.toml")?.under(user))
     }
 

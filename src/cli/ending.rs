@@ -16,7 +16,7 @@ use super::queue::Queue;
 use super::signals::{Signals, exit_code};
 use crate::api;
 use crate::engine::Engine;
-use crate::webhook::Readiness;
+use crate::webhook::{Readiness, Registration};
 
 /// After the engine's end: time for the answers that tell of it to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -73,6 +73,8 @@ pub struct Serving {
     pub queue: Option<Queue>,
     /// Told of the end, where there is one.
     pub webhook: Option<Readiness>,
+    /// Knows this worker, where there is one.
+    pub registration: Option<Registration>,
 }
 
 impl Serving {
@@ -112,23 +114,34 @@ impl Serving {
                 if let Some(queue) = self.queue {
                     queue.report().await;
                 }
-                tokio::join!(self.server.finish(LAST_WORDS), told(self.webhook));
+                let told = told(self.webhook);
+                let off = taken_off(self.registration, LAST_WORDS);
+                tokio::join!(self.server.finish(LAST_WORDS), told, off);
                 Err(exit.into())
             }
             Ended::Queue(done) => {
                 self.engine.drain(); // nobody else is to begin anything, and the webhook tells of the end
-                tokio::join!(self.server.finish(LAST_WORDS), told(self.webhook));
+                let told = told(self.webhook);
+                let off = taken_off(self.registration, LAST_WORDS);
+                tokio::join!(self.server.finish(LAST_WORDS), told, off);
                 Ok(done?)
             }
-            Ended::Server(result) => result
-                .map(|()| ExitCode::SUCCESS)
-                .context("the HTTP server ended"),
+            Ended::Server(result) => {
+                taken_off(self.registration, LAST_WORDS).await;
+                result
+                    .map(|()| ExitCode::SUCCESS)
+                    .context("the HTTP server ended")
+            }
         }
     }
 
     /// `false` when something was cut off.
     async fn drain(self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
+        // Before anything ends: what the gateway sends from now on, it sends elsewhere.
+        if let Some(registration) = &self.registration {
+            registration.draining();
+        }
         let draining = async {
             // Jobs first: a draining engine would refuse those that have come but not begun.
             let answered = match self.queue {
@@ -136,7 +149,8 @@ impl Serving {
                 None => true,
             };
             let left = end.saturating_duration_since(Instant::now());
-            drain(&self.engine, self.server, left).await && answered
+            let off = |left| taken_off(self.registration, left);
+            drain(&self.engine, self.server, left, off).await && answered
         };
         // Together: the webhook's grace must not come on top of a drain that the platform's patience is set for.
         tokio::join!(draining, told(self.webhook)).0
@@ -158,9 +172,21 @@ async fn told(webhook: Option<Readiness>) {
     }
 }
 
+/// Takes the worker off at its gateway, and waits a little for that.
+async fn taken_off(registration: Option<Registration>, grace: Duration) {
+    if let Some(registration) = registration {
+        registration.finish(grace.min(WEBHOOK_GRACE)).await;
+    }
+}
+
 /// Lets the engine finish while the port still answers (a client that meets a closed port does not know that it may try
-/// again), and then the server. `false` when something was cut off.
-async fn drain(engine: &Engine, server: Server, grace: Duration) -> bool {
+/// again), and then the server; whatever else belongs to its end is done meanwhile. `false` when something was cut off.
+async fn drain<F: Future<Output = ()>>(
+    engine: &Engine,
+    server: Server,
+    grace: Duration,
+    meanwhile: impl FnOnce(Duration) -> F,
+) -> bool {
     let end = Instant::now() + grace;
     engine.drain();
     // Nothing runs on a model that has never been there, and its loading is not to be waited for.
@@ -168,7 +194,9 @@ async fn drain(engine: &Engine, server: Server, grace: Duration) -> bool {
         let _ = tokio::time::timeout(grace + LAST_STEP, engine.stopped()).await;
     }
     let left = end.saturating_duration_since(Instant::now());
-    server.finish(left.max(LAST_WORDS)).await && !left.is_zero()
+    let words = left.max(LAST_WORDS);
+    let (finished, ()) = tokio::join!(server.finish(words), meanwhile(words));
+    finished && !left.is_zero()
 }
 
 #[cfg(test)]
@@ -209,7 +237,7 @@ mod tests {
             tokio::time::sleep(grace / 4).await;
             ask().await.unwrap().unwrap()
         };
-        let (drained, late) = tokio::join!(drain(&engine, server, grace), late);
+        let (drained, late) = tokio::join!(drain(&engine, server, grace, |_| async {}), late);
         assert!(!drained);
         assert_eq!(late.status(), 503);
         assert!(late.headers().contains_key("retry-after"));

@@ -31,6 +31,9 @@ pub struct CacheOnly;
 /// Those of a command that only looks at the model cards.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogOnly;
+/// Those of a command that runs no model and keeps none.
+#[derive(Debug, Clone, Default)]
+pub struct LogsOnly;
 /// Those of a command that asks a worker on the same machine.
 #[derive(Debug, Clone, Default)]
 pub struct Listening;
@@ -74,6 +77,12 @@ impl Scope for WeightsOnly {
 impl Scope for CacheOnly {
     fn takes(spec: &Spec) -> bool {
         ["hub_cache", "hub_read_caches", "hub_disable_symlinks"].contains(&spec.key)
+    }
+}
+
+impl Scope for LogsOnly {
+    fn takes(spec: &Spec) -> bool {
+        spec.group == Group::Logs
     }
 }
 

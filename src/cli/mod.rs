@@ -3,6 +3,7 @@
 
 mod announce;
 mod ask;
+mod bench;
 mod cache;
 mod completions;
 mod config;
@@ -25,6 +26,7 @@ mod progress;
 mod provision;
 mod pull;
 mod queue;
+mod register;
 mod run;
 mod selftest;
 mod serve;
@@ -49,6 +51,7 @@ Examples:
   chandler pull Qwen/Qwen2.5-0.5B-Instruct --dry-run  see what would be fetched
   chandler run \"What is the capital of France?\"   answer once, without a server
   chandler run --task asr --model ./recogniser talk.mp3  write down what is said in an audio file
+  chandler bench http://localhost:8080 --concurrency 1,8  measure an endpoint, one request at a time and eight
   chandler selftest                               run the embedded model here and compare
   chandler doctor                                 what this machine has, and what is wrong with it
   chandler config show                            see every setting and where it came from
@@ -78,6 +81,7 @@ enum Command {
     // Why boxed: it has the flags of every task.
     Run(Box<run::Run>),
     Pull(pull::Pull),
+    Bench(Box<bench::Bench>),
     Selftest(selftest::Selftest),
     Doctor(doctor::Doctor),
     Health(health::Health),
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Pull(command) => command.execute(),
+        Command::Bench(command) => command.execute(),
         Command::Selftest(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Health(command) => command.execute(),

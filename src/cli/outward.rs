@@ -149,7 +149,12 @@ pub fn announce(settings: &Settings, engine: &Engine, model: &str) -> Option<Rea
     if secret.is_none() {
         tracing::info!("webhook messages are not signed; CHANDLER_WEBHOOK_SECRET would sign them");
     }
-    let courier = Courier::start(Target { url, secret }, Patience::default());
+    let target = Target {
+        name: "webhook",
+        url,
+        secret,
+    };
+    let courier = Courier::start(target, Patience::default());
     let subject = Subject {
         model: model.to_owned(),
         worker: Place::read(|name| std::env::var(name).ok()),

@@ -13,7 +13,7 @@ use crate::weights::gs::{GsOptions, Login};
 use crate::weights::hub::HubOptions;
 use crate::weights::mirror::Scope;
 use crate::weights::s3::S3Options;
-use crate::weights::{FileChoice, Kind, Location, MirrorPlace, StoreOptions, Wanted};
+use crate::weights::{Kind, Location, MirrorPlace, StoreOptions, Wanted};
 
 /// The model that the settings name.
 ///
@@ -37,10 +37,8 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
         )));
     }
     Ok(Wanted {
-        location: with_revision(location, settings),
-        kind: Kind::Model,
-        file: None,
         hint,
+        ..Wanted::model(with_revision(location, settings))
     })
 }
 
@@ -50,29 +48,31 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
 /// When its place is none, or another file than one in safetensors.
 pub fn control(control: &NamedAdapter) -> Result<Wanted, Exit> {
     let NamedAdapter { name, path, .. } = control;
-    let refuse = |reason: String| Exit::new(USAGE, format!("control: {name}={path}: {reason}"));
-    let location = Location::read(path).map_err(|error| refuse(error.to_string()))?;
-    let file = match &location {
-        Location::Mock(_) | Location::Demo(_) => {
-            return Err(refuse("this is a model, and no ControlNet".to_owned()));
-        }
-        Location::File(path) => Some(path.to_string_lossy().into_owned()),
-        Location::Hub { file, .. } => file.as_ref().map(|choice| match choice {
-            FileChoice::File(name) | FileChoice::Quant(name) => name.clone(),
-        }),
-        Location::S3(place) | Location::Gs(place) => place.file.clone(),
-        Location::Directory(_) => None,
-    };
-    if file.is_some_and(|file| !file.ends_with(".safetensors")) {
-        let message = "a ControlNet is a directory or repository in the diffusers layout, or a .safetensors file in the original one";
-        return Err(refuse(message.to_owned()));
-    }
-    Ok(Wanted {
-        location,
-        kind: Kind::Model,
-        file: None,
-        hint: String::new(),
-    })
+    let location = beside(path, &CONTROL)
+        .map_err(|reason| Exit::new(USAGE, format!("control: {name}={path}: {reason}")))?;
+    Ok(Wanted::model(location))
+}
+
+/// Where a refiner is.
+///
+/// # Errors
+/// When its place is none, or another file than one in safetensors.
+pub fn refiner(place: &str) -> Result<Wanted, Exit> {
+    only("refiner", place, &REFINER)
+}
+
+/// Where a tiny autoencoder is.
+///
+/// # Errors
+/// When its place is none.
+pub fn preview(place: &str) -> Result<Wanted, Exit> {
+    only("preview", place, &PREVIEW)
+}
+
+fn only(setting: &str, place: &str, what: &Beside) -> Result<Wanted, Exit> {
+    let location = beside(place, what)
+        .map_err(|reason| Exit::new(USAGE, format!("{setting}: {place}: {reason}")))?;
+    Ok(Wanted::model(location))
 }
 
 /// Where an adapter is.
@@ -89,48 +89,49 @@ pub fn adapter(adapter: &NamedAdapter) -> Result<Wanted, Exit> {
 /// # Errors
 /// A place that is none.
 pub fn adapter_at(text: &str) -> Result<Wanted, String> {
-    let (place, file) = within(text);
-    let location = Location::read(place).map_err(|error| error.to_string())?;
-    let gguf = match &location {
-        Location::Mock(_) | Location::Demo(_) => {
-            return Err("this is a model, and no adapter".to_owned());
-        }
-        Location::File(_) => true,
-        Location::Hub { file, .. } => file.is_some(),
-        Location::S3(place) | Location::Gs(place) => place.file.is_some(),
-        Location::Directory(_) => false,
-    };
-    if gguf {
-        return Err(
-            "an adapter is read as peft saves it or as one file in safetensors, not as GGUF: give the directory, repository or \
-             file that holds it"
-                .to_owned(),
-        );
-    }
     Ok(Wanted {
-        location,
         kind: Kind::Adapter,
-        file: file.map(str::to_owned),
-        hint: String::new(),
+        ..Wanted::model(beside(text, &ADAPTER)?)
     })
 }
 
-/// A place, and the file in it that is meant: `dir/file.safetensors`, `org/name:file.safetensors`, `s3://bucket/file.safetensors`.
-fn within(text: &str) -> (&str, Option<&str>) {
-    if !text.ends_with(".safetensors") {
-        return (text, None);
-    }
-    let choice = text.match_indices(':').find(|(at, _)| {
-        !text
-            .get(at + 1..)
-            .is_some_and(|rest| rest.starts_with("//"))
-    });
-    let cut = choice.map(|(at, _)| at).or_else(|| text.rfind('/'));
-    match cut.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) {
-        // A file of the root has a place, too.
-        Some(("", file)) => ("/", Some(file)),
-        Some((place, file)) => (place, Some(file)),
-        None => (".", Some(text)),
+/// What goes beside a model.
+struct Beside {
+    /// Its name in errors.
+    what: &'static str,
+    /// What it may be, to say when it is a file that it can't be.
+    wanted: &'static str,
+}
+
+const CONTROL: Beside = Beside {
+    what: "ControlNet",
+    wanted: "a ControlNet is a directory or repository in the diffusers layout, or a .safetensors file in the original one",
+};
+const REFINER: Beside = Beside {
+    what: "refiner",
+    wanted: "a refiner is a directory or repository in the diffusers layout, or a .safetensors file in the original one",
+};
+const PREVIEW: Beside = Beside {
+    what: "tiny autoencoder",
+    wanted: "a tiny autoencoder is a directory or repository with config.json and its weights beside it",
+};
+const ADAPTER: Beside = Beside {
+    what: "adapter",
+    wanted: "an adapter is read as peft saves it or as one file in safetensors, not as GGUF: give the directory, repository or file \
+         that holds it",
+};
+
+/// The place of something that goes beside a model, and is never in GGUF.
+fn beside(text: &str, beside: &Beside) -> Result<Location, String> {
+    let location = Location::read(text).map_err(|error| error.to_string())?;
+    match &location {
+        Location::Mock(_) | Location::Demo(_) => {
+            Err(format!("this is a model, and no {}", beside.what))
+        }
+        _ => match location.file() {
+            Some(file) if !file.ends_with(".safetensors") => Err(beside.wanted.to_owned()),
+            _ => Ok(location),
+        },
     }
 }
 
@@ -301,30 +302,26 @@ mod tests {
 
     #[test]
     fn an_adapters_file_may_be_named_wherever_it_is() {
-        let at = |text: &str| {
-            let wanted = adapter_at(text).unwrap();
-            (wanted.location.to_string(), wanted.file.unwrap_or_default())
-        };
-        let file = "ink.safetensors".to_owned();
-        assert_eq!(
-            at("org/name:ink.safetensors"),
-            ("org/name".to_owned(), file.clone())
-        );
-        assert_eq!(
-            at("org/name@v1/ink.safetensors"),
-            ("org/name@v1".to_owned(), file.clone())
-        );
-        assert_eq!(
-            at("s3://bucket/loras/ink.safetensors"),
-            ("s3://bucket/loras".to_owned(), file.clone())
-        );
-        assert_eq!(at("org/name"), ("org/name".to_owned(), String::new()));
+        let at = |text: &str| adapter_at(text).unwrap().location.to_string();
+        for (text, place) in [
+            ("org/name:ink.safetensors", "org/name:ink.safetensors"),
+            ("org/name/ink.safetensors", "org/name:ink.safetensors"),
+            ("org/name@v1/ink.safetensors", "org/name@v1:ink.safetensors"),
+            (
+                "s3://bucket/loras/ink.safetensors",
+                "s3://bucket/loras/ink.safetensors",
+            ),
+            ("org/name", "org/name"),
+        ] {
+            assert_eq!(at(text), place);
+        }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ink.safetensors");
-        let (location, found) = at(path.to_str().unwrap());
+        assert!(adapter_at(path.to_str().unwrap()).is_err());
+        std::fs::write(&path, b"x").unwrap();
         assert_eq!(
-            (location, found),
-            (format!("directory {}", dir.path().display()), file)
+            at(path.to_str().unwrap()),
+            format!("file {}", path.display())
         );
         assert!(adapter_at("org/name:model.gguf").is_err());
         assert!(adapter_at("demo").is_err());

@@ -1,4 +1,4 @@
-//! How far loading is, for a person: a bar on a terminal, log lines elsewhere.
+//! How far loading, or whatever else is counted, is, for a person: a bar on a terminal, log lines elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, FAILED};
+use super::telemetry::PROGRESS;
 use super::transfers::Transfers;
 use crate::engine::{Engine, Loading, Stage, Status};
 use crate::weights::progress::Progress;
@@ -75,6 +76,63 @@ fn comes(stage: Stage) -> bool {
         stage,
         Stage::Resolving | Stage::Waiting | Stage::Downloading | Stage::Verifying
     )
+}
+
+/// How many of something are done.
+pub enum Counted {
+    /// On a terminal.
+    Bar(ProgressBar),
+    /// Elsewhere, with the time of the last line.
+    Log(Instant, &'static str),
+}
+
+impl Counted {
+    /// `most` is how many there will be, where that is known.
+    pub fn new(bars: &MultiProgress, what: &'static str, most: Option<u64>) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self::Log(Instant::now(), what);
+        }
+        let (bar, style) = match most {
+            Some(most) => (
+                ProgressBar::new(most),
+                "{prefix} [{bar:30}] {pos}/{len} {msg}",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{prefix} {spinner} {pos} in {elapsed} {msg}",
+            ),
+        };
+        let bar = bars.add(bar.with_prefix(what));
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self::Bar(bar)
+    }
+
+    /// To be called several times a second.
+    pub fn show(&mut self, done: u64, failed: u64) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position(done);
+                if failed > 0 {
+                    bar.set_message(format!("{failed} failed"));
+                }
+            }
+            Self::Log(last, what) if last.elapsed() >= LOG_EVERY => {
+                *last = Instant::now();
+                tracing::info!(target: PROGRESS, done, failed, "{what}");
+            }
+            Self::Log(..) => {}
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 enum View {

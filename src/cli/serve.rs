@@ -15,7 +15,7 @@ use super::progress::Screen;
 use super::queue::Queue;
 use super::signals::Signals;
 use super::worker::{self, Worker};
-use super::{jobs, outward, progress, telemetry, threads, version};
+use super::{jobs, outward, progress, register, telemetry, threads, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
@@ -84,12 +84,19 @@ async fn serve(
     let settings = &resolution.settings;
     let mut signals = Signals::new()?;
     let listener = tokio::net::TcpListener::from_std(listeners.main)?;
-    let announcer = Announcer::new(settings, listener.local_addr()?.port(), &worker.id);
+    let bound = listener.local_addr()?;
+    let announcer = Announcer::new(settings, bound.port(), &worker.id);
     let engine = worker.engine.clone();
     let webhook = outward::announce(settings, &engine, &worker.id);
     let screen = worker.screen(bars);
     let api = api_settings(settings, worker);
     let write_stall = *settings.stall_timeout;
+    let here = register::Here {
+        platform: resolution.platform,
+        bound,
+        variable: &|name| std::env::var(name).ok(),
+    };
+    let registration = register::start(settings, &here, &api, &engine)?;
     if let Some(health) = listeners.health {
         let router = api::health_router(api.clone(), engine.clone());
         listen::health(health, router, write_stall)?;
@@ -110,6 +117,7 @@ async fn serve(
         server,
         queue,
         webhook,
+        registration,
     };
     let ended = tokio::select! {
         biased; // the engine's own failure says more than the job loop's end, which follows from it

@@ -12,7 +12,7 @@ use super::threads;
 use crate::catalog::{Card, Origin};
 use crate::config::{Adapters, NamedAdapter, Resolution, Settings, Switch, Value};
 use crate::engine::load::{self, LoadOptions, Model};
-use crate::engine::{Engine, EngineOptions, Fetch};
+use crate::engine::{Beside, Engine, EngineOptions, Fetch, Role};
 use crate::machine::Machine;
 use crate::weights::progress::Progress;
 use crate::weights::store::Store;
@@ -66,20 +66,11 @@ pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker
         refresh: *settings.refresh == Switch::On,
         progress: progress.clone(),
     });
-    for adapter in &settings.lora.0 {
-        load.adapters
-            .push((adapter.name.clone(), places::adapter(adapter)?));
-    }
-    for control in &settings.control.0 {
-        if mock {
-            let message = format!(
-                "control: the mock has nothing for ControlNet {} to steer",
-                control.name
-            );
-            return Err(Exit::new(USAGE, message).into());
-        }
-        load.controls
-            .push((control.name.clone(), places::control(control)?));
+    load.beside = beside(settings)?;
+    if let (true, Some(other)) = (mock, load.beside.first()) {
+        let setting = other.role.setting();
+        let message = format!("{setting}: the mock has nothing for it to go with: leave it out");
+        return Err(Exit::new(USAGE, message).into());
     }
     let model = Model {
         source: resolved.source,
@@ -92,6 +83,34 @@ pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker
         aliases,
         progress,
     })
+}
+
+/// What goes beside the model.
+fn beside(settings: &Settings) -> Result<Vec<Beside>, Exit> {
+    let named = |role, other: &NamedAdapter, wanted| Beside {
+        role,
+        name: other.name.clone(),
+        wanted,
+    };
+    let only = |role, wanted| Beside {
+        role,
+        name: String::new(),
+        wanted,
+    };
+    let mut all = Vec::new();
+    for adapter in &settings.lora.0 {
+        all.push(named(Role::Adapter, adapter, places::adapter(adapter)?));
+    }
+    for control in &settings.control.0 {
+        all.push(named(Role::Control, control, places::control(control)?));
+    }
+    if let Some(place) = settings.refiner.as_deref() {
+        all.push(only(Role::Refiner, places::refiner(place)?));
+    }
+    if let Some(place) = settings.preview.as_deref() {
+        all.push(only(Role::Preview, places::preview(place)?));
+    }
+    Ok(all)
 }
 
 /// Adapters are called like models, so that none may have the model's own name.

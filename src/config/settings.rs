@@ -94,6 +94,14 @@ settings! {
     /// A ControlNet beside an image model, that requests name in their controls (the first where they name none): name=directory,
     /// name=org/repository, name=s3://bucket/prefix or name=file.safetensors, several as with --lora.
     control: Adapters = "" ("none"), Model, Some("control"), "NAME=PLACE", [var("CHANDLER_CONTROL")];
+    /// A refiner that goes on with the drawings of a model of Stable Diffusion XL: a directory or repository in the diffusers layout, or
+    /// one .safetensors file. It takes over at 0.8 of the noise's course where a request does not say (`denoising_end`, of which 1 leaves
+    /// it out).
+    refiner: Option<String> = "" ("none"), Model, Some("refiner"), "PLACE", [var("CHANDLER_REFINER")];
+    /// A tiny autoencoder (AutoencoderTiny, such as madebyollin/taesdxl) that decodes previews, larger and quicker than the model's own:
+    /// a directory or repository.
+    preview: Option<String> = "" ("the folder taesd of the model, else the model's own autoencoder"), Model, Some("preview"), "PLACE",
+        [var("CHANDLER_PREVIEW")];
     /// Denoising steps of a picture whose request says none: few for a model that was distilled to few.
     image_steps: Option<NonZeroUsize> = "" ("the pipeline's own"), Model, Some("image-steps"), "N", [var("CHANDLER_IMAGE_STEPS")];
     /// Guidance of a picture whose request says none; 0 for a model that was distilled to go without.
@@ -320,6 +328,18 @@ settings! {
     /// only.
     webhook_secret: Option<SecretString> = "" ("messages are not signed"), Outward, None, "SECRET",
         [var("CHANDLER_WEBHOOK_SECRET")];
+    /// A gateway that is told what this worker offers: models, address, limits, state. Each is a POST of JSON, when the state
+    /// changes and again every --register-every; at the end DELETE URL/WORKER_ID takes the worker off.
+    register: Option<HttpUrl> = "" ("nowhere"), Outward, Some("register"), "URL", [var("CHANDLER_REGISTER")];
+    /// The address at which the gateway reaches this worker, where it is not the one that the worker listens on or that its
+    /// platform gives it.
+    register_as: Option<HttpUrl> = "" ("what RunPod's variables say, else the address that it listens on"), Outward, Some("register-as"), "URL",
+        [var("CHANDLER_REGISTER_AS")];
+    /// How often the gateway is told again, so that one which was started anew learns of the worker; 1s at least.
+    register_every: Duration = "30s", Outward, Some("register-every"), "TIME", [var("CHANDLER_REGISTER_EVERY")];
+    /// Signs what the gateway is told, as webhook_secret does. From a variable or the file only.
+    register_secret: Option<SecretString> = "" ("messages are not signed"), Outward, None, "SECRET",
+        [var("CHANDLER_REGISTER_SECRET")];
     /// Which log lines are written: error, warn, info, debug, trace or off, or a filter such as info,chandler=debug.
     log_level: LogFilter = "info", Logs, Some("log-level"), "LEVEL",
         [var("CHANDLER_LOG_LEVEL"), var("RUST_LOG"), var("LOG_LEVEL"), var("RUNPOD_LOG_LEVEL"), var("RUNPOD_DEBUG_LEVEL")];

@@ -1,7 +1,5 @@
 //! What a model is loaded with, and how an engine for it is started.
 
-#[cfg(feature = "models")]
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "models")]
@@ -16,12 +14,12 @@ use chandler_nn::device::{DTypeChoice, DeviceOptions};
 #[cfg(feature = "models")]
 use chandler_nn::weights::{LoadStep, Snapshot, quantize::Quantize};
 
+use super::{Beside, Engine, EngineOptions, Fetch, Loaded, Stage};
 #[cfg(feature = "models")]
 use super::{Brought, LoadProgress};
-use super::{Engine, EngineOptions, Fetch, Loaded, Stage};
-use crate::weights::store::Fetched;
 #[cfg(feature = "models")]
-use crate::weights::{self, Location};
+use crate::weights;
+use crate::weights::store::Fetched;
 use crate::weights::{Mock, Source, Wanted};
 
 /// How a model is to be run; every field has been checked as far as that goes without the model.
@@ -61,10 +59,8 @@ pub struct LoadOptions {
     pub image_guidance: Option<f64>,
     /// Whether finished pictures go through a model's safety checker.
     pub safety_checker: bool,
-    /// Adapters (LoRA) by name, and where they are.
-    pub adapters: Vec<(String, Wanted)>,
-    /// ControlNets by name, and where they are.
-    pub controls: Vec<(String, Wanted)>,
+    /// What goes beside the model, and where it is.
+    pub beside: Vec<Beside>,
     /// What brings files that are elsewhere.
     pub fetch: Option<Fetch>,
     /// What was fetched besides the model, and must stay as long as it.
@@ -94,17 +90,12 @@ impl Default for LoadOptions {
             cache_dir: None,
             host_memory: None,
             threads: None,
-            adapters: Vec::new(),
-            controls: Vec::new(),
+            beside: Vec::new(),
             fetch: None,
             kept: Vec::new(),
         }
     }
 }
-
-/// An adapter's name, its directory, and its file where one was named.
-#[cfg(any(feature = "text", feature = "image"))]
-type Directory<'a> = (&'a str, &'a std::path::Path, Option<&'a str>);
 
 /// A model and where it is.
 #[derive(Debug, Clone)]
@@ -186,30 +177,6 @@ fn with_files(
     }
 }
 
-/// What the two kinds of what goes beside a model are called in errors.
-#[cfg(feature = "models")]
-const ADAPTER: &str = "adapter";
-#[cfg(feature = "models")]
-const CONTROL: &str = "control";
-
-#[cfg(feature = "models")]
-fn snapshots(
-    what: &str,
-    named: &[(String, Wanted)],
-    of_file: &dyn Fn(&Path) -> Result<Snapshot, String>,
-) -> Result<Vec<(String, Snapshot)>, LoadError> {
-    let one = |(name, wanted): &(String, Wanted)| {
-        let refuse = |reason: String| LoadError::context(&format!("{what} {name}"), reason);
-        let snapshot = match &wanted.location {
-            Location::Directory(path) => Snapshot::dir(path).map_err(|error| error.to_string()),
-            Location::File(path) => of_file(path),
-            other => Err(format!("{other} is neither a directory nor a file")),
-        };
-        Ok((name.clone(), snapshot.map_err(refuse)?))
-    };
-    named.iter().map(one).collect()
-}
-
 #[cfg(feature = "models")]
 impl LoadProgress<'_> {
     /// What a pipeline tells of its loading.
@@ -230,66 +197,9 @@ impl LoadProgress<'_> {
 
 #[cfg(feature = "models")]
 impl LoadOptions {
-    fn store(&self) -> Result<&Fetch, LoadError> {
+    pub(super) fn store(&self) -> Result<&Fetch, LoadError> {
         let none = || LoadError("there is no store to fetch it".to_owned());
         self.fetch.as_ref().ok_or_else(none)
-    }
-
-    /// Fetches the adapters and ControlNets that are elsewhere.
-    fn with_others(mut self, progress: &LoadProgress<'_>) -> Result<Self, LoadError> {
-        let mut adapters = std::mem::take(&mut self.adapters);
-        let mut controls = std::mem::take(&mut self.controls);
-        let adapter = adapters.iter_mut().map(|other| (ADAPTER, other));
-        let control = controls.iter_mut().map(|other| (CONTROL, other));
-        for (what, (name, wanted)) in adapter.chain(control) {
-            if wanted.location.is_remote() {
-                let fetched = self.store()?.bring(wanted, progress);
-                let fetched = fetched
-                    .map_err(|error| LoadError::context(&format!("{what} {name}"), error))?;
-                wanted.location = match &fetched.file {
-                    Some(file) => Location::File(file.clone()),
-                    None => Location::Directory(fetched.dir.clone()),
-                };
-                self.kept.push(Arc::new(fetched));
-            }
-        }
-        self.adapters = adapters;
-        self.controls = controls;
-        Ok(self)
-    }
-
-    /// The adapters by name, the directories that they are in by now, and the file that is meant where one was named.
-    #[cfg(any(feature = "text", feature = "image"))]
-    pub(super) fn adapter_directories(&self) -> Result<Vec<Directory<'_>>, LoadError> {
-        let adapters = self.adapters.iter().map(|(name, wanted)| {
-            let Location::Directory(path) = &wanted.location else {
-                let message = format!("{} is no directory", wanted.location);
-                return Err(LoadError::context(&format!("adapter {name}"), message));
-            };
-            Ok((name.as_str(), path.as_path(), wanted.file.as_deref()))
-        });
-        adapters.collect()
-    }
-
-    /// The ControlNets' files, which are here.
-    #[cfg(feature = "image")]
-    pub(super) fn controls(&self) -> Result<Vec<(String, Snapshot)>, LoadError> {
-        let file = |path: &Path| {
-            let opened = chandler_image::single_file::open_control(path);
-            opened.map_err(|error| error.to_string())
-        };
-        snapshots(CONTROL, &self.controls, &file)
-    }
-
-    /// Says that a model is none that ControlNets steer.
-    pub(super) fn refuse_controls(&self) -> Result<(), LoadError> {
-        match self.controls.is_empty() {
-            true => Ok(()),
-            false => {
-                let message = "ControlNets steer image models, and this is none: leave it out";
-                Err(LoadError::context("control", message))
-            }
-        }
     }
 
     /// Sets the threads that arithmetic takes.

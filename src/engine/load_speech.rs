@@ -33,11 +33,7 @@ pub(super) fn load_ctc(
 
 fn speech_options(options: &LoadOptions) -> Result<SpeechOptions, LoadError> {
     options.settle_threads()?;
-    options.refuse_controls()?;
-    if !options.adapters.is_empty() {
-        let message = "a speech model takes no adapters (LoRA)";
-        return Err(LoadError::context("lora", message));
-    }
+    options.refuse_all_but(&[], "a speech model")?;
     if options.max_model_len.is_some() || options.speculate > 0 {
         tracing::warn!(
             "max_model_len and speculate are for language models: a speech model's window is its own"

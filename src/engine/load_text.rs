@@ -1,5 +1,6 @@
 //! How a language model is loaded from the worker's options: the one place where the two vocabularies meet.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,17 +9,18 @@ use chandler_nn::weights::Snapshot;
 use chandler_text::chat::CivilTime;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
+use super::beside::{Role, snapshot};
 use super::load::LoadOptions;
 use super::{LoadProgress, Loaded};
 
 /// Loads a language model.
 pub(super) fn load(
-    snapshot: &Snapshot,
+    model: &Snapshot,
     options: &LoadOptions,
     progress: &LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
     options.settle_threads()?;
-    options.refuse_controls()?;
+    options.refuse_all_but(&[Role::Adapter], "a language model")?;
     let text = TextOptions {
         device: options.device()?,
         dtype: options.dtype()?,
@@ -35,24 +37,19 @@ pub(super) fn load(
         adapters: adapters(options)?,
     };
     let report = |step| progress.step(step);
-    TextPipeline::load(snapshot, text, &report)
+    TextPipeline::load(model, text, &report)
         .map(Loaded::new)
         .map_err(|error| LoadError(error.to_string()))
 }
 
 fn adapters(options: &LoadOptions) -> Result<Vec<(String, Snapshot)>, LoadError> {
-    let adapters = options.adapter_directories()?;
-    let adapters = adapters.into_iter().map(|(name, path, file)| {
-        let refuse = |reason: String| LoadError::context(&format!("adapter {name}"), reason);
-        if let Some(file) = file {
-            return Err(refuse(format!(
-                "{file}: a language model's adapter is a directory or repository as peft saves it: leave the file's name out"
-            )));
-        }
-        let snapshot = Snapshot::dir(path).map_err(|error| refuse(error.to_string()))?;
-        Ok((name.to_owned(), snapshot))
-    });
-    adapters.collect()
+    let file = |_: &Path| {
+        Err(
+            "a language model's adapter is a directory or repository as peft saves it: leave the file's name out"
+                .to_owned(),
+        )
+    };
+    options.opened(Role::Adapter, [&snapshot, &file])
 }
 
 /// The date that templates are told.

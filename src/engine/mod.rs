@@ -3,6 +3,7 @@
 
 #[cfg(feature = "models")]
 mod arriving;
+mod beside;
 mod cold_start;
 pub mod devices;
 mod fetch;
@@ -27,6 +28,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use beside::{Beside, Role};
 pub use cold_start::ColdStart;
 pub use fetch::{Brought, Coming, Fetch, Watch};
 pub use gate::Subscription;

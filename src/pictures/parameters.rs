@@ -31,6 +31,10 @@ pub struct Parameters<'a> {
     pub model: &'a str,
     /// How much of a first picture could change.
     pub strength: Option<f64>,
+    /// Where the refiner went on.
+    pub denoising_end: Option<f64>,
+    /// How much of the drawing the refiner could change.
+    pub refiner_strength: Option<f64>,
     /// Layers that were left out at the text encoder's end.
     pub clip_skip: Option<u32>,
     /// Adapters with their weights.
@@ -47,6 +51,8 @@ impl<'a> Parameters<'a> {
             true_guidance_scale: recipe.true_guidance_scale,
             seed: recipe.seed,
             strength: recipe.strength,
+            denoising_end: recipe.denoising_end,
+            refiner_strength: recipe.refiner_strength,
             width,
             height,
             ..self
@@ -74,6 +80,8 @@ impl fmt::Display for Parameters<'_> {
             ("Size", Some(format!("{}x{}", self.width, self.height))),
             ("Model", some(self.model)),
             ("Denoising strength", self.strength.map(number)),
+            ("Refiner switch at", self.denoising_end.map(number)),
+            ("Refiner strength", self.refiner_strength.map(number)),
             // There, 1 leaves out none.
             (
                 "Clip skip",
@@ -113,7 +121,8 @@ mod tests {
             guidance_scale: Some(7.5),
             true_guidance_scale: Some(2.5),
             strength: Some(0.6),
-            flagged: false,
+            denoising_end: Some(0.8),
+            ..Recipe::default()
         };
         let parameters = Parameters {
             prompt: "a circle,\nred",
@@ -126,7 +135,7 @@ mod tests {
         assert_eq!(
             parameters.of(&recipe, (64, 32)).to_string(),
             "a circle,\nred <lora:ink:0.5>\nNegative prompt: blue\nSteps: 20, Sampler: EulerDiscreteScheduler, CFG scale: 7.5, True CFG scale: 2.5, \
-             Seed: 7, Size: 64x32, Model: \"org/name:tag\", Denoising strength: 0.6, Clip skip: 3"
+             Seed: 7, Size: 64x32, Model: \"org/name:tag\", Denoising strength: 0.6, Refiner switch at: 0.8, Clip skip: 3"
         );
     }
 }

@@ -234,7 +234,7 @@ fn flaw(task: Task, prediction: &Value) -> Option<String> {
                 .then(|| format!("it has no transcript: {}", short(prediction)))
         }
         Task::TextToImage | Task::ImageToImage | Task::ImageInpainting => {
-            let picture = pictures(prediction).any(|text| is_picture(text));
+            let picture = pictures(prediction).any(is_picture);
             (!picture).then(|| format!("it has no picture: {}", short(prediction)))
         }
         _ => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::ReachError;
 use super::allowed::AllowedHosts;
@@ -253,8 +253,23 @@ impl Client {
         body: Bytes,
         time: Duration,
     ) -> Result<(), ReachError> {
+        self.request(Method::POST, text, headers, body, time).await
+    }
+
+    /// The same with another method.
+    ///
+    /// # Errors
+    /// [`ReachError`].
+    pub async fn request(
+        &self,
+        method: Method,
+        text: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        time: Duration,
+    ) -> Result<(), ReachError> {
         let url = self.check(text)?;
-        let request = self.connection(&url)?.post(url.clone());
+        let request = self.connection(&url)?.request(method, url.clone());
         let sent = request.headers(headers).body(body).timeout(time).send();
         let response = sent.await.map_err(|error| match error.is_timeout() {
             true => ReachError::TimedOut {

@@ -10,6 +10,7 @@ mod address;
 mod allowed;
 mod client;
 mod resolver;
+mod retry_after;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use address::is_public;
 pub use allowed::{Allowed, AllowedHosts};
 pub use client::{Answer, Client, Limits};
 pub(crate) use client::{explain, place};
+pub(crate) use retry_after::retry_after;
 
 /// Why a URL was not reached. The messages name scheme and host only: paths and queries of signed URLs are secrets, and
 /// the addresses behind a name are nobody's business.

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dialect::Shape;
 use super::growth::Growth;
-use super::sse::Splitter;
 use super::work::{Outcome, Piece};
+use crate::sse::Splitter;
 
 /// How long an event may wait for others to fill its chunk: long enough that a stream is a few requests a second and not
 /// one a token, short enough that it reads as a stream.
@@ -212,7 +212,7 @@ impl Talk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runpod::sse::Event;
+    use crate::sse::Event;
     use axum::http::StatusCode;
     use bytes::Bytes;
 

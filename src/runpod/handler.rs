@@ -136,6 +136,7 @@ impl Shared {
             task: text("task")?,
             model: text("model")?,
             device: text("device")?,
+            refiner: health.get("refiner") == Some(&Value::Bool(true)),
         })
     }
 }

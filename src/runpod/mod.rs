@@ -27,7 +27,6 @@ mod phase;
 pub mod report;
 mod run;
 mod shared;
-mod sse;
 mod stop;
 mod supervise;
 mod take;

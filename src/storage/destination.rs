@@ -1,7 +1,7 @@
 //! Where objects go: store, bucket, prefix and the keys for it. One type for what a job says and what the operator set.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::StorageError;
 use super::endpoint::{Endpoint, is_aws};
+use crate::calendar::Day;
 
 /// What a key may keep as it is in an address.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -342,32 +343,6 @@ impl Operator {
 
 /// `MM-YY` of an instant, in UTC.
 pub(super) fn month(now: SystemTime) -> String {
-    let days = now
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
-        / 86_400;
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let (mut year, mut left) = (1970, days);
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if left < length {
-            break;
-        }
-        left -= length;
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if left < length {
-            break;
-        }
-        left -= length;
-        month += 1;
-    }
-    format!("{month:02}-{:02}", year % 100)
+    let day = Day::of(now);
+    format!("{:02}-{:02}", day.month, day.year % 100)
 }

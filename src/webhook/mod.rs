@@ -12,11 +12,16 @@
 //!
 //! Any 2xx takes it. Connection errors, 408, 425, 429 and 5xx are tried again, five times in all; other answers are final.
 //! Messages come in order.
+//!
+//! A gateway is told in the same way, and with the same headers, what this worker offers ([`Offer`]): when its state changes, again
+//! and again so that one which was started anew learns of it, and at the end with `DELETE URL/{worker_id}`, whose body says the
+//! same as the message that is posted where that is answered with 404, 405 or 501.
 
 mod courier;
 mod notice;
 mod place;
 mod readiness;
+mod registration;
 mod result;
 mod signature;
 
@@ -27,5 +32,6 @@ pub use courier::{Courier, Patience, Target};
 pub use notice::{ColdStart, Event, Notice, StageTime, Subject};
 pub use place::Place;
 pub use readiness::Readiness;
+pub use registration::{Limits, Offer, Registration, Routes};
 pub use result::deliver_result;
 pub use signature::{SIGNATURE, sign};

@@ -85,12 +85,11 @@ impl Teller {
     }
 
     fn send(&self, event: Event, error: Option<&str>) {
-        let created = SystemTime::now().duration_since(UNIX_EPOCH);
         let info = self.engine.info();
         let notice = Notice {
-            id: format!("evt_{}", Uuid::new_v4().simple()),
+            id: event_id(),
             status: event,
-            created: created.map_or(0, |since| since.as_secs()),
+            created: now(),
             subject: self.subject.clone(),
             device: info.as_ref().map(|info| info.device.clone()),
             dtype: info.map(|info| info.dtype),
@@ -102,6 +101,17 @@ impl Teller {
             None => notice,
         });
     }
+}
+
+/// A message's own name.
+pub(super) fn event_id() -> String {
+    format!("evt_{}", Uuid::new_v4().simple())
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// The engine's record, as messages have it.

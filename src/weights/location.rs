@@ -1,6 +1,7 @@
 //! What `--model`, models.toml and `--lora` may say: a text becomes a place, and nothing is looked for yet but paths. Apart
 //! from the store, which goes there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +64,7 @@ pub enum Location {
     Demo(Demo),
     /// A directory here.
     Directory(PathBuf),
-    /// A model that is one file here: a GGUF (or the first of several), or a diffusion checkpoint in the original layout.
+    /// One file here: a GGUF (or the first of several), a diffusion checkpoint in the original layout, an adapter.
     File(PathBuf),
     /// A repository on the Hugging Face hub.
     Hub {
@@ -98,6 +99,15 @@ pub enum FileChoice {
     File(String),
     /// The GGUF of this quantisation: `Q4_K_M`.
     Quant(String),
+}
+
+impl FileChoice {
+    /// What was written.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::File(name) | Self::Quant(name) => name,
+        }
+    }
 }
 
 impl Location {
@@ -140,6 +150,16 @@ impl Location {
         matches!(self, Self::Hub { .. } | Self::S3(_) | Self::Gs(_))
     }
 
+    /// The file that is meant, where one was named: its path or name, or a GGUF's quantisation.
+    pub fn file(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::File(path) => Some(path.to_string_lossy()),
+            Self::Hub { file, .. } => file.as_ref().map(|choice| choice.as_str().into()),
+            Self::S3(place) | Self::Gs(place) => place.file.as_deref().map(Cow::from),
+            Self::Mock(_) | Self::Demo(_) | Self::Directory(_) => None,
+        }
+    }
+
     /// What the model is called when nobody says otherwise.
     pub fn id(&self) -> String {
         match self {
@@ -174,7 +194,7 @@ impl fmt::Display for Location {
                     write!(f, "@{revision}")?;
                 }
                 match file {
-                    Some(FileChoice::File(name) | FileChoice::Quant(name)) => write!(f, ":{name}"),
+                    Some(choice) => write!(f, ":{}", choice.as_str()),
                     None => Ok(()),
                 }
             }
@@ -310,9 +330,17 @@ fn split_choice(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `org/name`, `org/name@revision`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name/file.gguf`; with .safetensors alike.
+/// `org/name`, `org/name@revision`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name/file.gguf`, `org/name@revision/file.gguf`; with
+/// .safetensors alike.
 fn hub(text: &str) -> Result<Location, WeightsError> {
-    let (name, choice) = split_choice(text);
+    let (name, choice) = match split_choice(text) {
+        // No revision is called like a file.
+        (name, None) if name.contains('@') && is_model_file(name) => match name.rsplit_once('/') {
+            Some((name, file)) if name.contains('@') => (name, Some(file)),
+            _ => (name, None),
+        },
+        split => split,
+    };
     let (name, revision) = match name.split_once('@') {
         Some((name, revision)) => (name, Some(revision)),
         None => (name, None),

@@ -9,8 +9,6 @@ pub struct Wanted {
     pub location: Location,
     /// Which of its files are needed follows from this.
     pub kind: Kind,
-    /// The one of an adapter's files that is meant, where one was named.
-    pub file: Option<String>,
     /// What to add to an error that says there is no such thing: names that are near.
     pub hint: String,
 }
@@ -30,7 +28,6 @@ impl Wanted {
         Self {
             location,
             kind: Kind::Model,
-            file: None,
             hint: String::new(),
         }
     }

@@ -92,7 +92,7 @@ async fn health_is_one_object_for_every_reader() {
         body,
         json!({
             "status": "healthy", "model": "chandler/mock", "model_loaded": true, "version": "", "uptime": 0,
-            "device": "cpu", "dtype": "f32", "task": "text-generation", "architecture": "Mock", "context_length": 4096,
+            "device": "cpu", "dtype": "f32", "task": "text-generation", "refiner": false, "architecture": "Mock", "context_length": 4096,
             "cold_start": {},
             "jobs": {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0},
             "workers": {"idle": 1, "initializing": 0, "ready": 1, "running": 0, "throttled": 0, "unhealthy": 0},

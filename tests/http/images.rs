@@ -132,6 +132,17 @@ async fn what_is_wrong_is_named_as_the_request_names_it() {
             "CHANDLER_OUTPUT_S3",
         ),
         (json!({"model": "other"}), "model", "not served"),
+        (
+            json!({"high_noise_frac": 0.8}),
+            "high_noise_frac",
+            "refiner",
+        ),
+        (json!({"refiner_steps": 9}), "refiner_steps", "refiner"),
+        (
+            json!({"refiner_strength": 0.3}),
+            "refiner_strength",
+            "refiner",
+        ),
     ] {
         let body = with(json!({"prompt": "a"}), more);
         let (status, refusal) = worker.refusal(DRAW, body.clone()).await;

@@ -1,6 +1,6 @@
 //! `chandler serve` as a platform starts it, with an environment full of secrets, and the receiver of its webhook.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chandler::webhook::sign;
 use serde_json::Value;
+
+use super::serve;
 
 type Got = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
@@ -30,45 +32,13 @@ async fn receiver() -> (String, Got) {
     (url, got)
 }
 
-const SECRETS: [&str; 14] = [
-    "RUNPOD_AI_API_KEY",
-    "RUNPOD_API_KEY",
-    "HF_TOKEN",
-    "API_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "BUCKET_ACCESS_KEY_ID",
-    "BUCKET_SECRET_ACCESS_KEY",
-    "CHANDLER_WEBHOOK_SECRET",
-    "VISGATE_INTERNAL_SECRET",
-    "PUBLIC_KEY",
-    "RUNPOD_WEBHOOK_PING",
-    "OPENAI_API_KEY",
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_tells_its_webhook_how_it_starts_and_ends_and_no_secret() {
     let (url, got) = receiver().await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chandler"));
+    let mut command = serve(&["--webhook-url", &url]);
     command
-        .args([
-            "serve",
-            "--model",
-            "mock",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-        ])
-        .args(["--log-level", "debug", "--webhook-url", &url])
-        .env_clear()
-        .envs(SECRETS.map(|name| (name, format!("hush-{name}"))))
         .env("RUNPOD_POD_ID", "pod1")
-        .env("RUNPOD_ENDPOINT_ID", "endpoint1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env("RUNPOD_ENDPOINT_ID", "endpoint1");
     let worker = command.spawn().unwrap();
     let began = Instant::now();
     // The first attempt is refused and made again after a second.

@@ -342,3 +342,16 @@ fn a_webhook_is_told_of_the_end_either_way_signed_and_until_it_listens() {
         assert!(!text.contains("a_marked"), "{text}");
     }
 }
+
+#[test]
+fn an_endpoint_is_measured_by_its_name() {
+    let machine = Machine::new();
+    let _cleared = Cleared(&machine);
+    machine.well(&MAKE);
+    let measured = machine
+        .well(&["bench", "one", "--requests", "5", "--json"])
+        .json();
+    assert_eq!(measured["runs"][0]["succeeded"], 5, "{measured}");
+    let unknown = machine.run(&["bench", "two"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+}

@@ -133,6 +133,10 @@ async fn what_is_wrong_with_a_job_is_its_error() {
             "image_url: ",
         ),
         (json!({"task": "text2img"}), "prompt is empty"),
+        (
+            json!({"prompt": "a", "num_images": 1, "high_noise_frac": 0.8}),
+            "high_noise_frac: the mock has no refiner",
+        ),
         (json!({"prompt": "a", "num_frames": 8}), "text-to-video"),
     ] {
         let (_, body) = pieces(&jobs, input.clone()).await;

@@ -73,8 +73,19 @@ pub struct Denoising {
     pub sigmas: Option<Vec<f64>>,
     /// The weight of fresh noise in schedulers that draw it (η of DDIM).
     pub eta: Option<f64>,
-    /// The part of the steps, 0 to 1, after which the drawing ends and its latents are the answer or the refiner's.
+    /// The part of the noise's course, 0 to 1, after which the refiner goes on with what is left; 1 finishes the drawing without it.
     pub end: Option<f64>,
+    /// What the refiner does.
+    pub refining: Refining,
+}
+
+/// What a refiner does that goes on with a model's drawings.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Refining {
+    /// Its steps from noise to picture, of which it makes those that are left to it.
+    pub steps: Option<u32>,
+    /// How much of a finished drawing it changes, 0 to 1, instead of going on with an unfinished one.
+    pub strength: Option<f64>,
 }
 
 /// How closely the prompt is followed.
@@ -206,6 +217,10 @@ pub struct Recipe {
     pub true_guidance_scale: Option<f64>,
     /// How much of the first picture could change, where there was one.
     pub strength: Option<f64>,
+    /// Where the refiner went on ([`Denoising::end`]), where it did.
+    pub denoising_end: Option<f64>,
+    /// How much of the drawing the refiner could change ([`Refining::strength`]), where it did.
+    pub refiner_strength: Option<f64>,
     /// The model's checker took it for something not to be shown, and it is black.
     pub flagged: bool,
 }

@@ -23,7 +23,7 @@ pub use event::{
 pub use form::{Constraint, Reasoning, ToolChoice};
 pub use image::{
     Control, Denoising, Drawn, Guidance, ImageInput, Micro, Picture, Preview, Prompts, Recipe,
-    Start,
+    Refining, Start,
 };
 pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
 pub use pipeline::{

@@ -135,6 +135,8 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Whether it has a chat template.
     pub chat: bool,
+    /// Whether a refiner goes on with its drawings.
+    pub refiner: bool,
     /// Names of the adapters (LoRA) that a request may ask for.
     pub adapters: Vec<String>,
     /// Codes of the languages that a request may name; none where it has no choice.

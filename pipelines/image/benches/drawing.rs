@@ -199,6 +199,8 @@ impl Bench {
                 safety_checker: false,
                 adapters: Vec::new(),
                 controls: Vec::new(),
+                refiner: None,
+                preview: None,
             };
             ImagePipeline::load(snapshot, &options, &|_| {}).unwrap()
         })

@@ -33,6 +33,11 @@ impl Placement {
         }
     }
 
+    /// A host tensor, where and as activations are.
+    pub(crate) fn move_in(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.to_device(&self.device)?.to_dtype(self.activations())?)
+    }
+
     /// On the CPU, weights as they are stored.
     pub fn cpu() -> Self {
         Self {

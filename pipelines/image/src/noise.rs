@@ -4,7 +4,7 @@
 
 use chandler_core::random::Stream;
 
-/// Draws of a picture, in the order that they are named here; those of the scheduler come last, as many as it takes.
+/// Draws of a picture. The scheduler has as many as it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw {
     /// What a picture begins with.
@@ -15,6 +15,8 @@ pub enum Draw {
     Masked,
     /// The scheduler's n-th fresh noise.
     Fresh(u32),
+    /// What a refiner takes away again of a drawing that was finished.
+    Refined,
 }
 
 impl Draw {
@@ -24,6 +26,7 @@ impl Draw {
             Self::Start => 1,
             Self::Masked => 2,
             Self::Fresh(n) => 3u32.saturating_add(n),
+            Self::Refined => u32::MAX,
         }
     }
 }

@@ -458,3 +458,22 @@ fn every_class_makes_numbers_at_every_count_of_steps() {
     }
     assert!(planned > 6 * refused, "{planned} {refused}");
 }
+
+#[test]
+fn calls_are_counted_to_the_picture_wherever_the_run_ends() {
+    let config = json!({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "steps_offset": 1});
+    let calls = |begin, end| {
+        let asked = Asked {
+            begin,
+            end,
+            ..Asked::steps(5)
+        };
+        let sampler = read(config.clone()).unwrap().plan(&asked).unwrap();
+        (sampler.calls(), sampler.steps_total())
+    };
+    assert_eq!(calls(Begin::Noise, None), ((5, 0), 5));
+    // As ControlNets' parts are counted beside `denoising_end` (pipeline_controlnet_sd_xl.py, `controlnet_keep`).
+    assert_eq!(calls(Begin::Noise, Some(0.6)), ((5, 0), 3));
+    assert_eq!(calls(Begin::Strength(0.8), Some(0.6)), ((4, 0), 2));
+    assert_eq!(calls(Begin::Fraction(0.6), None), ((2, 0), 2));
+}

@@ -94,6 +94,7 @@ impl Opened {
             device: device::name(self.device()),
             dtype: self.dtype.as_str().to_owned(),
             chat: false,
+            refiner: false,
             adapters: Vec::new(),
             languages,
             cache: None,

@@ -104,6 +104,7 @@ impl TextPipeline {
             dtype: dtype.as_str().to_owned(),
             chat: template.is_some(),
             adapters: names_of(&options.adapters)?,
+            refiner: false,
             languages: Vec::new(),
             cache: Some(CacheSize {
                 bytes: cache.bytes() as u64,

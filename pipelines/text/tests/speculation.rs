@@ -32,8 +32,8 @@ fn greedy_answers_are_those_of_transformers() {
     }
 }
 
-/// Requests with everything that decides about a token or an end.
-fn of_every_kind() -> Vec<TextInput> {
+/// Requests with everything that decides about a token or an end, and some drawn ones of which many guesses come true.
+fn of_every_kind() -> [Vec<TextInput>; 2] {
     let free = run(
         &mut load("llama2-f32", LIMITS, None),
         vec![tokens(&repeating(0), 40)],
@@ -82,10 +82,8 @@ fn of_every_kind() -> Vec<TextInput> {
             input.echo = true;
         });
     }
-    for seed in 0..3 {
-        add(Some(seed), &|input| *input = of_two_tokens(input.clone()));
-    }
-    inputs
+    let drawn = |seed| of_two_tokens(drawn(&repeating(0), 40, seed));
+    [inputs, (0..3).map(drawn).collect()]
 }
 
 /// A drawn answer that repeats: few tokens to choose from.
@@ -97,7 +95,14 @@ fn of_two_tokens(mut input: TextInput) -> TextInput {
 
 #[test]
 fn guesses_change_no_token_and_no_end_alone_or_in_company() {
-    let inputs = of_every_kind();
+    let each = of_every_kind();
+    // Guesses come true in both kinds, so that neither passes for the other.
+    for inputs in each.clone() {
+        let mut guessing = load("llama2-f32", GUESSING, None);
+        run(&mut guessing, inputs);
+        assert!(guessing.tally().accepted_tokens > 0);
+    }
+    let inputs = each.concat();
     let plain = run(&mut load("llama2-f32", LIMITS, None), inputs.clone());
     for bytes in [None, Some(FEW_BLOCKS * 2)] {
         let mut guessing = load("llama2-f32", GUESSING, bytes);
@@ -136,19 +141,29 @@ fn an_answer_that_repeats_takes_fewer_passes() {
 
 #[test]
 fn every_fixture_goes_on_as_it_would_have() {
+    let mut fruitless = Vec::new();
     for name in all() {
         let prompt =
             |salt| -> Vec<u32> { repeating(salt)[..30].iter().map(|id| id % 90).collect() };
-        let inputs: Vec<_> = (0..4)
+        let said_alike = |inputs: Vec<TextInput>| {
+            let plain = run(&mut load(name, LIMITS, None), inputs.clone());
+            let mut guessing = load(name, GUESSING, None);
+            assert_eq!(said(&run(&mut guessing, inputs)), said(&plain), "{name}");
+            guessing.tally().accepted_tokens
+        };
+        let free: Vec<_> = (0..4)
             .map(|salt| drawn(&prompt(salt), 30, salt.into()))
             .chain((0..4).map(|salt| tokens(&prompt(salt), 30)))
-            .chain([of_two_tokens(drawn(&prompt(0), 30, 5))])
             .collect();
-        let plain = run(&mut load(name, LIMITS, None), inputs.clone());
-        let mut guessing = load(name, GUESSING, None);
-        assert_eq!(said(&run(&mut guessing, inputs)), said(&plain), "{name}");
-        assert!(guessing.tally().accepted_tokens > 0, "{name}");
+        let narrow = of_two_tokens(drawn(&prompt(0), 30, 5));
+        if said_alike(free.clone()) == 0 {
+            fruitless.push(name);
+        }
+        assert!(said_alike(vec![narrow.clone()]) > 0, "{name}");
+        said_alike([free, vec![narrow]].concat());
     }
+    // What these models say of themselves repeats in all but two of them.
+    assert!(fruitless.len() <= 2, "{fruitless:?}");
 }
 
 #[test]

@@ -218,8 +218,12 @@ pub(super) fn recipe(recipe: &Recipe) -> Map<String, Value> {
     if let Some(scale) = recipe.true_guidance_scale {
         map.insert("true_cfg_scale".into(), scale.into());
     }
-    if let Some(strength) = recipe.strength {
-        map.insert("strength".into(), strength.into());
-    }
+    let parts = [
+        ("strength", recipe.strength),
+        ("denoising_end", recipe.denoising_end),
+        ("refiner_strength", recipe.refiner_strength),
+    ];
+    let parts = parts.into_iter();
+    map.extend(parts.filter_map(|(name, part)| Some((name.to_owned(), part?.into()))));
     map
 }

@@ -1,6 +1,6 @@
 //! How a picture is drawn: the steps, their scheduler and the guidance. Apart from `fields`, which has what is to be drawn.
 
-use chandler_core::{Denoising, Guidance, Micro, RequestError};
+use chandler_core::{Denoising, Guidance, Micro, Refining, RequestError};
 use serde_json::Value;
 
 use super::fields::{MOST_PIXELS, name};
@@ -25,6 +25,10 @@ pub(super) fn denoising(fields: &Fields<'_>) -> Result<Denoising, RequestError> 
         sigmas: numbers(fields, "sigmas")?,
         eta: fields.number("eta", 0.0..=1.0)?,
         end: fields.number("denoising_end", 0.0..=1.0)?,
+        refining: Refining {
+            steps: fields.whole("refiner_inference_steps", 1..=MOST_STEPS)?,
+            strength: fields.number("refiner_strength", 0.0..=1.0)?,
+        },
     })
 }
 

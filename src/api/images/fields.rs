@@ -26,6 +26,7 @@ pub(in crate::api) const SPELLINGS: &Spellings = &[
     ("scheduler", &["sampler", "sampler_name"]),
     ("strength", &["denoising_strength"]),
     ("denoising_end", &["high_noise_frac"]),
+    ("refiner_inference_steps", &["refiner_steps"]),
     ("partial_images", &["previews"]),
     ("response_format", &["response"]),
     ("image", &["init_image"]),
@@ -264,7 +265,7 @@ fn seed(fields: &Fields<'_>) -> Result<Option<u64>, RequestError> {
 
 #[cfg(test)]
 mod tests {
-    use chandler_core::{Denoising, Guidance, Micro};
+    use chandler_core::{Denoising, Guidance, Micro, Refining};
     use serde_json::{Value, json};
 
     use super::*;
@@ -279,7 +280,7 @@ mod tests {
         let body = json!({
             "prompt": "p", "prompt_2": "q", "negative_prompt": "r", "width": 64.0, "height": 32, "num_inference_steps": 9.0,
             "scheduler": "euler", "scheduler_config": {"use_karras_sigmas": true}, "timesteps": [9, 5.5], "sigmas": [2.0], "eta": 0.5,
-            "high_noise_frac": 0.8, "cfg_scale": 3.5, "true_cfg_scale": 2, "guidance_rescale": 0.7, "original_size": [1, 2], "crops_coords_top_left": [0, 0],
+            "high_noise_frac": 0.8, "refiner_steps": 12, "refiner_strength": 0.25, "cfg_scale": 3.5, "true_cfg_scale": 2, "guidance_rescale": 0.7, "original_size": [1, 2], "crops_coords_top_left": [0, 0],
             "target_size": [3.0, 4.0], "aesthetic_score": 7, "seed": 5, "num_images": 2, "loras": [{"name": "ink", "weight": 0.5}],
             "clip_skip": 1, "previews": 2, "strength": 0.6, "padding_mask_crop": 8, "model": "m", "output_format": "jpeg",
             "output_compression": 80, "metadata": false, "stream": true, "progress": true, "user": "u", "background": "auto",
@@ -305,6 +306,10 @@ mod tests {
                 sigmas: Some(vec![2.0]),
                 eta: Some(0.5),
                 end: Some(0.8),
+                refining: Refining {
+                    steps: Some(12),
+                    strength: Some(0.25),
+                },
             },
             guidance: Guidance {
                 scale: Some(3.5),

@@ -72,8 +72,12 @@ pub fn head(file: &str, start: &[u8]) -> Result<Head, Trouble> {
         let key = reader.text()?;
         let kind = reader.u32()?;
         match reader.value(kind, DEEPEST)? {
-            Value::Number(number) => drop(head.numbers.insert(key, number)),
-            Value::Text(text) => drop(head.texts.insert(key, text)),
+            Value::Number(number) => {
+                head.numbers.insert(key, number);
+            }
+            Value::Text(text) => {
+                head.texts.insert(key, text);
+            }
             Value::Other => {}
         }
     }

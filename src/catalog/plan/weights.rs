@@ -238,7 +238,7 @@ fn quantised(tensor: &Tensor, scheme: Scheme, role: Role) -> u64 {
         return tensor.bytes;
     };
     // A row that is no whole number of blocks gets smaller ones, and else stays.
-    let fits = |(block, _): &(u64, u64)| tensor.columns() % block == 0;
+    let fits = |(block, _): &(u64, u64)| tensor.columns().is_multiple_of(*block);
     match [wanted, (32, 34)].into_iter().find(fits) {
         Some((block, bytes)) => tensor.elements() / block * bytes,
         None => tensor.bytes,

@@ -62,6 +62,7 @@ pub fn courier(url: Option<&reqwest::Url>) -> Option<Courier> {
         .ok()
         .filter(|text| !text.is_empty());
     let target = Target {
+        name: "webhook",
         url: url?.clone(),
         secret: secret.map(Into::into),
     };

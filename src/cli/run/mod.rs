@@ -58,7 +58,7 @@ pub struct Run {
 
 /// The tasks that have an answer on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     /// The argument is a prompt
     #[value(alias = "text")]
     TextGeneration,
@@ -71,7 +71,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn task(self) -> Task {
+    pub(super) fn task(self) -> Task {
         match self {
             Self::TextGeneration => Task::TextGeneration,
             Self::AutomaticSpeechRecognition => Task::AutomaticSpeechRecognition,

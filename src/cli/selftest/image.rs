@@ -1,14 +1,13 @@
 //! The embedded image model: pictures that diffusers drew from the same noise, each alone and then all of them together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use chandler_core::{Denoising, Guidance, ImageInput, Input, Prompts, RequestError};
+use chandler_core::{Denoising, Guidance, ImageInput, Input, Prompts};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 
-use super::text::median;
-use crate::cli::ask::{Answer, ask};
+use super::company::{self, Question, median};
+use crate::cli::ask::Answer;
 use crate::engine::Engine;
 
 #[cfg(feature = "image")]
@@ -62,7 +61,7 @@ pub(super) fn recorded() -> anyhow::Result<Vec<Picture>> {
         .collect()
 }
 
-impl Picture {
+impl Question for Picture {
     fn input(&self) -> Input {
         let Recorded {
             prompt,
@@ -86,16 +85,11 @@ impl Picture {
         }))
     }
 
-    fn failure(&self, answer: &Result<Answer, RequestError>, how: &str) -> Option<String> {
+    fn name(&self) -> String {
         let Recorded { file, prompt, .. } = &self.recorded;
-        let difference = match answer {
-            Ok(answer) => self.difference(answer)?,
-            Err(error) => format!("failed: {error}"),
-        };
-        Some(format!("{file} ({prompt}) {how}: {difference}"))
+        format!("{file} ({prompt})")
     }
 
-    /// What differs from the recorded picture.
     fn difference(&self, answer: &Answer) -> Option<String> {
         let [drawn] = answer.collected.images.as_slice() else {
             return Some(format!("{} pictures", answer.collected.images.len()));
@@ -130,35 +124,15 @@ pub(super) async fn examine(
     load: Duration,
     pictures: &[Picture],
 ) -> Report {
-    let (mut failed, mut took) = (Vec::new(), Vec::new());
-    for picture in pictures {
-        let answer = ask(engine, picture.input(), |_| true).await;
-        failed.extend(picture.failure(&answer, "alone"));
-        took.extend(answer.map(|answer| answer.total.as_secs_f64() * 1000.0));
-    }
-    let started = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (index, picture) in pictures.iter().enumerate() {
-        let (engine, input) = (engine.clone(), picture.input());
-        tasks.spawn(async move { (index, ask(&engine, input, |_| true).await) });
-    }
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok((index, answer)) => {
-                let picture = pictures.get(index);
-                failed.extend(picture.and_then(|picture| picture.failure(&answer, "in company")));
-            }
-            Err(error) => failed.push(format!("a request broke off: {error}")),
-        }
-    }
-    let together = pictures.len() as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    let found = company::examine(engine, pictures).await;
+    let took = |answer: &Answer| answer.total.as_secs_f64() * 1000.0;
     Report {
         model,
         load_ms: load.as_secs_f64() * 1000.0,
-        picture_ms: median(took.into_iter()),
-        pictures_per_second: together,
-        passed: pictures.len() * 2 - failed.len().min(pictures.len() * 2),
-        failed,
+        picture_ms: median(found.alone.iter().map(took)),
+        pictures_per_second: found.a_second_together(found.together.len() as f64),
+        passed: found.passed,
+        failed: found.failed,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `chandler selftest`: the embedded models on this machine's device, held against recorded answers. One file a modality.
 
+mod company;
 mod image;
 mod speech;
 mod text;

@@ -1,14 +1,13 @@
 //! The embedded speech recogniser: recordings of sentences and of none, each alone and then all of them together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use chandler_core::{Audio, Input, RequestError, Search, SpeechInput, SpokenSegment, Transcript};
+use chandler_core::{Audio, Input, Search, SpeechInput, SpokenSegment, Transcript};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 
-use super::text::median;
-use crate::cli::ask::{Answer, ask};
+use super::company::{self, Question, median};
+use crate::cli::ask::Answer;
 use crate::engine::Engine;
 
 #[cfg(feature = "speech")]
@@ -76,7 +75,7 @@ pub(super) fn recorded() -> anyhow::Result<Vec<Clip>> {
         .collect()
 }
 
-impl Clip {
+impl Question for Clip {
     fn input(&self) -> Input {
         Input::Speech(SpeechInput {
             audio: Audio::bytes(self.bytes),
@@ -88,18 +87,13 @@ impl Clip {
         })
     }
 
-    fn failure(&self, answer: &Result<Answer, RequestError>, how: &str) -> Option<String> {
-        let difference = self.difference(answer)?;
-        Some(format!("{} {how}: {difference}", self.recorded.file))
+    fn name(&self) -> String {
+        self.recorded.file.clone()
     }
 
-    /// What differs from the recorded transcript.
-    fn difference(&self, answer: &Result<Answer, RequestError>) -> Option<String> {
+    fn difference(&self, answer: &Answer) -> Option<String> {
         let none = Transcript::default();
-        let found = match answer {
-            Ok(answer) => answer.collected.transcript.as_deref().unwrap_or(&none),
-            Err(error) => return Some(format!("failed: {error}")),
-        };
+        let found = answer.collected.transcript.as_deref().unwrap_or(&none);
         let recorded = &self.recorded;
         if found.text() != recorded.text {
             return Some(format!(
@@ -151,40 +145,17 @@ pub(super) async fn examine(
     load: Duration,
     clips: &[Clip],
 ) -> Report {
-    let mut failed = Vec::new();
-    let (mut speeds, mut heard) = (Vec::new(), 0.0);
-    for clip in clips {
-        let answer = ask(engine, clip.input(), |_| true).await;
-        failed.extend(clip.failure(&answer, "alone"));
-        if let Ok(answer) = answer {
-            let seconds = answer.collected.usage.audio_ms as f64 / 1000.0;
-            heard += seconds;
-            speeds.push(seconds / answer.total.as_secs_f64().max(1e-9));
-        }
-    }
-    let started = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (index, clip) in clips.iter().enumerate() {
-        let (engine, input) = (engine.clone(), clip.input());
-        tasks.spawn(async move { (index, ask(&engine, input, |_| true).await) });
-    }
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok((index, answer)) => {
-                let clip = clips.get(index);
-                failed.extend(clip.and_then(|clip| clip.failure(&answer, "in company")));
-            }
-            Err(error) => failed.push(format!("a request broke off: {error}")),
-        }
-    }
-    let together = heard / started.elapsed().as_secs_f64().max(1e-9);
+    let found = company::examine(engine, clips).await;
+    let seconds = |answer: &Answer| answer.collected.usage.audio_ms as f64 / 1000.0;
+    let heard: f64 = found.together.iter().map(seconds).sum();
+    let speed = |answer: &Answer| seconds(answer) / answer.total.as_secs_f64().max(1e-9);
     Report {
         model,
         load_ms: load.as_secs_f64() * 1000.0,
-        times_real_time: median(speeds.into_iter()),
-        times_real_time_together: together,
-        passed: clips.len() * 2 - failed.len().min(clips.len() * 2),
-        failed,
+        times_real_time: median(found.alone.iter().map(speed)),
+        times_real_time_together: found.a_second_together(heard),
+        passed: found.passed,
+        failed: found.failed,
     }
 }
 
@@ -213,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn heard(segments: &[(f64, f64, &str)]) -> Result<Answer, RequestError> {
+    fn heard(segments: &[(f64, f64, &str)]) -> Answer {
         let segment = |(start, end, text): &(f64, f64, &str)| SpokenSegment {
             start: *start,
             end: *end,
@@ -224,14 +195,14 @@ mod tests {
             segments: segments.iter().map(segment).collect(),
             ..Transcript::default()
         };
-        Ok(Answer {
+        Answer {
             collected: Collected {
                 transcript: Some(Box::new(transcript)),
                 ..Collected::default()
             },
             first_token: Duration::ZERO,
             total: Duration::ZERO,
-        })
+        }
     }
 
     #[test]
@@ -257,7 +228,6 @@ mod tests {
                 .unwrap()
                 .starts_with("heard")
         );
-        assert!(clip.difference(&Err(RequestError::internal("x"))).is_some());
     }
 
     #[cfg(feature = "speech")]

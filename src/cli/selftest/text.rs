@@ -1,13 +1,13 @@
 //! The embedded language model: greedy answers, each alone and then all of them together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use chandler_core::{Chat, Input, Limits, Message, Prompt, RequestError, Sampling, TextInput};
+use chandler_core::{Chat, Input, Limits, Message, Prompt, Sampling, TextInput};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 
-use crate::cli::ask::{Answer, ask};
+use super::company::{self, Question, median};
+use crate::cli::ask::Answer;
 use crate::cli::version;
 use crate::engine::Engine;
 
@@ -31,7 +31,7 @@ pub(super) struct Recorded {
     tokens: Vec<u32>,
 }
 
-impl Recorded {
+impl Question for Recorded {
     fn input(&self) -> Input {
         Input::Text(TextInput {
             prompt: Prompt::Chat(Chat {
@@ -51,12 +51,13 @@ impl Recorded {
         })
     }
 
-    /// What differs from the recorded answer.
-    fn difference(&self, answer: &Result<Answer, RequestError>) -> Option<String> {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return Some(format!("failed: {error}")),
-        };
+    fn name(&self) -> String {
+        let last = self.messages.last();
+        last.map(|message| format!("{:?}", message.content))
+            .unwrap_or_default()
+    }
+
+    fn difference(&self, answer: &Answer) -> Option<String> {
         if answer.text() != self.answer {
             return Some(format!(
                 "answered {:?}, recorded {:?}",
@@ -106,32 +107,12 @@ pub(super) async fn examine(
     load: Duration,
     recorded: &[Recorded],
 ) -> Report {
-    let mut failed = Vec::new();
-    let mut alone = Vec::new();
-    for question in recorded {
-        let answer = ask(engine, question.input(), |_| true).await;
-        note(question, &answer, "alone", &mut failed);
-        alone.extend(answer);
-    }
-    let started = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (index, question) in recorded.iter().enumerate() {
-        let (engine, input) = (engine.clone(), question.input());
-        tasks.spawn(async move { (index, ask(&engine, input, |_| true).await) });
-    }
-    let mut tokens = 0;
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok((index, answer)) => {
-                if let Some(question) = recorded.get(index) {
-                    note(question, &answer, "in company", &mut failed);
-                }
-                tokens += answer.map_or(0, |answer| answer.collected.usage.completion_tokens);
-            }
-            Err(error) => failed.push(format!("a request broke off: {error}")),
-        }
-    }
-    let together = f64::from(tokens) / started.elapsed().as_secs_f64().max(1e-9);
+    let found = company::examine(engine, recorded).await;
+    let told = found.together.iter();
+    let tokens: u32 = told
+        .map(|answer| answer.collected.usage.completion_tokens)
+        .sum();
+    let alone = &found.alone;
     let info = engine.info();
     Report {
         version: version::SHORT,
@@ -148,32 +129,10 @@ pub(super) async fn examine(
                 .map(|answer| answer.first_token.as_secs_f64() * 1000.0),
         ),
         tokens_per_second: median(alone.iter().filter_map(Answer::tokens_per_second)),
-        tokens_per_second_together: together,
-        passed: recorded.len() * 2 - failed.len().min(recorded.len() * 2),
-        failed,
+        tokens_per_second_together: found.a_second_together(tokens.into()),
+        passed: found.passed,
+        failed: found.failed,
     }
-}
-
-fn note(
-    question: &Recorded,
-    answer: &Result<Answer, RequestError>,
-    how: &str,
-    failed: &mut Vec<String>,
-) {
-    if let Some(difference) = question.difference(answer) {
-        let asked = question
-            .messages
-            .last()
-            .map(|message| format!("{:?}", message.content))
-            .unwrap_or_default();
-        failed.push(format!("{asked} {how}: {difference}"));
-    }
-}
-
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 impl Report {
@@ -217,7 +176,7 @@ mod tests {
         .unwrap()
     }
 
-    fn answer(text: &str, ids: &[u32]) -> Result<Answer, RequestError> {
+    fn answer(text: &str, ids: &[u32]) -> Answer {
         let tokens = ids
             .iter()
             .map(|id| Token {
@@ -240,11 +199,11 @@ mod tests {
             usage,
             ..Collected::default()
         };
-        Ok(Answer {
+        Answer {
             collected,
             first_token: Duration::ZERO,
             total: Duration::ZERO,
-        })
+        }
     }
 
     #[test]
@@ -253,10 +212,5 @@ mod tests {
         assert_eq!(recorded().difference(&answer("4", &[7, 0])), None);
         assert!(recorded().difference(&answer("5", &[7])).is_some());
         assert!(recorded().difference(&answer("4", &[8])).is_some());
-        assert!(
-            recorded()
-                .difference(&Err(RequestError::internal("no")))
-                .is_some()
-        );
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Shape};
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 
 pub(super) fn is(map: &Map<String, Value>) -> bool {
     map.get("debug") == Some(&Value::Bool(true))

@@ -7,6 +7,7 @@ mod pictures;
 mod prediction;
 #[cfg(test)]
 mod properties;
+mod refiner;
 mod route;
 mod sampling;
 mod speech;
@@ -23,8 +24,8 @@ use serde_json::{Map, Value};
 use super::answer::Failure;
 use super::growth::Growth;
 use super::handler::Streaming;
-use super::sse::Event;
 use crate::kinds::kind_of;
+use crate::sse::Event;
 
 /// One request to the worker's own routes, and what its answer becomes.
 pub(super) struct Call {
@@ -84,6 +85,8 @@ pub(super) struct Served {
     pub(super) model: String,
     /// `cpu`, `cuda:0`, …
     pub(super) device: String,
+    /// Whether a refiner goes on with its drawings.
+    pub(super) refiner: bool,
 }
 
 impl Known {
@@ -99,6 +102,11 @@ impl Known {
     /// Whether the model draws.
     fn draws(&self) -> bool {
         self.task().is_some_and(|task| DRAWING.contains(&task))
+    }
+
+    /// Whether a refiner goes on with the model's drawings.
+    fn refines(&self) -> bool {
+        self.served.get().is_some_and(|served| served.refiner)
     }
 
     /// Whether the model hears speech, as far as is known.
@@ -219,11 +227,26 @@ mod tests {
                 task,
                 model,
                 device,
+                refiner: false,
             });
         }
         Known {
             served,
             streaming: Streaming::default(),
+        }
+    }
+
+    /// A model that draws, with a refiner.
+    pub(super) fn refining() -> Known {
+        let known = known(Some("text-to-image"));
+        let served = known.served.get().cloned();
+        let refined = served.map(|served| Served {
+            refiner: true,
+            ..served
+        });
+        Known {
+            served: Arc::new(refined.map(OnceLock::from).unwrap_or_default()),
+            ..known
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Known, Shape, take};
 use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 
 pub(super) fn read(mut map: Map<String, Value>, known: &Known) -> Result<Call, String> {
     let path = match take(&mut map, "openai_route") {
@@ -115,7 +115,7 @@ impl Shape for Objects {
 mod tests {
     use super::*;
     use crate::runpod::dialect::tests::known;
-    use crate::runpod::sse::Splitter;
+    use crate::sse::Splitter;
 
     fn call(input: Value) -> Result<(Method, String, Option<Value>), String> {
         let map = input.as_object().unwrap().clone();

@@ -9,14 +9,14 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::tasks::Reading;
-use super::{Call, Known, Shape, has, shown, take};
+use super::{Call, Known, Shape, has, refiner, shown, take};
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 use crate::storage::STORES;
 
 /// What `/predict` takes under the same name. A job without a task that has a name which is not here is refused, as there.
-const SAME: [&str; 63] = [
+const SAME: [&str; 65] = [
     "prompt",
     "prompt_2",
     "prompt_3",
@@ -49,6 +49,8 @@ const SAME: [&str; 63] = [
     "eta",
     "denoising_end",
     "high_noise_frac",
+    "refiner_inference_steps",
+    "refiner_strength",
     "loras",
     "clip_skip",
     "image",
@@ -113,13 +115,8 @@ pub(super) fn read(
     }
     staged(&mut map)?;
     let previews = PREVIEWS.iter().find_map(|key| take(&mut map, key));
-    // The steps of a refiner, which those workers load beside their model. Without one they ask for nothing; and the strength of a
-    // job without a picture is the refiner's, too.
-    map.shift_remove("refiner_inference_steps");
-    map.shift_remove("high_noise_frac");
-    if !IMAGES.iter().any(|field| has(&map, field)) {
-        map.shift_remove("strength");
-    }
+    let begins = IMAGES.iter().any(|field| has(&map, field));
+    refiner::translate(&mut map, begins, known);
     if take(&mut map, "task").is_none()
         && let Some(other) = map.keys().find(|key| !SAME.contains(&key.as_str()))
     {
@@ -128,20 +125,7 @@ pub(super) fn read(
              the input is an instance of /predict)"
         ));
     }
-    let format = ["response", "response_format"]
-        .iter()
-        .find_map(|key| take(&mut map, key));
-    let in_urls = match format {
-        None => true,
-        Some(Value::String(name)) if matches!(name.as_str(), "url" | "data_url") => true,
-        Some(Value::String(name)) if matches!(name.as_str(), "base64" | "b64_json") => false,
-        Some(other) => {
-            let is = other
-                .as_str()
-                .map_or_else(|| shown(&other), |name| format!("{name:?}"));
-            return Err(format!("response is {is}; it must be url or base64"));
-        }
-    };
+    let in_urls = in_urls(&mut map)?;
     map.insert("stream".into(), true.into());
     map.insert("progress".into(), true.into());
     if let Some(previews) = previews {
@@ -163,6 +147,24 @@ pub(super) fn read(
         shape: Box::new(shape),
         growth: Growth::default(),
     })
+}
+
+/// Whether pictures are wanted as data URLs, as they are where nothing is said.
+fn in_urls(map: &mut Map<String, Value>) -> Result<bool, String> {
+    let format = ["response", "response_format"]
+        .iter()
+        .find_map(|key| take(map, key));
+    match format {
+        None => Ok(true),
+        Some(Value::String(name)) if matches!(name.as_str(), "url" | "data_url") => Ok(true),
+        Some(Value::String(name)) if matches!(name.as_str(), "base64" | "b64_json") => Ok(false),
+        Some(other) => {
+            let is = other
+                .as_str()
+                .map_or_else(|| shown(&other), |name| format!("{name:?}"));
+            Err(format!("response is {is}; it must be url or base64"))
+        }
+    }
 }
 
 /// A picture that the seed's API has put into a bucket, with the address under which it lies there.
@@ -294,7 +296,14 @@ impl Shape for Drawing {
                 output.insert("height".into(), side(height));
             }
             output.insert("format".into(), first["output_format"].take());
-            for key in ["steps", "scheduler", "guidance_scale", "strength"] {
+            for key in [
+                "steps",
+                "scheduler",
+                "guidance_scale",
+                "strength",
+                "denoising_end",
+                "refiner_strength",
+            ] {
                 if let Some(value) = first.get_mut(key) {
                     output.insert(key.into(), value.take());
                 }

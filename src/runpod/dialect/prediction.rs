@@ -10,8 +10,8 @@ use super::{Call, Known, Shape, TEXT_GENERATION, has, take};
 use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
-use crate::runpod::sse::Event;
 use crate::spellings::SPELLINGS;
+use crate::sse::Event;
 
 /// `/predict`'s own; OpenAI's route for plain prompts has another.
 const DEFAULT_TOKENS: u32 = 256;

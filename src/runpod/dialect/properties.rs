@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::tests::known;
 use super::{DRAWING, SPEECH_RECOGNITION, TEXT_GENERATION, recognise};
-use crate::runpod::sse::Splitter;
+use crate::sse::Splitter;
 
 /// Every field that some dialect reads, and one that none does.
 const KEYS: [&str; 54] = [

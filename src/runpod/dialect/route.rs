@@ -1,7 +1,7 @@
 //! `{route, body?, method?}`: any route of the worker, named outright, as the newer worker-vllm takes it (runpod.md 11.1).
 //! The answer is passed on as the OpenAI routes' are.
 
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use serde_json::{Map, Value};
 
 use super::openai::passed_on;
@@ -38,7 +38,9 @@ fn is_path(route: &str) -> bool {
     let clean = route
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    route.starts_with('/') && !route.starts_with("//") && clean
+    let one = route.starts_with('/') && !route.starts_with("//") && clean;
+    // Some visible characters, `<` among them, have no place in a path either.
+    one && route.parse::<Uri>().is_ok()
 }
 
 fn method(given: Option<Value>, has_body: bool) -> Result<Method, String> {
@@ -97,6 +99,7 @@ mod tests {
             "/a\n",
             "/ü",
             "/a#b",
+            "/<",
         ] {
             assert!(call(json!({"route": route})).is_err(), "{route}");
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Shape;
 use super::prediction::of_input;
 use crate::runpod::answer::Failure;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 
 /// Answers of one request at most, as the routes have it.
 const MOST_ROWS: usize = 128;
@@ -229,7 +229,7 @@ impl Shape for Growing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runpod::sse::Splitter;
+    use crate::sse::Splitter;
 
     fn say(shape: &mut Growing, event: Value) {
         let event = format!("data: {event}\n\n");

@@ -8,7 +8,7 @@ use super::{Call, Known, Shape, flag, has, sampling, shown, take};
 use crate::kinds::kind_of;
 use crate::runpod::answer::Failure;
 use crate::runpod::growth::Growth;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 
 /// Fields that no other dialect has.
 const OWN: [&str; 6] = [
@@ -211,7 +211,7 @@ impl Shape for Tokens {
 mod tests {
     use super::*;
     use crate::runpod::dialect::tests::known;
-    use crate::runpod::sse::Splitter;
+    use crate::sse::Splitter;
 
     fn call(input: Value) -> Result<Call, String> {
         read(input.as_object().unwrap().clone(), &known(None))

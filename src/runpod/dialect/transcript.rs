@@ -9,7 +9,7 @@ use super::prediction::of_input;
 use super::{Served, Shape};
 use crate::captions::{self, Cue};
 use crate::runpod::answer::Failure;
-use crate::runpod::sse::Event;
+use crate::sse::Event;
 
 /// What a transcript is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +179,7 @@ mod tests {
             task: "automatic-speech-recognition".into(),
             model: "mine".into(),
             device: "cuda:1".into(),
+            refiner: false,
         };
         Arc::new(OnceLock::from(served))
     }

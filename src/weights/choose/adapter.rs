@@ -1,10 +1,8 @@
 //! An adapter's files: the two that peft saves, or one file of pairs, as image models' adapters are handed about. Apart from the
 //! choice of a model's files, of which there are many.
 
-use std::collections::BTreeSet;
-
 use super::folder::STEMS;
-use super::{Listed, has, small};
+use super::{Choice, Listed, has, small, split};
 
 /// What peft saves.
 const PEFT: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -13,21 +11,23 @@ const DIFFUSERS: &str = "pytorch_lora_weights.safetensors";
 /// Files that an error lists.
 const LISTED: usize = 5;
 
-/// The files that are needed; `wanted` is the one that was named.
-pub(super) fn files(
-    files: &[Listed<'_>],
-    wanted: Option<&str>,
-) -> Result<BTreeSet<String>, Option<String>> {
+/// Chooses; `wanted` is the file that was named.
+pub(super) fn choose(files: &[Listed<'_>], wanted: Option<&str>) -> Result<Choice, String> {
     let names: Vec<&str> = files.iter().map(|file| file.path).collect();
     match file(&names, wanted) {
-        Ok(file) if file == PEFT[1] => Ok(PEFT.map(str::to_owned).into()),
-        Ok(file) => Ok([file].into()),
-        Err(_) if has(files, "adapter_model.bin") => Err(Some(
+        Ok(file) => {
+            let needed = match file == PEFT[1] {
+                true => PEFT.map(str::to_owned).into(),
+                false => [file].into(),
+            };
+            Ok(split(files, &needed, wanted.map(str::to_owned)))
+        }
+        Err(_) if has(files, "adapter_model.bin") => Err(
             "the adapter is there as a pickle only (adapter_model.bin), which is a program and is never opened: save it with \
              safe_serialization=True, or use a revision that has adapter_model.safetensors"
                 .to_owned(),
-        )),
-        Err(reason) => Err(Some(format!("{reason}; {}", small::what_is_there(files)))),
+        ),
+        Err(reason) => Err(format!("{reason}; {}", small::what_is_there(files))),
     }
 }
 

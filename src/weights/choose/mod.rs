@@ -37,8 +37,6 @@ pub struct Listed<'a> {
 pub struct Rule {
     kind: Kind,
     file: Option<FileChoice>,
-    /// The one file of an adapter that is meant.
-    adapter: Option<String>,
     /// Marks of precision in the order of preference; the empty one is no mark.
     variants: Vec<String>,
     /// Where it is looked for, for errors.
@@ -50,7 +48,7 @@ pub struct Rule {
 pub struct Choice {
     /// The files that are needed, in the listing's order.
     pub files: Vec<String>,
-    /// The model's one file, or the first of a split GGUF, where it is one.
+    /// The model's one file, or the first of a split GGUF, where it is one; an adapter's where it was named.
     pub file: Option<String>,
     /// The others, and why they are not needed.
     pub skipped: Vec<Skipped>,
@@ -91,7 +89,6 @@ impl Rule {
         Self {
             kind: wanted.kind,
             file,
-            adapter: wanted.file.clone(),
             variants: options.variants.clone(),
             place,
         }
@@ -129,24 +126,24 @@ impl Rule {
             place: self.place.clone(),
             reason,
         };
-        match &self.file {
-            Some(FileChoice::File(name)) if is_checkpoint(name) => {
+        match (self.kind, &self.file) {
+            (Kind::Adapter, named) => {
+                let named = named.as_ref().map(FileChoice::as_str);
+                return adapter::choose(files, named).map_err(refuse);
+            }
+            (Kind::Model, Some(FileChoice::File(name))) if is_checkpoint(name) => {
                 return checkpoint::named(files, name).map_err(refuse);
             }
-            Some(choice) => return gguf::choose(files, choice).map_err(refuse),
-            None => {}
+            (Kind::Model, Some(choice)) => return gguf::choose(files, choice).map_err(refuse),
+            (Kind::Model, None) => {}
         }
         let lonely = Folder::of("", files, &self.variants).lonely();
-        if self.kind == Kind::Model
-            && !INDICES.iter().any(|name| has(files, name))
-            && !lonely.is_empty()
-        {
+        if !INDICES.iter().any(|name| has(files, name)) && !lonely.is_empty() {
             return checkpoint::only(files, &lonely, &self.place).map_err(refuse);
         }
-        let needed = match self.kind {
-            Kind::Adapter => adapter::files(files, self.adapter.as_deref()),
-            Kind::Model if has(files, MODEL_INDEX) => self.diffusers(files, read),
-            Kind::Model => self.model(files, read),
+        let needed = match has(files, MODEL_INDEX) {
+            true => self.diffusers(files, read),
+            false => self.model(files, read),
         };
         match needed {
             Ok(needed) => Ok(split(files, &needed, None)),

@@ -20,7 +20,6 @@ fn rule(file: Option<FileChoice>, variants: &[&str]) -> Rule {
     Rule {
         kind: Kind::Model,
         file,
-        adapter: None,
         variants: variants.iter().map(|mark| (*mark).to_owned()).collect(),
         place: "org/name".to_owned(),
     }
@@ -281,8 +280,7 @@ fn an_adapter_is_two_files() {
 fn an_image_models_adapter_is_one_file() {
     let adapter = |file: Option<&str>| Rule {
         kind: Kind::Adapter,
-        adapter: file.map(str::to_owned),
-        ..rule(None, &[""])
+        ..rule(file.map(|file| FileChoice::File(file.to_owned())), &[""])
     };
     let chosen = |text: &str, file: Option<&str>| {
         let choice = adapter(file).choose(&listing(text), &|_| None).unwrap();

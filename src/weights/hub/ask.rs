@@ -303,7 +303,7 @@ impl Ask {
             return Failure::Passing {
                 reason: format!("HTTP status {status}"),
                 limited: status == StatusCode::TOO_MANY_REQUESTS,
-                wait: pause::wanted(headers),
+                wait: reach::retry_after(headers),
             };
         }
         let asker = Asker {

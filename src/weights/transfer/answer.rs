@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap};
 
-use super::pause;
+use crate::reach;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: &Asked<'_>) 
                 _ => Kind::Failing,
             };
             Answer::Later(Trouble {
-                wait: pause::wanted(headers),
+                wait: reach::retry_after(headers),
                 ..Trouble::new(kind, format!("HTTP status {status}"))
             })
         }

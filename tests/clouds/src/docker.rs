@@ -7,7 +7,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::{Cloud, Reply, Request};
@@ -130,7 +132,17 @@ impl Engine {
         } else {
             lines += &(json!({"errorDetail": {"message": "manifest unknown"}, "error": "manifest unknown"}).to_string() + "\r\n");
         }
-        Reply::bytes(200, "application/json", lines)
+        // Line by line, as it goes: the official client takes a body of known length for one document.
+        let piece = |line: &str| {
+            (
+                Duration::from_millis(1),
+                Bytes::copy_from_slice(line.as_bytes()),
+            )
+        };
+        Reply::stream(
+            "application/json",
+            lines.split_inclusive('\n').map(piece).collect(),
+        )
     }
 
     fn create(&self, request: &Request) -> Reply {
@@ -265,7 +277,7 @@ impl Container {
             "State": {
                 "Status": self.state, "Running": self.state == "running", "ExitCode": self.exit, "Error": "", "OOMKilled": false,
             },
-            "Config": {"Image": self.body["Image"], "Env": self.body["Env"], "Labels": self.body["Labels"]},
+            "Config": {"Tty": false, "Image": self.body["Image"], "Env": self.body["Env"], "Labels": self.body["Labels"]},
             "HostConfig": self.body["HostConfig"],
             "NetworkSettings": {"Ports": ports},
         })

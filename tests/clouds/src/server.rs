@@ -220,11 +220,11 @@ async fn respond(shared: &Shared, request: HttpRequest<Incoming>) -> Result<Resp
 impl Shared {
     fn due(&self, number: usize, request: &Request) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
-        let due = faults.iter_mut().find_map(|(when, fault)| {
+        let due = |(when, fault): &mut (When, Fault)| {
             let now = when.is_now(number, &request.method, &request.path);
             now.then(|| fault.clone())
-        });
-        due
+        };
+        faults.iter_mut().find_map(due)
     }
 }
 

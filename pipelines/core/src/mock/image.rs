@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::batch::{MockBatch, Played};
 use crate::error::RequestError;
 use crate::event::{Event, Events, Usage};
-use crate::image::{Drawn, ImageInput, Preview, Prompts, Recipe};
+use crate::image::{Denoising, Drawn, ImageInput, Preview, Prompts, Recipe};
 use crate::input::{Input, Task};
 use crate::pipeline::{Cost, ModelInfo, Prepare, Prepared, RequestId};
 use crate::random::{Stream, fresh_seed};
@@ -92,6 +92,7 @@ impl Prepare for Preparer {
                 true_guidance_scale: None,
                 strength,
                 flagged: prompt.split_whitespace().any(|word| word == FORBIDDEN),
+                ..Recipe::default()
             },
             previews: input.previews,
             given: [
@@ -113,6 +114,7 @@ impl Prepare for Preparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: false,
+            refiner: false,
             adapters: vec![ADAPTER.into()],
             languages: Vec::new(),
             cache: None,
@@ -122,7 +124,7 @@ impl Prepare for Preparer {
     fn warm_up(&self) -> Input {
         Input::Image(Box::new(ImageInput {
             prompt: Prompts::one("warm"),
-            denoising: crate::image::Denoising {
+            denoising: Denoising {
                 steps: Some(1),
                 ..Default::default()
             },
@@ -186,6 +188,16 @@ fn refuse_unbuilt(input: &ImageInput) -> Result<(), RequestError> {
             "controls",
             "the mock has no ControlNet",
         ));
+    }
+    let Denoising { end, refining, .. } = &input.denoising;
+    let refined = [
+        ("denoising_end", end.is_some_and(|end| end < 1.0)),
+        ("refiner_strength", refining.strength.is_some()),
+        ("refiner_inference_steps", refining.steps.is_some()),
+    ];
+    if let Some((field, _)) = refined.into_iter().find(|(_, asked)| *asked) {
+        let message = format!("{field}: the mock has no refiner");
+        return Err(RequestError::unsupported(field, message));
     }
     match input.loras.iter().find(|(name, _)| name != ADAPTER) {
         None => Ok(()),

@@ -189,6 +189,7 @@ impl Prepare for MockPreparer {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: true,
+            refiner: false,
             adapters: self.0.adapters.clone(),
             languages: Vec::new(),
             cache: None,
@@ -369,6 +370,37 @@ fn said(text: String) -> (TextDelta, Vec<u8>) {
     (delta, bytes)
 }
 
+/// The next word of a row: of its script while that lasts, then its prompt's; nothing of the word at which it is `stopped`.
+fn next_word(request: &MockPrepared, row: u32, (stopped, last): (Option<&str>, bool)) -> TextDelta {
+    let position = request.said;
+    let scripted = request.script.piece(position);
+    let (delta, bytes) = scripted.unwrap_or_else(|| {
+        let word = request.word(row, position);
+        said(match (stopped, position == request.script.len()) {
+            (Some(_), _) => String::new(),
+            (None, true) => word.to_owned(),
+            (None, false) => format!(" {word}"),
+        })
+    });
+    let token = Token {
+        id: position as u32,
+        bytes,
+        logprob: request.logprobs.then_some(-0.5),
+        ..Token::default()
+    };
+    let finish = match stopped {
+        Some(_) => FinishReason::Stop,
+        None => request.finish,
+    };
+    TextDelta {
+        row,
+        tokens: vec![token],
+        finish: last.then_some(finish),
+        stop: stopped.map(Into::into),
+        ..delta
+    }
+}
+
 /// Says the next word of every row; `true` when the request has ended.
 fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool {
     let prompt_tokens = request.words.len() as u32;
@@ -383,40 +415,14 @@ fn speak(id: RequestId, request: &mut MockPrepared, events: &mut Events) -> bool
         );
     }
     let position = request.said;
-    let spoken = request.script.len();
-    let scripted = position < spoken;
+    let scripted = position < request.script.len();
     let stopped = (!scripted)
         .then(|| request.word(0, position).to_owned())
         .filter(|word| request.stop.contains(word));
     let last = stopped.is_some() || position + 1 >= request.answer;
     for row in 0..request.rows {
-        let scripted = request.script.piece(position);
-        let (delta, bytes) = scripted.unwrap_or_else(|| {
-            let word = request.word(row, position);
-            said(match (&stopped, position == spoken) {
-                (Some(_), _) => String::new(),
-                (None, true) => word.to_owned(),
-                (None, false) => format!(" {word}"),
-            })
-        });
-        let token = Token {
-            id: position as u32,
-            bytes,
-            logprob: request.logprobs.then_some(-0.5),
-            ..Token::default()
-        };
-        let finish = match stopped {
-            Some(_) => FinishReason::Stop,
-            None => request.finish,
-        };
-        let delta = TextDelta {
-            row,
-            tokens: vec![token],
-            finish: last.then_some(finish),
-            stop: stopped.as_deref().map(Into::into),
-            ..delta
-        };
-        events.push(id, Event::Text(delta));
+        let said = next_word(request, row, (stopped.as_deref(), last));
+        events.push(id, Event::Text(said));
     }
     request.said += 1;
     if last {

@@ -77,6 +77,7 @@ impl Prepare for Listener {
             device: "cpu".into(),
             dtype: "f32".into(),
             chat: false,
+            refiner: false,
             adapters: Vec::new(),
             languages: LANGUAGES.map(|(code, _)| code.to_owned()).to_vec(),
             cache: None,

@@ -175,9 +175,10 @@ impl Sampler {
         self.pace.steps(self.run.len(), self.run.len())
     }
 
-    /// The model calls of the run, and those that are done.
+    /// The model calls from the run's first to the picture, whoever makes those behind its last, and those that are done.
     pub fn calls(&self) -> (usize, usize) {
-        (self.run.len(), self.next - self.run.start)
+        let begun = self.run.start;
+        (self.timesteps.len() - begun, self.next - begun)
     }
 }
 

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use chandler_nn::lora::AdapterRows;
 
 use super::controls::{self, Steering};
-use super::drawing::{Drawing, ImagePrepared, Stage};
+use super::drawing::{Drawing, Expert, ImagePrepared, Stage};
 use super::encoders::Conditions;
 use super::families::Batch;
 use super::pipeline::Model;
@@ -26,7 +26,9 @@ impl Member<'_> {
     }
 
     fn conditions(&self) -> Result<&Conditions> {
-        self.request.conditions.as_ref().ok_or_else(lost)
+        let expert = self.drawing()?.expert();
+        let conditions = self.request.conditions.get(expert as usize);
+        conditions.ok_or_else(lost)
     }
 }
 
@@ -84,7 +86,8 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
     let residuals = rows.residuals(model, [count, height, width])?;
     let channels = rows.latents.len() / (count * height * width).max(1);
     let latents = Tensor::from_vec(rows.latents, (count, channels, height, width), &Device::Cpu)?;
-    let out = model.denoiser.predict(&Batch {
+    let expert = model.expert(first.drawing()?.expert())?;
+    let out = expert.denoiser.predict(&Batch {
         latents: model.placement.move_in(&latents)?,
         timesteps: rows.timesteps,
         words: Tensor::cat(&rows.words, 0)?,
@@ -124,7 +127,13 @@ impl<'a> Rows<'a> {
             Some(start) => start.told(drawing, &model.coder)?,
             None => None,
         };
-        let controls = member.request.controls.iter();
+        // ControlNets and adapters are the base model's.
+        let is_base = drawing.expert() == Expert::Base;
+        let controls = member.request.controls.iter().filter(|_| is_base);
+        let loras = match is_base {
+            true => member.request.asked.loras.as_slice(),
+            false => &[],
+        };
         let steering = controls.filter_map(|one| Some((one, one.now(drawing.sampler.calls())?)));
         let steering: Vec<_> = steering.collect();
         for side in conditions.sides() {
@@ -140,7 +149,7 @@ impl<'a> Rows<'a> {
             self.pooled.extend(side.context.pooled.clone());
             self.ids.extend(side.ids.clone());
             self.guidance.extend(member.request.asked.told_guidance);
-            self.adapters.push(member.request.asked.loras.clone());
+            self.adapters.push(loras.to_vec());
         }
         Ok(())
     }
@@ -196,18 +205,20 @@ fn deviation(x: &[f32]) -> f64 {
 /// A member's picture a step further. Nothing of the member itself has changed: when a step fails, all are where they were.
 pub(super) fn advanced(model: &Model, member: &Member<'_>, predicted: &[f32]) -> Result<Drawing> {
     let mut drawing = member.drawing()?.copy();
-    let before = drawing.sampler.steps_done();
-    let finished = drawing.advance(predicted)?;
+    let [before, _] = drawing.steps();
+    drawing.advance(predicted)?;
     if let Some(start) = &member.request.start
         && let Some(kept) = start.keep(&drawing, &model.coder)?
     {
         drawing.latents = kept;
     }
-    let step = drawing.sampler.steps_done();
-    if finished {
-        drawing.stage = Stage::Decoding(None);
-    } else if step > before && member.request.asked.previews.contains(&step) {
+    let [step, _] = drawing.steps();
+    if step > before && member.request.asked.previews.contains(&step) {
         drawing.preview = Some((step as u32, drawing.sampler.predicted_original().to_vec()));
+    }
+    if !drawing.hand_on()? {
+        drawing.preview = None;
+        drawing.stage = Stage::Decoding(None);
     }
     Ok(drawing)
 }

@@ -19,9 +19,10 @@ use crate::schedulers::Sampler;
 /// A request that is ready for the batch, or was taken out of it.
 pub struct ImagePrepared {
     pub(super) asked: Arc<Asked>,
-    /// What its prompts say, once the text encoders have read them; never kept outside the batch, for it lies on the device.
-    pub(super) conditions: Option<Conditions>,
-    /// The same on the way there.
+    /// What its prompts say to each expert, once the text encoders have read them; never kept outside the batch, for it lies on the
+    /// device.
+    pub(super) conditions: Vec<Conditions>,
+    /// The coming one on the way there.
     pub(super) encoding: Option<Encoding>,
     pub(super) start: Option<Start>,
     /// Pictures that steer it.
@@ -33,7 +34,8 @@ pub struct ImagePrepared {
 
 /// What a request asks for, with the defaults filled in.
 pub(super) struct Asked {
-    pub(super) reading: Reading,
+    /// For each expert that the drawings go through.
+    pub(super) readings: Vec<Reading>,
     pub(super) size: Size,
     /// [channels, height, width] of the latents.
     pub(super) latent: [usize; 3],
@@ -57,7 +59,9 @@ pub(super) struct Asked {
 pub(super) struct Drawing {
     pub(super) index: u32,
     pub(super) seed: u64,
+    /// The steps of the expert that has it.
     pub(super) sampler: Sampler,
+    pub(super) refining: Refinement,
     /// [channels, height, width]
     pub(super) latents: Vec<f32>,
     pub(super) stage: Stage,
@@ -67,6 +71,28 @@ pub(super) struct Drawing {
     pub(super) turn: u64,
     /// A preview that is due: after which step, and latents of the picture as the model expects it.
     pub(super) preview: Option<(u32, Vec<f32>)>,
+}
+
+/// Who takes a picture's noise away: the experts of an ensemble, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expert {
+    Base = 0,
+    Refiner = 1,
+}
+
+/// What a refiner has to do with a picture.
+#[derive(Clone)]
+pub(super) enum Refinement {
+    /// Nothing.
+    Never,
+    /// It goes on when the base model's steps are done.
+    Coming {
+        sampler: Box<Sampler>,
+        /// Whether the picture is finished by then, and gets noise for it.
+        noised: bool,
+    },
+    /// It has the picture, after so many steps of the base model.
+    Now { before: usize },
 }
 
 /// Where a picture is.
@@ -84,11 +110,12 @@ pub(super) enum Stage {
 }
 
 impl Drawing {
-    pub(super) fn new(index: u32, seed: u64, sampler: Sampler) -> Self {
+    pub(super) fn new((index, seed): (u32, u64), sampler: Sampler, refining: Refinement) -> Self {
         Self {
             index,
             seed,
             sampler,
+            refining,
             latents: Vec::new(),
             stage: Stage::New,
             fresh: 0,
@@ -103,6 +130,7 @@ impl Drawing {
             index: self.index,
             seed: self.seed,
             sampler: self.sampler.clone(),
+            refining: self.refining.clone(),
             latents: self.latents.clone(),
             stage: Stage::Denoising,
             fresh: self.fresh,
@@ -118,16 +146,57 @@ impl Drawing {
         out
     }
 
-    /// Goes a step on with what the model says of the noise. `true` when that was the last one.
-    pub(super) fn advance(&mut self, predicted: &[f32]) -> Result<bool> {
+    /// Goes a step on with what the model says of the noise.
+    pub(super) fn advance(&mut self, predicted: &[f32]) -> Result<()> {
         let (stream, fresh) = (self.stream(), &mut self.fresh);
         let mut draw = |out: &mut [f32]| {
             noise::fill(&stream, Draw::Fresh(*fresh), out);
             *fresh += 1;
         };
         self.sampler
-            .advance(predicted, &mut self.latents, &mut draw)?;
-        Ok(self.sampler.call().is_none())
+            .advance(predicted, &mut self.latents, &mut draw)
+    }
+
+    /// Goes over to the next expert when the one that has it is through. `false` when it is finished.
+    pub(super) fn hand_on(&mut self) -> Result<bool> {
+        if self.sampler.call().is_some() {
+            return Ok(true);
+        }
+        let before = self.sampler.steps_total();
+        match std::mem::replace(&mut self.refining, Refinement::Now { before }) {
+            Refinement::Coming { sampler, noised } => {
+                if noised {
+                    let noise = self.noise(Draw::Refined, self.latents.len());
+                    let drawn = std::mem::take(&mut self.latents);
+                    self.latents = vec![0.0; drawn.len()];
+                    sampler.add_noise(&drawn, &noise, &mut self.latents)?;
+                }
+                self.sampler = *sampler;
+                Ok(true)
+            }
+            through => {
+                self.refining = through;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Who has it.
+    pub(super) fn expert(&self) -> Expert {
+        match self.refining {
+            Refinement::Never | Refinement::Coming { .. } => Expert::Base,
+            Refinement::Now { .. } => Expert::Refiner,
+        }
+    }
+
+    /// Steps done and to be done, by all experts.
+    pub(super) fn steps(&self) -> [usize; 2] {
+        let (done, total) = (self.sampler.steps_done(), self.sampler.steps_total());
+        match &self.refining {
+            Refinement::Never => [done, total],
+            Refinement::Coming { sampler, .. } => [done, total + sampler.steps_total()],
+            Refinement::Now { before } => [before + done, before + total],
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -151,12 +220,17 @@ impl ImagePrepared {
             && self.controls.iter().all(Steering::is_embedded)
     }
 
+    /// Whether all its texts were read.
+    pub(super) fn is_read(&self) -> bool {
+        self.conditions.len() == self.asked.readings.len()
+    }
+
     /// Steps done and to be done, over all pictures.
     pub(super) fn progress(&self) -> (u32, u32) {
-        let sum = |of: &dyn Fn(&Sampler) -> usize| -> u32 {
-            self.drawings.iter().map(|d| of(&d.sampler) as u32).sum()
-        };
-        (sum(&Sampler::steps_done), sum(&Sampler::steps_total))
+        let each = self.drawings.iter().map(|drawing| drawing.steps());
+        each.fold((0, 0), |sum, [done, total]| {
+            (sum.0 + done as u32, sum.1 + total as u32)
+        })
     }
 
     /// All its pictures have had their turn.
@@ -173,7 +247,8 @@ impl ImagePrepared {
 
     /// Lets go of what lies on the device; what was half decoded is decoded again.
     pub(super) fn leave_device(&mut self) {
-        (self.conditions, self.encoding) = (None, None);
+        self.conditions.clear();
+        self.encoding = None;
         if let Some(start) = &mut self.start {
             start.leave_device();
         }

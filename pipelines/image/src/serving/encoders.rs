@@ -6,7 +6,7 @@ use chandler_nn::lora::AdapterRows;
 
 use super::families::{Clip, Context, Denoiser, Encoded};
 use super::reading::{Negative, Reading, Text};
-use crate::error::{ImageError, Result};
+use crate::error::Result;
 use crate::layers::Placement;
 use crate::prompt::chunks::Chunks;
 use crate::prompt::encode::{PromptEmbedding, encode};
@@ -193,13 +193,4 @@ fn zeros(towards: &Side, reading: &Reading) -> Result<Side> {
         },
         ids: reading.ids.as_ref().and_then(|ids| ids.get(1)).cloned(),
     })
-}
-
-/// One of the placements' conveniences that several files here need.
-impl Placement {
-    /// A host tensor, where and as activations are.
-    pub(crate) fn move_in(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.to_device(&self.device)?.to_dtype(self.activations())?;
-        Ok::<_, ImageError>(x)
-    }
 }

@@ -11,14 +11,16 @@ use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 use super::coder::Coder;
 use super::controls::Nets;
 use super::encoders::{Encoder, TextEncoders};
-use super::pipeline::{ImagePipeline, Model};
+use super::pipeline::{ExpertParts, ImagePipeline, Model};
 use super::plan::{Plan, TextConfig, TextPlan};
 use super::prepare::ImagePreparer;
-use super::reading::{Reader, TextReader};
+use super::preview::Tiny;
+use super::reading::Reader;
+use super::refiner::{self, Refiner, RefinerPlan};
 use super::safety;
 use super::sizes::Sizes;
 use crate::autoencoder::AutoencoderKl;
-use crate::error::Result;
+use crate::error::{ImageError, Result};
 use crate::failure;
 use crate::layers::{Loader, Placement};
 use crate::lora::{self, AdapterFile};
@@ -43,6 +45,10 @@ pub struct ImageOptions {
     pub adapters: Vec<AdapterFile>,
     /// ControlNets that requests may name, in the diffusers layout. The first is meant where a request names none.
     pub controls: Vec<(String, Snapshot)>,
+    /// A refiner that goes on with the model's drawings: a snapshot of a pipeline of the same family.
+    pub refiner: Option<Snapshot>,
+    /// A tiny autoencoder that decodes previews, instead of one in the folder `taesd` of the model, or of the model's own.
+    pub preview: Option<Snapshot>,
 }
 
 /// What a request gets that does not say, where it is not the pipeline's own: models that were distilled to few steps have the same class as
@@ -62,11 +68,23 @@ const PASSES_INSIDE: usize = 4;
 struct Opened {
     texts: Vec<Arc<dyn TensorSource>>,
     denoiser: Arc<dyn TensorSource>,
-    vae: Arc<dyn TensorSource>,
+    /// None of a refiner's: the base model decodes what it leaves.
+    vae: Option<Arc<dyn TensorSource>>,
+    refiner: Option<Box<Opened>>,
 }
 
 impl Opened {
-    fn open(snapshot: &Snapshot, plan: &Plan) -> Result<Self> {
+    fn open((snapshot, plan): (&Snapshot, &Plan), refiner: Option<&RefinerPlan>) -> Result<Self> {
+        let opened = Self::expert(snapshot, plan)?;
+        let refiner = refiner.map(|refiner| Self::expert(&refiner.snapshot, &refiner.plan));
+        Ok(Self {
+            vae: Some(snapshot.part("vae").part_weights()?),
+            refiner: refiner.transpose()?.map(Box::new),
+            ..opened
+        })
+    }
+
+    fn expert(snapshot: &Snapshot, plan: &Plan) -> Result<Self> {
         let weights = |folder: &str| snapshot.part(folder).part_weights();
         let texts = plan.texts.iter();
         Ok(Self {
@@ -74,12 +92,15 @@ impl Opened {
                 .map(|text| Ok(weights(text.part.folder)?))
                 .collect::<Result<_>>()?,
             denoiser: weights(plan.facts.denoiser.folder)?,
-            vae: weights("vae")?,
+            vae: None,
+            refiner: None,
         })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<dyn TensorSource>> {
-        self.texts.iter().chain([&self.denoiser, &self.vae])
+    fn all(&self) -> Vec<&Arc<dyn TensorSource>> {
+        let own = self.texts.iter().chain([&self.denoiser]).chain(&self.vae);
+        let refiner = self.refiner.iter().flat_map(|refiner| refiner.all());
+        own.chain(refiner).collect()
     }
 
     fn prefetch(&self, progress: &(dyn Fn(LoadStep) + Sync)) -> Result<()> {
@@ -98,11 +119,17 @@ impl Opened {
     }
 
     fn parameters(&self) -> u64 {
-        self.all().map(|source| parameters(source.as_ref())).sum()
+        self.all()
+            .into_iter()
+            .map(|source| parameters(source.as_ref()))
+            .sum()
     }
 
     fn total_bytes(&self) -> u64 {
-        self.all().map(|source| source.total_bytes()).sum()
+        self.all()
+            .into_iter()
+            .map(|source| source.total_bytes())
+            .sum()
     }
 
     /// Bytes of all parts where they are to be: on the CPU they stay mapped as they are stored.
@@ -125,8 +152,9 @@ impl ImagePipeline {
         progress: &(dyn Fn(LoadStep) + Sync),
     ) -> Result<Self> {
         let plan = Plan::read(snapshot)?;
+        let refiner = RefinerPlan::read(options.refiner.as_ref(), &plan)?;
         let device = options.device.open()?;
-        let opened = Opened::open(snapshot, &plan)?;
+        let opened = Opened::open((snapshot, &plan), refiner.as_ref())?;
         options.dtype.check(&device)?;
         let stored = opened.denoiser.tensor(plan.facts.denoiser.probe)?.dtype();
         let placement = Placement {
@@ -136,10 +164,11 @@ impl ImagePipeline {
         opened.prefetch(progress)?;
         progress(LoadStep::Building);
         let needed = opened.bytes_at(&placement);
-        let readers = plan.texts.iter().map(|text| text.reader(snapshot));
-        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let reader = plan.reader(snapshot)?;
+        let refining = refiner.as_ref().map(RefinerPlan::preparing).transpose()?;
         let info = ModelInfo {
             parameters: opened.parameters(),
+            refiner: refiner.is_some(),
             adapters: lora::names(&options.adapters)?,
             ..info(&plan, &placement)
         };
@@ -149,13 +178,14 @@ impl ImagePipeline {
                 .map(|free| free.saturating_sub(opened.total_bytes())),
             false => device::memory(device).map(|(free, _)| free),
         };
-        let mut sizes = Sizes::new(&plan.design, &plan.vae);
+        let mut sizes = sizes(&plan, refiner.as_ref());
         let with_work = needed + sizes.needed(sizes.usual);
         let t5_at = t5_at(&plan, &placement, with_work, free(&placement.device));
         let build = || {
-            let mut model = build(&plan, &opened, (&placement, t5_at))?;
+            let mut model = build((&plan, refiner.as_ref()), &opened, (&placement, t5_at))?;
             model.attach(&plan, &options.adapters)?;
             model.checker = safety::checker((snapshot, &plan), options.safety_checker, &placement)?;
+            model.tiny = Tiny::load(options.preview.as_ref(), (snapshot, &plan), &placement)?;
             let steered = plan.design.steered.as_ref();
             model.controls = Nets::load(&options.controls, (steered, &plan.vae), &placement)?;
             Ok(model)
@@ -164,18 +194,28 @@ impl ImagePipeline {
             build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
         sizes.free = free(&placement.device);
         Ok(Self {
-            preparer: Arc::new(ImagePreparer {
-                controls: model.controls.names(),
-                checked: model.checker.is_some(),
-                usual: options.usual,
-                ..preparer(plan, readers, (info, sizes, options.max_rows))?
-            }),
+            preparer: Arc::new(preparer(
+                plan,
+                (reader, refining),
+                (info, sizes),
+                (&model, options),
+            )),
             model,
             running: Vec::new(),
             rows: options.max_rows.max(1),
             turn: 0,
             calls: 0,
         })
+    }
+}
+
+/// The sizes that a model does; a row takes as much as that of its larger expert.
+fn sizes(plan: &Plan, refiner: Option<&RefinerPlan>) -> Sizes {
+    let own = Sizes::new(&plan.design, &plan.vae);
+    let refiner = refiner.map_or(0, |refiner| refiner.plan.design.row_bytes);
+    Sizes {
+        row_bytes: own.row_bytes.max(refiner),
+        ..own
     }
 }
 
@@ -207,12 +247,12 @@ fn t5_at(plan: &Plan, placement: &Placement, needed: u64, free: Option<u64>) -> 
     Placement::cpu()
 }
 
-/// Builds the parts.
-fn build(
+/// Builds an expert.
+fn expert(
     plan: &Plan,
     opened: &Opened,
     (placement, t5_at): (&Placement, Placement),
-) -> Result<Model> {
+) -> Result<ExpertParts> {
     let texts = plan.texts.iter().zip(&opened.texts);
     let encoder = |(text, source): (&TextPlan, &Arc<dyn TensorSource>)| -> Result<Encoder> {
         let loader = |at| Loader::new(source.as_ref(), at);
@@ -226,7 +266,28 @@ fn build(
         })
     };
     let models = texts.map(encoder).collect::<Result<_>>()?;
-    let denoiser = (plan.design.load)(opened.denoiser.as_ref(), placement)?;
+    Ok(ExpertParts {
+        denoiser: (plan.design.load)(opened.denoiser.as_ref(), placement)?,
+        encoders: TextEncoders {
+            placement: placement.clone(),
+            t5_at,
+            clip: plan.facts.clip,
+            models,
+        },
+    })
+}
+
+/// Builds the parts.
+fn build(
+    (plan, refiner): (&Plan, Option<&RefinerPlan>),
+    opened: &Opened,
+    (placement, t5_at): (&Placement, Placement),
+) -> Result<Model> {
+    let mut experts = vec![expert(plan, opened, (placement, t5_at))?];
+    if let (Some(refiner), Some(opened)) = (refiner, &opened.refiner) {
+        let built = expert(&refiner.plan, opened, (placement, placement.clone()));
+        experts.push(built.map_err(refiner::named)?);
+    }
     // The autoencoder of SDXL overflows f16, which its configuration says.
     let wide = Placement {
         device: placement.device.clone(),
@@ -235,17 +296,14 @@ fn build(
             (_, dtype) => dtype,
         },
     };
-    let vae = AutoencoderKl::load(&Loader::new(opened.vae.as_ref(), &wide), &plan.vae)?;
+    let lacking = || ImageError::Input("the autoencoder was not opened".to_owned());
+    let weights = opened.vae.as_ref().ok_or_else(lacking)?;
+    let vae = AutoencoderKl::load(&Loader::new(weights.as_ref(), &wide), &plan.vae)?;
     Ok(Model {
-        encoders: TextEncoders {
-            placement: placement.clone(),
-            t5_at,
-            clip: plan.facts.clip,
-            models,
-        },
         placement: placement.clone(),
-        denoiser,
+        experts,
         coder: Coder::new(vae, &plan.vae),
+        tiny: None,
         controls: Nets::default(),
         checker: None,
         adapter_bytes: 0,
@@ -255,11 +313,15 @@ fn build(
 impl Model {
     /// Puts adapters beside the denoiser and CLIP's encoders.
     fn attach(&mut self, plan: &Plan, adapters: &[AdapterFile]) -> Result<()> {
+        // Adapters are made for the base model.
+        let Some(ExpertParts { encoders, denoiser }) = self.experts.first_mut() else {
+            return Ok(());
+        };
         let denoiser = lora::Part {
             folder: plan.facts.denoiser.folder,
-            layers: self.denoiser.layers(),
+            layers: denoiser.layers(),
         };
-        let texts = plan.texts.iter().zip(&mut self.encoders.models);
+        let texts = plan.texts.iter().zip(&mut encoders.models);
         let texts = texts.filter_map(|(text, encoder)| match encoder {
             Encoder::Clip(encoder) => Some(lora::Part {
                 folder: text.part.folder,
@@ -276,29 +338,24 @@ impl Model {
 /// What prepares requests for the model.
 fn preparer(
     plan: Plan,
-    tokenizers: Vec<TextReader>,
-    (info, sizes, max_rows): (ModelInfo, Sizes, usize),
-) -> Result<ImagePreparer> {
-    Ok(ImagePreparer {
+    (reader, refiner): (Reader, Option<Refiner>),
+    (info, sizes): (ModelInfo, Sizes),
+    (model, options): (&Model, &ImageOptions),
+) -> ImagePreparer {
+    ImagePreparer {
         info,
-        reader: Reader {
-            clip: plan.facts.clip,
-            tokenizers,
-            layers: plan.clip_layers(),
-            force_zeros: plan.index.flag("force_zeros_for_empty_prompt")?,
-            told: plan.design.told,
-            lengths: plan.design.text_lengths,
-        },
+        reader,
+        refiner,
         scheduler: plan.scheduler,
         sizes,
-        controls: Vec::new(),
-        checked: false,
-        usual: Usual::default(),
+        controls: model.controls.names(),
+        checked: model.checker.is_some(),
+        usual: options.usual,
         latents: plan.vae.latent_channels,
         design: plan.design,
         decoding: Mutex::new(()),
-        inside: max_rows.max(2) * PASSES_INSIDE,
-    })
+        inside: options.max_rows.max(2) * PASSES_INSIDE,
+    }
 }
 
 fn info(plan: &Plan, placement: &Placement) -> ModelInfo {
@@ -314,6 +371,7 @@ fn info(plan: &Plan, placement: &Placement) -> ModelInfo {
         device: device::name(&placement.device),
         dtype: placement.dtype.as_str().to_owned(),
         chat: false,
+        refiner: false,
         adapters: Vec::new(),
         languages: Vec::new(),
         cache: None,

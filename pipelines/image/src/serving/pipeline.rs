@@ -11,13 +11,14 @@ use chandler_nn::device;
 use super::coder::Coder;
 use super::controls::Nets;
 use super::denoise::Member;
-use super::drawing::ImagePrepared;
+use super::drawing::{Expert, ImagePrepared};
 use super::encoders::TextEncoders;
 use super::families::Denoiser;
 use super::prepare::ImagePreparer;
+use super::preview::{self, Tiny};
 use super::turns::{Place, Turn};
 use super::{decode, denoise, turns};
-use crate::error::Result;
+use crate::error::{ImageError, Result};
 use crate::failure;
 use crate::layers::Placement;
 use crate::safety::SafetyChecker;
@@ -25,9 +26,11 @@ use crate::safety::SafetyChecker;
 /// The parts of a loaded model.
 pub(super) struct Model {
     pub(super) placement: Placement,
-    pub(super) encoders: TextEncoders,
-    pub(super) denoiser: Box<dyn Denoiser>,
+    /// The base model, and the refiner where there is one.
+    pub(super) experts: Vec<ExpertParts>,
     pub(super) coder: Coder,
+    /// Decodes previews, where there is one.
+    pub(super) tiny: Option<Tiny>,
     pub(super) controls: Nets,
     /// Looks at finished pictures.
     pub(super) checker: Option<SafetyChecker>,
@@ -35,7 +38,22 @@ pub(super) struct Model {
     pub(super) adapter_bytes: u64,
 }
 
+/// What takes noise away, and what reads texts for it.
+pub(super) struct ExpertParts {
+    pub(super) encoders: TextEncoders,
+    pub(super) denoiser: Box<dyn Denoiser>,
+}
+
 impl Model {
+    pub(super) fn expert(&self, expert: Expert) -> Result<&ExpertParts> {
+        self.parts(expert as usize)
+    }
+
+    fn parts(&self, number: usize) -> Result<&ExpertParts> {
+        let parts = self.experts.get(number);
+        parts.ok_or_else(|| ImageError::Input(format!("there is no expert of number {number}")))
+    }
+
     /// Encodes a piece of what a request brought: the picture that it begins with, or one that steers it.
     fn look_at(&self, request: &mut ImagePrepared) -> Result<()> {
         if let Some(start) = request.start.as_mut().filter(|start| !start.is_encoded()) {
@@ -49,19 +67,20 @@ impl Model {
     }
 
     fn footprint(&self) -> Footprint {
-        let [clip, t5] = self.encoders.bytes();
-        let rest = clip
-            + self.denoiser.bytes()
-            + self.coder.bytes()
+        let rest = self.coder.bytes()
+            + self.tiny.as_ref().map_or(0, Tiny::bytes)
             + self.controls.bytes()
             + self.checker.as_ref().map_or(0, SafetyChecker::bytes)
             + self.adapter_bytes;
-        let rest = device::footprint(&self.placement.device, rest);
-        let t5 = device::footprint(&self.encoders.t5_at.device, t5);
-        Footprint {
-            device_bytes: rest.device_bytes + t5.device_bytes,
-            host_bytes: rest.host_bytes + t5.host_bytes,
+        let mut footprint = device::footprint(&self.placement.device, rest);
+        for ExpertParts { encoders, denoiser } in &self.experts {
+            let [clip, t5] = encoders.bytes();
+            let rest = device::footprint(&self.placement.device, clip + denoiser.bytes());
+            let t5 = device::footprint(&encoders.t5_at.device, t5);
+            footprint.device_bytes += rest.device_bytes + t5.device_bytes;
+            footprint.host_bytes += rest.host_bytes + t5.host_bytes;
         }
+        footprint
     }
 }
 
@@ -129,7 +148,7 @@ impl ImagePipeline {
                 if let Some((ticket, request)) = self.running.get_mut(*at) {
                     let latent = request.asked.latent;
                     if let Some(drawing) = request.drawings.get_mut(*index) {
-                        decode::preview(&self.model, (ticket.id, drawing), latent, events)?;
+                        preview::preview(&self.model, (ticket.id, drawing), latent, events)?;
                     }
                 }
                 self.touch(&[(*at, *index)]);
@@ -143,15 +162,29 @@ impl ImagePipeline {
         let Some((ticket, request)) = self.running.get_mut(at) else {
             return Ok(());
         };
-        let (asked, encoders) = (Arc::clone(&request.asked), &self.model.encoders);
+        let asked = Arc::clone(&request.asked);
+        let number = request.conditions.len();
+        let Some(reading) = asked.readings.get(number) else {
+            return Ok(());
+        };
+        let ExpertParts { encoders, denoiser } = self.model.parts(number)?;
         let mut encoding = match request.encoding.take() {
             Some(encoding) => encoding,
-            None => encoders.begin(&asked.reading, &asked.loras)?,
+            None => {
+                // Adapters are the base model's.
+                let loras = if number == 0 {
+                    asked.loras.as_slice()
+                } else {
+                    &[]
+                };
+                encoders.begin(reading, loras)?
+            }
         };
-        let denoiser = self.model.denoiser.as_ref();
-        request.conditions = encoders.advance(&mut encoding, &asked.reading, denoiser)?;
-        if request.conditions.is_none() {
-            request.encoding = Some(encoding);
+        match encoders.advance(&mut encoding, reading, denoiser.as_ref())? {
+            Some(conditions) => request.conditions.push(conditions),
+            None => request.encoding = Some(encoding),
+        }
+        if !request.is_read() {
             request.touch(self.turn);
         } else if !std::mem::replace(&mut request.told, true) {
             let started = Event::Started {

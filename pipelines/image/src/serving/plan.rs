@@ -6,7 +6,7 @@ use chandler_nn::fields::Fields;
 use chandler_nn::weights::Snapshot;
 
 use super::families::{self, About, Design, Facts, T5, TextPart};
-use super::reading::{TextReader, Tokenizer};
+use super::reading::{Reader, TextReader, Tokenizer};
 use crate::autoencoder::AutoencoderConfig;
 use crate::error::Result;
 use crate::model_index::ModelIndex;
@@ -82,8 +82,21 @@ impl Plan {
         })
     }
 
+    /// What reads texts for it.
+    pub(super) fn reader(&self, snapshot: &Snapshot) -> Result<Reader> {
+        let tokenizers = self.texts.iter().map(|text| text.reader(snapshot));
+        Ok(Reader {
+            clip: self.facts.clip,
+            tokenizers: tokenizers.collect::<Result<_>>()?,
+            layers: self.clip_layers(),
+            force_zeros: self.index.flag("force_zeros_for_empty_prompt")?,
+            told: self.design.told,
+            lengths: self.design.text_lengths,
+        })
+    }
+
     /// Layers of the shallowest of CLIP's encoders.
-    pub(super) fn clip_layers(&self) -> usize {
+    fn clip_layers(&self) -> usize {
         let layers = self.texts.iter().filter_map(|text| match &text.config {
             TextConfig::Clip(config) => Some(config.layers),
             TextConfig::T5(_) => None,

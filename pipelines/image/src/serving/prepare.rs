@@ -5,31 +5,32 @@ use std::sync::{Arc, Mutex};
 
 use chandler_core::random::fresh_seed;
 use chandler_core::{
-    ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError, Start as Asks,
+    Denoising, ImageInput, Input, ModelInfo, Picture, Prepare, Prompts, Recipe, RequestError,
+    Start as Asks,
 };
 
 use super::adapters;
 use super::controls::Steering;
-use super::drawing::{Asked, Drawing, ImagePrepared};
+use super::drawing::{Asked, ImagePrepared};
 use super::families::Design;
 use super::guidance::{self, within};
 use super::load::Usual;
 use super::reading::{Reader, Reading, Sought};
+use super::refiner::{self, HandOver, Refiner};
 use super::sizes::Sizes;
 use super::start::{Mask, Start};
-use crate::error::ImageError;
 use crate::pixels::{Pixels, Size};
-use crate::schedulers::{self, Begin, Class, Sampler, SchedulerConfig};
+use crate::schedulers::{Begin, SchedulerConfig};
 
 /// Pictures of one request at most.
 const MOST_PICTURES: u32 = 64;
-/// Steps of a latent consistency model, when nobody says: `LatentConsistencyModelPipeline.__call__`.
-const LCM_STEPS: u32 = 4;
 
 /// Prepares requests for a loaded model.
 pub struct ImagePreparer {
     pub(super) info: ModelInfo,
     pub(super) reader: Reader,
+    /// What goes on with drawings.
+    pub(super) refiner: Option<Refiner>,
     pub(super) scheduler: SchedulerConfig,
     pub(super) sizes: Sizes,
     pub(super) design: Design,
@@ -55,7 +56,11 @@ struct Decoded<'a> {
 }
 
 impl ImagePreparer {
-    fn refuse_what_is_not_done(&self, input: &ImageInput) -> Result<(), RequestError> {
+    fn refuse_what_is_not_done(
+        &self,
+        input: &ImageInput,
+        hand_over: HandOver,
+    ) -> Result<(), RequestError> {
         if input
             .start
             .as_ref()
@@ -72,11 +77,9 @@ impl ImagePreparer {
             let message = "this model fills masked parts of pictures: give it an image and a mask";
             return Err(RequestError::field("mask", message));
         }
-        if input.denoising.end.is_some_and(|end| end < 1.0) {
-            let message = "the drawing is finished here: there is no refiner to go on with it";
-            return Err(RequestError::unsupported("denoising_end", message));
-        }
-        if let Some(field) = self.design.told.untold(&input.guidance.micro) {
+        let refiner = self.refiner.as_ref();
+        let refiner = refiner.filter(|_| hand_over != HandOver::Never);
+        if let Some(field) = refiner::untold(self.design.told, refiner, &input.guidance.micro) {
             let message = format!("{field}: this model is not told it; leave it out");
             return Err(RequestError::unsupported(field, message));
         }
@@ -107,30 +110,26 @@ impl ImagePreparer {
         [self.latents, side(size.height), side(size.width)]
     }
 
-    fn usual_steps(&self, class: Class, begin: Begin) -> u32 {
-        let [anew, begun] = self.design.defaults.steps;
-        self.usual.steps.unwrap_or(match (class, begin) {
-            (Class::Lcm, _) => LCM_STEPS,
-            (_, Begin::Noise) => anew,
-            _ => begun,
-        })
-    }
-
-    /// A request's texts, and how many tokens they have.
+    /// A request's texts for each expert, and how many tokens they have.
     fn read(
         &self,
         input: &ImageInput,
-        guided: bool,
+        (guided, is_refined): (bool, bool),
         size: Size,
-    ) -> Result<(Reading, u32), RequestError> {
-        self.reader.read(&Sought {
+    ) -> Result<(Vec<Reading>, u32), RequestError> {
+        let sought = Sought {
             prompt: &input.prompt,
             negative: &input.negative_prompt,
             clip_skip: input.clip_skip.unwrap_or(0) as usize,
             guided,
             micro: &input.guidance.micro,
             size,
-        })
+        };
+        let (reading, tokens) = self.reader.read(&sought)?;
+        let refiner = self.refiner.iter().filter(|_| is_refined);
+        let refined = refiner.map(|refiner| refiner.read(&sought));
+        let readings = std::iter::once(Ok(reading)).chain(refined);
+        Ok((readings.collect::<Result<_, _>>()?, tokens))
     }
 
     /// Steps after which previews are made.
@@ -139,48 +138,6 @@ impl ImagePreparer {
             true => Vec::new(),
             false => spread(input.previews as usize, steps),
         }
-    }
-
-    /// The steps of a request.
-    fn sampler(
-        &self,
-        input: &ImageInput,
-        begin: Begin,
-        latent: [usize; 3],
-    ) -> Result<(Sampler, String), RequestError> {
-        let denoising = &input.denoising;
-        let config = self
-            .scheduler
-            .with(denoising.scheduler.as_deref(), &denoising.scheduler_config)
-            .map_err(|error| of_scheduler(&error))?;
-        let given = denoising.timesteps.is_some() || denoising.sigmas.is_some();
-        let steps = denoising
-            .steps
-            .or_else(|| (!given).then(|| self.usual_steps(config.class(), begin)));
-        let [_, rows, columns] = latent;
-        let steps = steps.map(|steps| steps as usize);
-        // FLUX lays its noise levels itself; another scheduler than its own keeps to its own.
-        let laid = match (self.design.sigmas, steps) {
-            (Some(lay), Some(steps))
-                if config.class() == Class::FlowMatchEuler
-                    && (1..=config.train_steps()).contains(&steps) =>
-            {
-                Some(lay(steps))
-            }
-            _ => None,
-        };
-        let sampler = config
-            .plan(&schedulers::Asked {
-                steps: steps.filter(|_| laid.is_none()),
-                timesteps: denoising.timesteps.clone(),
-                sigmas: laid.or_else(|| denoising.sigmas.clone()),
-                eta: denoising.eta,
-                begin,
-                end: denoising.end,
-                image_seq_len: Some(rows * columns / self.design.patch.pow(2)),
-            })
-            .map_err(|error| of_scheduler(&error))?;
-        Ok((sampler, config.class().name().to_owned()))
     }
 
     fn start(
@@ -207,7 +164,8 @@ impl Prepare for ImagePreparer {
     fn prepare(&self, input: Input) -> Result<ImagePrepared, RequestError> {
         let mut input = input.image(self.info.task)?;
         let loras = adapters::asked(&mut input, &self.info.adapters)?;
-        self.refuse_what_is_not_done(&input)?;
+        let hand_over = HandOver::of(&input, self.refiner.is_some())?;
+        self.refuse_what_is_not_done(&input, hand_over)?;
         // One request's pictures at a time: a picture may be a hundred times its file.
         let pictures = input.start.is_some() || !input.controls.is_empty();
         let one = pictures.then(|| self.decoding.lock());
@@ -225,34 +183,29 @@ impl Prepare for ImagePreparer {
         let latent = self.latent(size);
         let strength = decoded.as_ref().map(|decoded| decoded.strength);
         let begin = strength.map_or(Begin::Noise, Begin::Strength);
-        let (sampler, class) = self.sampler(&input, begin, latent)?;
+        let legs = self.legs(&input.denoising, (begin, hand_over), latent)?;
         let guidance = guidance::of((&self.design, &self.usual), &input)?;
-        let (reading, tokens) = self.read(&input, guidance.pairs.is_some(), size)?;
-        let seed = input.seed.unwrap_or_else(|| fresh_seed() >> 32);
+        let asked = (guidance.pairs.is_some(), legs.is_refined());
+        let (readings, tokens) = self.read(&input, asked, size)?;
         let recipe = Recipe {
-            seed,
-            steps: sampler.steps_total() as u32,
-            scheduler: class,
+            seed: input.seed.unwrap_or_else(|| fresh_seed() >> 32),
             guidance_scale: guidance.asked(),
             true_guidance_scale: guidance.truly(),
             strength,
-            flagged: false,
+            ..legs.recipe()
         };
-        let draw =
-            |index: u32| Drawing::new(index, seed.wrapping_add(index.into()), sampler.clone());
-        let drawings = (0..input.n.max(1)).map(draw).collect();
         let start = decoded.map(|decoded| self.start(&decoded, size, latent));
         let start = start.transpose()?;
         drop(one);
         Ok(ImagePrepared {
             start,
             controls,
-            conditions: None,
+            conditions: Vec::new(),
             encoding: None,
-            drawings,
+            drawings: legs.drawings(input.n, recipe.seed),
             told: false,
             asked: Arc::new(Asked {
-                reading,
+                readings,
                 size,
                 latent,
                 guidance: guidance.pairs,
@@ -288,7 +241,7 @@ impl Prepare for ImagePreparer {
             width: side,
             height: side,
             seed: Some(0),
-            denoising: chandler_core::Denoising {
+            denoising: Denoising {
                 steps: Some(2),
                 ..Default::default()
             },
@@ -316,22 +269,6 @@ fn spread(previews: usize, steps: usize) -> Vec<usize> {
         .collect()
 }
 
-/// What a scheduler refuses, as an error of the request; it begins with the field.
-fn of_scheduler(error: &ImageError) -> RequestError {
-    let text = error.to_string();
-    let place = text.split([':', ',']).next().unwrap_or_default();
-    let field = match place {
-        "scheduler_config.json" => "scheduler_config",
-        "end" => "denoising_end",
-        "begin" => "strength",
-        other => other,
-    };
-    match field.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        true => RequestError::field(field.to_owned(), text),
-        false => RequestError::field("scheduler", text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,15 +279,5 @@ mod tests {
         assert_eq!(spread(9, 4), [1, 2, 3]);
         assert_eq!(spread(1, 1), [0usize; 0]);
         assert_eq!(spread(0, 10), [0usize; 0]);
-    }
-
-    #[test]
-    fn a_schedulers_refusal_names_its_field() {
-        let error = of_scheduler(&ImageError::Input("steps: 0 is no number".to_owned()));
-        assert_eq!(error.field.as_deref(), Some("steps"));
-        let several = ImageError::Input("steps, sigmas: one of them is to be given".to_owned());
-        assert_eq!(of_scheduler(&several).field.as_deref(), Some("steps"));
-        let error = of_scheduler(&ImageError::Input("no such thing: x".to_owned()));
-        assert_eq!(error.field.as_deref(), Some("scheduler"));
     }
 }

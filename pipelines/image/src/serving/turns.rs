@@ -1,7 +1,7 @@
 //! Whose turn it is. What waits longest goes first, and takes with it whatever can go in the same pass: requests of different sizes take
 //! turns, none waits for another's end, and one that joins late is in the very next pass.
 
-use super::drawing::{Drawing, ImagePrepared, Stage};
+use super::drawing::{Drawing, Expert, ImagePrepared, Stage};
 
 /// A picture: the place of its request among those that run, and its own within it.
 pub(super) type Place = (usize, usize);
@@ -23,9 +23,14 @@ pub(super) enum Turn {
     Preview(Place),
 }
 
-/// What pictures must have alike to share a pass: the latents' shape and the length of the text.
-fn shape(request: &ImagePrepared) -> ([usize; 3], usize) {
-    (request.asked.latent, request.asked.reading.length)
+/// What pictures must have alike to share a pass: the latents' shape, the expert, and the length of the text that it attends to.
+type Shape = ([usize; 3], Expert, usize);
+
+fn shape(request: &ImagePrepared, drawing: &Drawing) -> Shape {
+    let expert = drawing.expert();
+    let reading = request.asked.readings.get(expert as usize);
+    let length = reading.map_or(0, |reading| reading.length);
+    (request.asked.latent, expert, length)
 }
 
 /// The next piece of work among requests that are not cancelled; `rows` is what one pass takes of pictures of a request's size.
@@ -35,7 +40,7 @@ pub(super) fn next(
 ) -> Option<Turn> {
     // A text is read in a hundredth of a step's time and lets its request join the others. What T5 has begun waits for its turns, and
     // others wait to be begun: what it keeps on its way is large.
-    let unread = |request: &ImagePrepared| request.conditions.is_none() && !request.is_done();
+    let unread = |request: &ImagePrepared| !request.is_read() && !request.is_done();
     let place_of = |is: &dyn Fn(&ImagePrepared) -> bool| {
         let found = requests.iter().find(|(_, request)| is(request));
         found.map(|(at, _)| *at)
@@ -66,7 +71,7 @@ pub(super) fn next(
         Stage::Checking(_) => Some(Turn::Check(place)),
         Stage::New | Stage::Denoising | Stage::Done => Some(Turn::Denoise(together(
             &waiting,
-            shape(request),
+            shape(request, drawing),
             rows(request),
         ))),
     }
@@ -76,7 +81,7 @@ pub(super) fn next(
 type Waiting<'a> = (Place, &'a ImagePrepared, &'a Drawing);
 
 /// Pictures of a shape that go a step on in one pass of so many rows, the longest waiting first.
-fn together(waiting: &[Waiting<'_>], wanted: ([usize; 3], usize), rows: usize) -> Vec<Place> {
+fn together(waiting: &[Waiting<'_>], wanted: Shape, rows: usize) -> Vec<Place> {
     let (mut together, mut held) = (Vec::new(), 0);
     for (place, request, drawing) in waiting {
         let ready = match drawing.stage {
@@ -84,7 +89,7 @@ fn together(waiting: &[Waiting<'_>], wanted: ([usize; 3], usize), rows: usize) -
             Stage::Denoising => drawing.preview.is_none() && request.is_encoded(),
             Stage::Decoding(_) | Stage::Checking(_) | Stage::Done => false,
         };
-        if !ready || request.conditions.is_none() || shape(request) != wanted {
+        if !ready || !request.is_read() || shape(request, drawing) != wanted {
             continue;
         }
         held += request.rows_each();

@@ -37,29 +37,34 @@ fn levels(checkpoint: &Checkpoint, prefix: &str) -> Result<Vec<Level>> {
     Ok(levels)
 }
 
-/// The fields that both networks have, of one whose tensors' names begin so.
-pub(super) fn config(checkpoint: &Checkpoint, prefix: &str) -> Result<Value> {
-    let path = checkpoint.path();
-    let levels = levels(checkpoint, prefix)?;
+/// Residual blocks of every level, of levels and a middle that a configuration of diffusers can say.
+fn even(levels: &[Level], middle: usize) -> Result<usize, String> {
     let layers = levels.first().map_or(0, |level| level.depths.len());
     let uneven = |level: &Level| {
         let first = level.depths.first();
         level.depths.len() != layers || level.depths.iter().any(|depth| Some(depth) != first)
     };
-    let middle = checkpoint.count(&format!("{prefix}middle_block.1.transformer_blocks."));
     let last = levels
         .last()
         .and_then(|level| level.depths.first())
         .copied();
     let other_middle = last.is_some_and(|depth| depth > 0 && depth != middle);
-    if layers == 0 || middle == 0 || other_middle || levels.iter().any(uneven) {
-        let depths: Vec<&[usize]> = levels.iter().map(|level| level.depths.as_slice()).collect();
-        let message = format!(
-            "it has {depths:?} transformers on its levels and {middle} in the middle; as many behind each residual block of a \
-             level, and in the middle as on the last, are supported"
-        );
-        return Err(refuse(path, message));
+    if layers > 0 && middle > 0 && !other_middle && !levels.iter().any(uneven) {
+        return Ok(layers);
     }
+    let depths: Vec<&[usize]> = levels.iter().map(|level| level.depths.as_slice()).collect();
+    Err(format!(
+        "it has {depths:?} transformers on its levels and {middle} in the middle; as many behind each residual block of a level, and in \
+         the middle as on the last, are supported"
+    ))
+}
+
+/// The fields that both networks have, of one whose tensors' names begin so.
+pub(super) fn config(checkpoint: &Checkpoint, prefix: &str) -> Result<Value> {
+    let path = checkpoint.path();
+    let levels = levels(checkpoint, prefix)?;
+    let middle = checkpoint.count(&format!("{prefix}middle_block.1.transformer_blocks."));
+    let layers = even(&levels, middle).map_err(|message| refuse(path, message))?;
     let crossed = |level: &Level| level.depths.first().copied().unwrap_or(0);
     // What stands for a level without any is of no account, but that the middle has what stands for the last.
     let depth = |level: &Level| match crossed(level) {

@@ -3,6 +3,8 @@
 mod adapters;
 mod control;
 mod parity;
+mod preview;
+mod refined;
 mod safety;
 mod sharing;
 mod single_file;
@@ -29,6 +31,9 @@ fn fixtures(name: &str) -> PathBuf {
 /// What make_served.py and make_flows.py wrote, each in a folder of its name.
 const SUITES: [&str; 2] = ["served", "flows"];
 
+/// What make_refined.py wrote: a refiner, and pictures that it and the XL model of the first suite draw.
+const REFINED: &str = "refined";
+
 pub fn suite(name: &str) -> Value {
     let text = std::fs::read(fixtures(&format!("{name}/{name}.json"))).unwrap();
     serde_json::from_slice(&text).unwrap()
@@ -37,7 +42,7 @@ pub fn suite(name: &str) -> Value {
 /// A pipeline's snapshot, in a directory that lives as long as it.
 fn snapshot(folder: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut suites = SUITES.into_iter().map(suite);
+    let mut suites = SUITES.into_iter().chain([REFINED]).map(suite);
     let about = suites.find_map(|suite| suite.get(folder).cloned()).unwrap();
     let write = |file: &str, value: &Value| {
         let path = dir.path().join(file);
@@ -119,6 +124,8 @@ fn options(max_rows: usize) -> ImageOptions {
         safety_checker: true,
         adapters: Vec::new(),
         controls: Vec::new(),
+        refiner: None,
+        preview: None,
     }
 }
 

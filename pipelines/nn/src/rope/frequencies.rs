@@ -69,6 +69,48 @@ pub enum RopeScaling {
     },
 }
 
+impl RopeScaling {
+    /// The numbers of it that nothing follows from unless they are positive.
+    fn numbers(&self) -> Vec<f64> {
+        match *self {
+            Self::None => vec![],
+            Self::Linear { factor } => vec![factor],
+            Self::Dynamic {
+                factor,
+                original_max_position,
+            } => vec![factor, original_max_position as f64],
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position,
+            } => vec![
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position as f64,
+            ],
+            Self::Yarn {
+                factor,
+                original_max_position,
+                beta_fast,
+                beta_slow,
+                ..
+            } => vec![factor, original_max_position as f64, beta_fast, beta_slow],
+            Self::LongRope {
+                ref factors,
+                factor,
+                original_max_position,
+                ..
+            } => {
+                let mut numbers = factors.clone();
+                numbers.extend([factor, original_max_position as f64]);
+                numbers
+            }
+        }
+    }
+}
+
 /// What a model says about its rotary embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeConfig {
@@ -110,57 +152,17 @@ impl RopeConfig {
                 "rotary dimension {rotary_dim} of a head of {head_dim}; an even part of the head is wanted"
             )));
         }
+        if let RopeScaling::LongRope { factors, .. } = &self.scaling
+            && 2 * factors.len() != rotary_dim
+        {
+            return Err(input(format!(
+                "{} factors for {} rotated pairs",
+                factors.len(),
+                rotary_dim / 2
+            )));
+        }
         let positive = |x: f64| x > 0.0 && x.is_finite();
-        let numbers = match self.scaling {
-            RopeScaling::None => vec![],
-            RopeScaling::Linear { factor } => vec![factor],
-            RopeScaling::Dynamic {
-                factor,
-                original_max_position,
-            } => {
-                vec![factor, original_max_position as f64]
-            }
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position,
-            } => {
-                vec![
-                    factor,
-                    low_freq_factor,
-                    high_freq_factor,
-                    original_max_position as f64,
-                ]
-            }
-            RopeScaling::Yarn {
-                factor,
-                original_max_position,
-                beta_fast,
-                beta_slow,
-                ..
-            } => {
-                vec![factor, original_max_position as f64, beta_fast, beta_slow]
-            }
-            RopeScaling::LongRope {
-                ref factors,
-                factor,
-                original_max_position,
-                ..
-            } => {
-                if 2 * factors.len() != rotary_dim {
-                    return Err(input(format!(
-                        "{} factors for {} rotated pairs",
-                        factors.len(),
-                        rotary_dim / 2
-                    )));
-                }
-                let mut numbers = factors.clone();
-                numbers.extend([factor, original_max_position as f64]);
-                numbers
-            }
-        };
-        if !positive(theta) || !numbers.into_iter().all(positive) {
+        if !positive(theta) || !self.scaling.numbers().into_iter().all(positive) {
             return Err(input(format!("{self:?}; every number must be positive")));
         }
         Ok(())

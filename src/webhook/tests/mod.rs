@@ -1,5 +1,7 @@
 //! Messages to a receiver in this process, which refuses, hangs and remembers.
 
+mod registration;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -58,6 +60,7 @@ const QUICK: Patience = Patience {
 
 fn courier(url: &str, patience: Patience) -> Courier {
     let target = Target {
+        name: "webhook",
         url: url.parse().unwrap(),
         secret: Some("whsec".into()),
     };
