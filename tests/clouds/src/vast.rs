@@ -348,9 +348,7 @@ fn advance(instance: &mut Value, looks: u32, knobs: &Knobs) {
 
 fn destroy(state: &mut State, id: &str) -> Reply {
     let before = state.instances.len();
-    state
-        .instances
-        .retain(|(instance, _)| instance["id"].to_string() != id);
+    state.instances.retain(|(instance, _)| !is(instance, id));
     match state.instances.len() == before {
         true => refused(404, "not_found", "Instance not found"),
         false => Reply::json(200, &json!({"success": true})),
@@ -358,11 +356,7 @@ fn destroy(state: &mut State, id: &str) -> Reply {
 }
 
 fn log(state: &State, request: &Request, id: &str) -> Reply {
-    if !state
-        .instances
-        .iter()
-        .any(|(instance, _)| instance["id"].to_string() == id)
-    {
+    if !state.instances.iter().any(|(instance, _)| is(instance, id)) {
         return refused(404, "invalid_id", "Invalid instance id.");
     }
     let body = request.json();
@@ -377,4 +371,8 @@ fn log(state: &State, request: &Request, id: &str) -> Reply {
         200,
         &json!({"success": true, "result_url": format!("http://{host}/stored-log/{id}")}),
     )
+}
+
+fn is(instance: &Value, id: &str) -> bool {
+    instance["id"].as_u64() == id.parse().ok()
 }
