@@ -236,6 +236,13 @@ def check_google(binary, _):
         sys.exit("google_provision.py has failed")
 
 
+def check_kubernetes(binary, _):
+    """Documents for clusters, against the schemas of Kubernetes, KEDA and KServe."""
+    print("-- kubernetes_manifests.py", flush=True)
+    if subprocess.run([sys.executable, str(ROOT / "tests/conformance/kubernetes_manifests.py"), binary]).returncode != 0:
+        sys.exit("kubernetes_manifests.py has failed")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
@@ -243,6 +250,7 @@ def main():
     given = parser.parse_args()
     checks = (
         check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub, check_docker, check_google,
+        check_kubernetes,
     )
     for check in (*checks, containers.check):
         check(given.binary, given.model)

@@ -12,6 +12,7 @@
 
 mod access;
 mod api;
+mod bearer;
 mod call;
 pub mod cloud_run;
 mod deployment;
@@ -20,6 +21,8 @@ mod ensure;
 mod error;
 mod flow;
 pub mod google;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod name;
 mod notice;
 mod platform;
@@ -28,9 +31,11 @@ pub mod process;
 mod records;
 mod secrets;
 mod status;
+pub mod vast;
 pub mod vertex;
+mod wire;
 
-pub use access::{Access, Door};
+pub use access::{Access, Door, Passage};
 pub use api::{Api, Login, Nobody, Patience, Reply};
 pub use call::{Call, Step};
 pub use deployment::{Deployment, Needs, Scaling, Served};
@@ -44,6 +49,7 @@ pub use probe::{Probed, probe};
 pub use records::{Record, Records, State};
 pub use secrets::{MASK, Secrets};
 pub use status::{Phase, Price, Status, Workers};
+pub use wire::{Lost, Wire};
 
 pub use crate::config::{DEPLOYMENT_VARIABLE, OWNER_VARIABLE};
 

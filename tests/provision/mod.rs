@@ -4,5 +4,12 @@ mod cloud_run;
 mod command;
 mod docker;
 mod google;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "kubernetes")]
+mod kubernetes_trouble;
 mod process;
+mod vast;
 mod vertex;
+mod wanted;
+mod worker;

@@ -4,11 +4,15 @@
 mod cloud_run;
 mod docker;
 mod google;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod make;
 mod platforms;
 mod process;
+mod vast;
 mod vertex;
 mod wanted;
+mod worker_key;
 
 use std::process::ExitCode;
 
@@ -35,7 +39,10 @@ enum On {
     #[command(name = "cloudrun")]
     CloudRun(Box<cloud_run::CloudRun>),
     Docker(Box<docker::Docker>),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<kubernetes::Kubernetes>),
     Process(Box<process::Process>),
+    Vast(Box<vast::Vast>),
     Vertex(Box<vertex::Vertex>),
 }
 
@@ -44,7 +51,10 @@ impl Provision {
         match self.on {
             On::CloudRun(command) => command.execute(),
             On::Docker(command) => command.execute(),
+            #[cfg(feature = "kubernetes")]
+            On::Kubernetes(command) => command.execute(),
             On::Process(command) => command.execute(),
+            On::Vast(command) => command.execute(),
             On::Vertex(command) => command.execute(),
         }
     }

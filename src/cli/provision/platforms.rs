@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use super::{cloud_run, docker, process, vertex};
+#[cfg(feature = "kubernetes")]
+use super::kubernetes;
+use super::{cloud_run, docker, process, vast, vertex};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
@@ -12,7 +14,10 @@ type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 const PLATFORMS: &[(&str, Rebuild)] = &[
     ("cloudrun", cloud_run::rebuild),
     ("docker", docker::rebuild),
+    #[cfg(feature = "kubernetes")]
+    ("kubernetes", kubernetes::rebuild),
     ("process", process::rebuild),
+    ("vast", vast::rebuild),
     ("vertex", vertex::rebuild),
 ];
 

@@ -7,11 +7,15 @@
 mod cloud_run;
 pub mod docker;
 mod fault;
+mod forward;
 pub mod google;
+pub mod kubernetes;
 mod message;
 mod server;
+pub mod vast;
 mod vertex;
 
 pub use fault::{Fault, When};
+pub use forward::forward;
 pub use message::{Reply, Request};
 pub use server::{Cloud, Server};
