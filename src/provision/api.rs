@@ -436,8 +436,9 @@ fn said(body: &Value, secrets: &Secrets) -> String {
             other => other.to_string(),
         },
     };
-    let message: String = message.chars().take(LONGEST_MESSAGE).collect();
-    secrets.scrub(&message)
+    // In this order: half a secret would not be found.
+    let message = secrets.scrub(&message);
+    message.chars().take(LONGEST_MESSAGE).collect()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::records::{Record, Records, State};
 use super::{
     Access, Applied, Deployment, Event, Notice, Patience, Phase, Platform, Probed, ProvisionError,
-    Say, Status, probe,
+    Say, Status, attempts, probe,
 };
 use crate::webhook::Courier;
 
@@ -136,11 +136,7 @@ impl Flow<'_> {
     async fn make(&self, wanted: &Deployment) -> Result<Outcome, ProvisionError> {
         let mut last = None;
         let mut created = false;
-        for group in self.platform.groups(&wanted.hardware) {
-            let attempt = Deployment {
-                hardware: group,
-                ..wanted.clone()
-            };
+        for attempt in attempts(self.platform, wanted).await? {
             match self.attempt(&attempt, &mut created).await {
                 Err(error) if error.is_capacity() => {
                     (self.say)(&format!("no capacity: {error}"));

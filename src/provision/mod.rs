@@ -12,6 +12,7 @@
 
 mod access;
 mod api;
+mod attempts;
 mod bearer;
 mod call;
 pub mod cloud_run;
@@ -29,6 +30,7 @@ mod platform;
 mod probe;
 pub mod process;
 mod records;
+pub mod runpod;
 mod secrets;
 mod status;
 pub mod vast;
@@ -37,6 +39,7 @@ mod wire;
 
 pub use access::{Access, Door, Passage};
 pub use api::{Api, Login, Nobody, Patience, Reply};
+pub use attempts::attempts;
 pub use call::{Call, Step};
 pub use deployment::{Deployment, Needs, Scaling, Served};
 pub use ensure::ensure;

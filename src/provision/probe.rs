@@ -195,6 +195,10 @@ async fn asked(
         ) => return Ok(Err(Probed::NotYet(error.to_string()))),
         Err(error) => return Err(error),
     };
+    // RunPod's load balancer, with a status that its documents do not tell.
+    if reply.at("/error") == "no workers available" {
+        return Ok(Err(Probed::NotYet("no worker came in time".to_owned())));
+    }
     Ok(match reply.status {
         StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(reply.body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

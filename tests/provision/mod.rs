@@ -9,6 +9,7 @@ mod kubernetes;
 #[cfg(feature = "kubernetes")]
 mod kubernetes_trouble;
 mod process;
+mod runpod;
 mod vast;
 mod vertex;
 mod wanted;

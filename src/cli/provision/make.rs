@@ -10,7 +10,8 @@ use crate::cli::exit::{Exit, FAILED, USAGE};
 use crate::cli::output;
 use crate::cli::signals::Signals;
 use crate::provision::{
-    Access, Deployment, Door, Flow, Outcome, Platform, ProvisionError, Records, Times,
+    Access, Change, Deployment, Door, Flow, Outcome, Platform, ProvisionError, Records, Times,
+    attempts,
 };
 use crate::webhook::{Courier, Patience, Target};
 
@@ -81,7 +82,9 @@ impl Wanted {
         }
         let runtime = runtime()?;
         if self.diff {
-            let changes = runtime.block_on(platform.diff(&wanted)).map_err(failed)?;
+            let changes = runtime
+                .block_on(differences(platform, &wanted))
+                .map_err(failed)?;
             return self.show_changes(changes.as_deref());
         }
         if !self.json {
@@ -125,10 +128,7 @@ impl Wanted {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn show_changes(
-        &self,
-        changes: Option<&[crate::provision::Change]>,
-    ) -> anyhow::Result<ExitCode> {
+    fn show_changes(&self, changes: Option<&[Change]>) -> anyhow::Result<ExitCode> {
         let text = match (self.json, changes) {
             (true, changes) => {
                 json!({"exists": changes.is_some(), "changes": changes}).to_string() + "\n"
@@ -203,6 +203,17 @@ impl Wanted {
         ));
         output::print(&text)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a run would change.
+async fn differences(
+    platform: &dyn Platform,
+    wanted: &Deployment,
+) -> Result<Option<Vec<Change>>, ProvisionError> {
+    match attempts(platform, wanted).await?.first() {
+        Some(first) => platform.diff(first).await,
+        None => Ok(None),
     }
 }
 

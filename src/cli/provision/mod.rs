@@ -9,6 +9,7 @@ mod kubernetes;
 mod make;
 mod platforms;
 mod process;
+mod runpod;
 mod vast;
 mod vertex;
 mod wanted;
@@ -42,6 +43,7 @@ enum On {
     #[cfg(feature = "kubernetes")]
     Kubernetes(Box<kubernetes::Kubernetes>),
     Process(Box<process::Process>),
+    Runpod(Box<runpod::RunPod>),
     Vast(Box<vast::Vast>),
     Vertex(Box<vertex::Vertex>),
 }
@@ -54,6 +56,7 @@ impl Provision {
             #[cfg(feature = "kubernetes")]
             On::Kubernetes(command) => command.execute(),
             On::Process(command) => command.execute(),
+            On::Runpod(command) => command.execute(),
             On::Vast(command) => command.execute(),
             On::Vertex(command) => command.execute(),
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 #[cfg(feature = "kubernetes")]
 use super::kubernetes;
-use super::{cloud_run, docker, process, vast, vertex};
+use super::{cloud_run, docker, process, runpod, vast, vertex};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
@@ -17,6 +17,7 @@ const PLATFORMS: &[(&str, Rebuild)] = &[
     #[cfg(feature = "kubernetes")]
     ("kubernetes", kubernetes::rebuild),
     ("process", process::rebuild),
+    ("runpod", runpod::rebuild),
     ("vast", vast::rebuild),
     ("vertex", vertex::rebuild),
 ];

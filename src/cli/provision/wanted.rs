@@ -410,7 +410,8 @@ fn variable(key: &str) -> anyhow::Result<&'static str> {
     Ok(named.ok_or_else(|| usage(format!("--set {key}: no setting is called so")))?)
 }
 
-fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+/// `NAME=VALUE`, several times.
+pub(super) fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(usage(format!("{flag} is `{text}`; give NAME=VALUE"))),

@@ -11,6 +11,7 @@ mod forward;
 pub mod google;
 pub mod kubernetes;
 mod message;
+pub mod runpod;
 mod server;
 pub mod vast;
 mod vertex;
