@@ -14,16 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each module of the package `chandler` may use of its siblings, and which of our crates.
 MODULES = {
     "main": ({"cli"}, set()),
-    "cli": ({"api", "bench", "runpod", "provision", "storage", "webhook", "reach", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
+    "cli": ({"api", "bench", "runpod", "provision", "storage", "webhook", "reach", "google", "engine", "weights", "catalog", "config", "machine", "nearest", "captions", "pictures"}, {"core"}),
     "api": ({"engine", "reach", "captions", "pictures", "kinds", "spellings"}, {"core"}),
     "bench": ({"calendar", "catalog", "reach", "sse"}, {"core"}),
     "runpod": ({"engine", "storage", "webhook", "reach", "captions", "kinds", "spellings", "sse"}, {"core"}),
     "webhook": ({"engine", "reach"}, {"core"}),
     "storage": ({"calendar", "reach"}, set()),
     "reach": (set(), set()),
-    "provision": ({"catalog", "config", "webhook"}, {"core"}),
+    "google": ({"reach"}, set()),
+    "provision": ({"catalog", "config", "google", "reach", "webhook"}, {"core"}),
     "engine": ({"weights"}, {"core", "nn", "*"}),  # "*": every modality; nobody else may know one
-    "weights": ({"reach", "storage"}, {"nn"}),
+    "weights": ({"reach", "google", "storage"}, {"nn"}),
     "config": ({"catalog", "nearest", "reach"}, set()),
     "catalog": ({"nearest"}, {"core"}),
     "calendar": (set(), set()),
@@ -56,6 +57,7 @@ FORBIDDEN = [
     ("src/runpod", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/storage", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/provision", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
+    ("src/google", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/reach", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/bench", r"\benv::(?!consts)\w+", "only the command line reads the environment"),
     ("src/webhook", r"\benv::(?!consts)\w+", "only the command line reads the environment"),

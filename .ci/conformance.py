@@ -218,13 +218,39 @@ def check_hub(binary, _):
         sys.exit("hub_double.py has failed")
 
 
+def check_docker(binary, _):
+    """docker's official client proves the double of its engine, which the tests of provisioning rest on."""
+    script = ROOT / "tests/conformance/docker_engine.py"
+    command = [sys.executable, str(script), str(Path(binary).parent / "cloud-double"), binary]
+    print("-- docker_engine.py", flush=True)
+    if subprocess.run(command).returncode != 0:
+        sys.exit("docker_engine.py has failed")
+
+
+def check_google(binary, _):
+    """Google's official clients prove the double of Vertex AI and Cloud Run, and read there what `provision` makes."""
+    script = ROOT / "tests/conformance/google_provision.py"
+    command = [sys.executable, str(script), str(Path(binary).parent / "cloud-double"), binary]
+    print("-- google_provision.py", flush=True)
+    if subprocess.run(command).returncode != 0:
+        sys.exit("google_provision.py has failed")
+
+
+def check_kubernetes(binary, _):
+    """Documents for clusters, against the schemas of Kubernetes, KEDA and KServe."""
+    print("-- kubernetes_manifests.py", flush=True)
+    if subprocess.run([sys.executable, str(ROOT / "tests/conformance/kubernetes_manifests.py"), binary]).returncode != 0:
+        sys.exit("kubernetes_manifests.py has failed")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
     checks = (
-        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub,
+        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub, check_docker, check_google,
+        check_kubernetes,
     )
     for check in (*checks, containers.check):
         check(given.binary, given.model)

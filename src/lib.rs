@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod google;
 mod kinds;
 pub mod machine;
 mod nearest;

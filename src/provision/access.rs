@@ -1,6 +1,10 @@
 //! How an endpoint is reached once it is there: its address, the kind of door, and what opens it.
 
+use std::fmt;
+
 use secrecy::SecretString;
+
+use super::Api;
 
 /// What a request has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,27 @@ pub struct Access {
     pub bearer: Option<SecretString>,
     /// What a person writes in its place in a shell: `$RUNPOD_API_KEY`.
     pub bearer_in_shell: Option<&'static str>,
+    /// Another way in, for proving that it serves.
+    pub passage: Option<Passage>,
+}
+
+/// A way to an endpoint that leads through its platform, for addresses that are not reached from here.
+#[derive(Clone)]
+pub struct Passage {
+    /// The worker's address as the platform passes requests on to it, without a slash at its end.
+    pub url: String,
+    /// The platform, with its login.
+    pub api: Api,
+    /// The worker's own key, sent as `X-API-Key`: `Authorization` is the platform's.
+    pub key: Option<SecretString>,
+    /// What a person types to reach the endpoint from here.
+    pub hint: Option<String>,
+}
+
+impl fmt::Debug for Passage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Passage").field(&self.url).finish()
+    }
 }
 
 impl Access {
@@ -34,6 +59,7 @@ impl Access {
             door: Door::Http,
             bearer: None,
             bearer_in_shell: None,
+            passage: None,
         }
     }
 }

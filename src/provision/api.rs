@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::platform::Answer;
+use super::wire::{Lost, Wire, why, within};
 use super::{Call, ProvisionError, Secrets};
 
 /// Longest answer that is read.
@@ -87,6 +88,7 @@ impl Reply {
 pub struct Api {
     platform: &'static str,
     client: reqwest::Client,
+    wire: Arc<dyn Wire>,
     login: Arc<dyn Login>,
     patience: Patience,
 }
@@ -138,10 +140,21 @@ impl Api {
             })?;
         Ok(Self {
             platform,
+            wire: Arc::new(client.clone()),
             client,
             login,
             patience,
         })
+    }
+
+    /// The same, over another wire.
+    pub fn on_wire(self, wire: Arc<dyn Wire>) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// The same, with other patience.
+    pub fn patient(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// How long and how often.
@@ -248,14 +261,47 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, call: &Call, secrets: &Secrets) -> Result<Attempt, ProvisionError> {
+    /// Opens a stream, such as a log that is followed: once, without a limit of time. The answer's status is a success.
+    ///
+    /// # Errors
+    /// As [`Api::send`].
+    pub async fn open(
+        &self,
+        call: &Call,
+        secrets: &Secrets,
+    ) -> Result<reqwest::Response, ProvisionError> {
+        let request = self.request(call, secrets).await?;
+        let response = self.wire.carry(request).await.map_err(|lost| {
+            let (Lost::Unsent(reason) | Lost::Unknown(reason)) = lost;
+            ProvisionError::Unreachable {
+                platform: self.platform,
+                purpose: call.purpose.clone(),
+                reason: secrets.scrub(&reason),
+            }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = body(response)
+            .await
+            .map_err(|reason| self.malformed(call, secrets.scrub(&reason)))?;
+        Err(self.refusal(call, secrets, &Reply { status, body }))
+    }
+
+    /// The request, with its login and its secrets.
+    async fn request(
+        &self,
+        call: &Call,
+        secrets: &Secrets,
+    ) -> Result<reqwest::Request, ProvisionError> {
         let mut headers = HeaderMap::new();
         if let Some(value) = self.authorization().await? {
             headers.insert(AUTHORIZATION, value);
         }
         let url = secrets.fill_text(&call.url);
         let mut request = self.client.request(call.method.clone(), url);
-        request = request.headers(headers).timeout(self.patience.time);
+        request = request.headers(headers);
         for (name, value) in &call.headers {
             request = request.header(*name, secrets.fill_text(value));
         }
@@ -270,18 +316,26 @@ impl Api {
             }
             request = request.body(text);
         }
-        let response = match request.send().await {
+        request.build().map_err(|error| ProvisionError::Local {
+            purpose: format!("write the request to {}", call.purpose),
+            reason: secrets.scrub(&why(&error)),
+        })
+    }
+
+    async fn attempt(&self, call: &Call, secrets: &Secrets) -> Result<Attempt, ProvisionError> {
+        let mut request = self.request(call, secrets).await?;
+        *request.timeout_mut() = Some(self.patience.time);
+        let response = match self.wire.carry(request).await {
             Ok(response) => response,
-            Err(error) if error.is_connect() || error.is_builder() => {
-                return Ok(Attempt::Unsent(why(&error, secrets)));
-            }
-            Err(error) => return Ok(Attempt::Unknown(why(&error, secrets))),
+            Err(Lost::Unsent(reason)) => return Ok(Attempt::Unsent(secrets.scrub(&reason))),
+            Err(Lost::Unknown(reason)) => return Ok(Attempt::Unknown(secrets.scrub(&reason))),
         };
         let status = response.status();
         let after = retry_after(response.headers());
-        let body = match body(response).await {
-            Ok(body) => body,
-            Err(reason) => return Ok(Attempt::Unknown(reason)),
+        let body = match within(Some(self.patience.time), body(response)).await {
+            Some(Ok(body)) => body,
+            Some(Err(reason)) => return Ok(Attempt::Unknown(secrets.scrub(&reason))),
+            None => return Ok(Attempt::Unknown("no answer in time".to_owned())),
         };
         let told = || format!("{} (HTTP {})", said(&body, secrets), status.as_u16());
         Ok(match status.as_u16() {
@@ -334,7 +388,7 @@ async fn body(mut response: reqwest::Response) -> Result<Value, String> {
             }
             Ok(Some(_)) => return Err(format!("the answer has more than {LONGEST} bytes")),
             Ok(None) => break,
-            Err(error) => return Err(why(&error, &Secrets::default())),
+            Err(error) => return Err(why(&error)),
         }
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -385,20 +439,6 @@ fn said(body: &Value, secrets: &Secrets) -> String {
     // In this order: half a secret would not be found.
     let message = secrets.scrub(&message);
     message.chars().take(LONGEST_MESSAGE).collect()
-}
-
-/// The last cause says what happened; the whole error would repeat the address.
-fn why(error: &reqwest::Error, secrets: &Secrets) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut reason = None;
-    let mut cause = std::error::Error::source(error);
-    while let Some(one) = cause {
-        reason = Some(one.to_string());
-        cause = one.source();
-    }
-    secrets.scrub(&reason.unwrap_or_else(|| "the request failed".to_owned()))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{DEPLOYMENT_VARIABLE, MANAGED_BY, Name, OWNER_VARIABLE, ProvisionError, Secrets};
 use crate::catalog::Hardware;
 
+/// Where a worker listens when nobody says otherwise.
+const DEFAULT_PORT: u16 = 8_080;
+
 /// An endpoint as it should be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deployment {
@@ -99,6 +102,18 @@ impl Deployment {
         let mut all = self.environment();
         all.extend(self.secrets.names().map(secret));
         all
+    }
+
+    /// The port that the worker listens at.
+    ///
+    /// # Errors
+    /// When CHANDLER_PORT is set to something else than a port.
+    pub fn port(&self) -> Result<u16, ProvisionError> {
+        let Some(text) = self.env.get("CHANDLER_PORT") else {
+            return Ok(DEFAULT_PORT);
+        };
+        text.parse()
+            .map_err(|_| ProvisionError::invalid("CHANDLER_PORT", text, "use a port of 1 to 65535"))
     }
 
     /// The container image, for a platform that needs one.

@@ -13,12 +13,17 @@
 mod access;
 mod api;
 mod attempts;
+mod bearer;
 mod call;
+pub mod cloud_run;
 mod deployment;
 pub mod docker;
 mod ensure;
 mod error;
 mod flow;
+pub mod google;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod name;
 mod notice;
 mod platform;
@@ -28,8 +33,11 @@ mod records;
 pub mod runpod;
 mod secrets;
 mod status;
+pub mod vast;
+pub mod vertex;
+mod wire;
 
-pub use access::{Access, Door};
+pub use access::{Access, Door, Passage};
 pub use api::{Api, Login, Nobody, Patience, Reply};
 pub use attempts::attempts;
 pub use call::{Call, Step};
@@ -44,6 +52,7 @@ pub use probe::{Probed, probe};
 pub use records::{Record, Records, State};
 pub use secrets::{MASK, Secrets};
 pub use status::{Phase, Price, Status, Workers};
+pub use wire::{Lost, Wire};
 
 pub use crate::config::{DEPLOYMENT_VARIABLE, OWNER_VARIABLE};
 

@@ -7,32 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chandler_core::Task;
 use reqwest::{Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::api::{Api, Login, Patience};
-use super::platform::Answer;
-use super::{Access, Call, Door, ProvisionError, Secrets};
+use super::api::{Api, Patience};
+use super::bearer::Bearer;
+use super::{Access, Call, Door, Passage, ProvisionError, Secrets};
 
 /// Between two looks at a queued job.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// The bearer of an [`Access`].
-struct Bearer(Option<SecretString>);
-
-impl Login for Bearer {
-    fn authorization(&self) -> Answer<'_, Option<SecretString>> {
-        let header = self
-            .0
-            .as_ref()
-            .map(|key| format!("Bearer {}", key.expose_secret()).into());
-        Box::pin(async move { Ok(header) })
-    }
-
-    fn remedy(&self) -> String {
-        "the key must be allowed to call the endpoint".to_owned()
-    }
-}
 
 /// What came of a probe.
 #[derive(Debug)]
@@ -61,20 +43,27 @@ pub async fn probe(
         time,
         ..patience
     };
-    let api = Api::new(
-        "the endpoint",
-        std::sync::Arc::new(Bearer(access.bearer.clone())),
-        patience,
-    )?;
+    let api = match &access.passage {
+        Some(passage) => passage.api.clone().patient(patience),
+        None => Api::new(
+            "the endpoint",
+            std::sync::Arc::new(Bearer {
+                key: access.bearer.clone(),
+                remedy: "the key must be allowed to call the endpoint",
+            }),
+            patience,
+        )?,
+    };
     let began = tokio::time::Instant::now();
     let input = input(task);
-    let answer = match access.door {
-        Door::Http => {
+    let answer = match (access.door, &access.passage) {
+        (Door::Http, Some(passage)) => through(&api, passage, input).await,
+        (Door::Http, None) => {
             let url = format!("{}/predict", access.url);
             predict(&api, url, input).await
         }
-        Door::Vertex => predict(&api, format!("{}:predict", access.url), input).await,
-        Door::RunPodQueue => queued(&api, access, input, stop).await,
+        (Door::Vertex, _) => predict(&api, format!("{}:predict", access.url), input).await,
+        (Door::RunPodQueue, _) => queued(&api, access, input, stop).await,
     }?;
     let prediction = match answer {
         Ok(prediction) => prediction,
@@ -88,11 +77,32 @@ pub async fn probe(
 
 type Prediction = Result<Value, Probed>;
 
+/// One instance through a platform, with the worker's own key beside the platform's login.
+async fn through(api: &Api, passage: &Passage, input: Value) -> Result<Prediction, ProvisionError> {
+    let mut call = prediction(format!("{}/predict", passage.url), input);
+    let mut secrets = Secrets::default();
+    if let Some(key) = &passage.key {
+        call = call.header("x-api-key", Secrets::placeholder("worker key"));
+        secrets.insert("worker key", key.clone());
+    }
+    predicted(api, &call, &secrets).await
+}
+
 /// One instance to a route of `/predict`'s kind.
 async fn predict(api: &Api, url: String, input: Value) -> Result<Prediction, ProvisionError> {
-    let call =
-        Call::new("make a prediction", Method::POST, url).with(json!({"instances": [input]}));
-    let reply = match asked(api, &call).await? {
+    predicted(api, &prediction(url, input), &Secrets::default()).await
+}
+
+fn prediction(url: String, input: Value) -> Call {
+    Call::new("make a prediction", Method::POST, url).with(json!({"instances": [input]}))
+}
+
+async fn predicted(
+    api: &Api,
+    call: &Call,
+    secrets: &Secrets,
+) -> Result<Prediction, ProvisionError> {
+    let reply = match asked(api, call, secrets).await? {
         Ok(reply) => reply,
         Err(not_yet) => return Ok(Err(not_yet)),
     };
@@ -119,7 +129,7 @@ async fn queued(
         format!("{}/run", access.url),
     )
     .with(json!({"input": input}));
-    let mut job = match asked(api, &run).await? {
+    let mut job = match asked(api, &run, &Secrets::default()).await? {
         Ok(job) => job,
         Err(not_yet) => return Ok(Err(not_yet)),
     };
@@ -152,7 +162,7 @@ async fn queued(
         let url = format!("{}/status/{id}", access.url);
         let status = Call::new("look at the queued prediction", Method::GET, url);
         // One lost answer is no reason to queue another job.
-        if let Ok(seen) = asked(api, &status).await? {
+        if let Ok(seen) = asked(api, &status, &Secrets::default()).await? {
             job = seen;
         }
     }
@@ -171,8 +181,12 @@ fn completed(job: &Value) -> Prediction {
 }
 
 /// The body of a 200; what is said meanwhile when there is none yet.
-async fn asked(api: &Api, call: &Call) -> Result<Result<Value, Probed>, ProvisionError> {
-    let reply = match api.ask(call, &Secrets::default()).await {
+async fn asked(
+    api: &Api,
+    call: &Call,
+    secrets: &Secrets,
+) -> Result<Result<Value, Probed>, ProvisionError> {
+    let reply = match api.ask(call, secrets).await {
         Ok(reply) => reply,
         Err(
             error @ (ProvisionError::Busy { .. }
@@ -188,7 +202,7 @@ async fn asked(api: &Api, call: &Call) -> Result<Result<Value, Probed>, Provisio
     Ok(match reply.status {
         StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(reply.body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(api.refusal(call, &Secrets::default(), &reply));
+            return Err(api.refusal(call, secrets, &reply));
         }
         // A route that a gateway does not know yet, and whatever else is said while a worker starts.
         StatusCode::NOT_FOUND => Err(Probed::NotYet(short(&reply.body))),

@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 /// What stands for a secret in a request: no text that a person would write.
 const OPEN: &str = "\u{1}secret:";
 const CLOSE: &str = "\u{1}";
+/// Before the name of one whose base64 is wanted; no variable is called so.
+const BASE64: &str = "base64:";
 /// What is shown in its place.
 pub const MASK: &str = "********";
 
@@ -56,13 +60,23 @@ impl Secrets {
         format!("{OPEN}{name}{CLOSE}")
     }
 
+    /// The same for its base64.
+    pub fn placeholder_base64(name: &str) -> String {
+        Self::placeholder(&format!("{BASE64}{name}"))
+    }
+
     /// A text with its placeholders filled.
     pub fn fill_text(&self, text: &str) -> String {
         if !text.contains(OPEN) {
             return text.to_owned();
         }
         self.0.iter().fold(text.to_owned(), |text, (name, secret)| {
-            text.replace(&Self::placeholder(name), secret.expose_secret())
+            let secret = secret.expose_secret();
+            let text = text.replace(&Self::placeholder(name), secret);
+            match text.contains(BASE64) {
+                true => text.replace(&Self::placeholder_base64(name), &STANDARD.encode(secret)),
+                false => text,
+            }
         })
     }
 
@@ -77,8 +91,10 @@ impl Secrets {
         self.0
             .values()
             .filter(long)
+            .map(ExposeSecret::expose_secret)
             .fold(text.to_owned(), |text, secret| {
-                text.replace(secret.expose_secret(), MASK)
+                text.replace(secret, MASK)
+                    .replace(&STANDARD.encode(secret), MASK)
             })
     }
 }
@@ -128,5 +144,9 @@ mod tests {
         assert_eq!(masked(&body)["env"][0]["value"], "x********y");
         assert!(!format!("{body} {} {secrets:?}", masked(&body)).contains("hush"));
         assert_eq!(secrets.scrub("bad value hf_hush!"), "bad value ********!");
+        let encoded = secrets.fill_text(&Secrets::placeholder_base64("HF_TOKEN"));
+        assert_eq!(encoded, "aGZfaHVzaA==");
+        assert_eq!(secrets.scrub(&format!("no {encoded}")), "no ********");
+        assert_eq!(mask_text(&Secrets::placeholder_base64("HF_TOKEN")), MASK);
     }
 }

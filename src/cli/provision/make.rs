@@ -177,7 +177,15 @@ impl Wanted {
         };
         text.push_str(&format!("{} {state}\n", wanted.name));
         if let Some(access) = &outcome.access {
-            text.push_str(&format!("\n{}\n\n{}\n", access.url, curl(access, wanted)));
+            let passage = access.passage.as_ref();
+            let hint = passage.and_then(|passage| passage.hint.as_ref());
+            let hint = hint.map(|hint| format!("from here: {hint}\n"));
+            text.push_str(&format!(
+                "\n{}\n{}\n{}\n",
+                access.url,
+                hint.unwrap_or_default(),
+                curl(access, wanted)
+            ));
         }
         let price = outcome.status.price.as_ref();
         let price = price.map_or_else(

@@ -3,16 +3,23 @@
 
 use serde_json::Value;
 
-use super::{docker, process, runpod};
+#[cfg(feature = "kubernetes")]
+use super::kubernetes;
+use super::{cloud_run, docker, process, runpod, vast, vertex};
 use crate::provision::{Patience, Platform, Record};
 
 /// Builds a platform from the options of a record.
 type Rebuild = fn(&Value, Patience) -> anyhow::Result<Box<dyn Platform>>;
 
 const PLATFORMS: &[(&str, Rebuild)] = &[
+    ("cloudrun", cloud_run::rebuild),
     ("docker", docker::rebuild),
+    #[cfg(feature = "kubernetes")]
+    ("kubernetes", kubernetes::rebuild),
     ("process", process::rebuild),
     ("runpod", runpod::rebuild),
+    ("vast", vast::rebuild),
+    ("vertex", vertex::rebuild),
 ];
 
 /// The platform of a record.

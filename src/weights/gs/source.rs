@@ -11,9 +11,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde::Deserialize;
 
-use super::ask::Asked;
-use super::token::Tokens;
+use super::refusal::refused;
 use super::{GOOGLE, GsOptions};
+use crate::google::{Asked, Scope, TokenOptions, Tokens};
 use crate::reach;
 use crate::weights::WeightsError;
 use crate::weights::listed::{self, Object};
@@ -72,7 +72,7 @@ impl GsSource {
     /// # Errors
     /// A bucket or a prefix that is no name, and a credentials file that cannot be used.
     pub fn new(bucket: &str, prefix: &str, options: &GsOptions) -> Result<Self, WeightsError> {
-        let refused = |reason: String| WeightsError::Unreachable {
+        let unusable = |reason: String| WeightsError::Unreachable {
             place: format!("gs://{bucket}"),
             reason,
         };
@@ -82,7 +82,7 @@ impl GsSource {
             || !bucket.chars().all(plain)
             || bucket.contains("..")
         {
-            return Err(refused(
+            return Err(unusable(
                 "a bucket's name has letters, digits, dots, dashes and underscores only".to_owned(),
             ));
         }
@@ -90,14 +90,20 @@ impl GsSource {
         if !prefix.is_empty() {
             names::file_path(prefix)?;
         }
-        let google = || Url::parse(GOOGLE).map_err(|error| refused(error.to_string()));
+        let google = || Url::parse(GOOGLE).map_err(|error| unusable(error.to_string()));
         let endpoint = options.endpoint.clone().map_or_else(google, Ok)?;
+        let tokens = Tokens::new(&TokenOptions {
+            login: options.login.clone(),
+            metadata_host: options.metadata_host.clone(),
+            tries: options.tries,
+            scope: Scope::ReadStorage,
+        });
         Ok(Self {
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint,
-            http: reach::Client::downloads().map_err(|error| refused(error.to_string()))?,
-            tokens: Tokens::new(options)?,
+            http: reach::Client::downloads().map_err(|error| unusable(error.to_string()))?,
+            tokens: tokens.map_err(|error| refused(error, true))?,
             tries: options.tries,
             generations: Mutex::new(HashMap::new()),
         })
@@ -126,7 +132,8 @@ impl GsSource {
 
     async fn headers(&self) -> Result<HeaderMap, WeightsError> {
         let mut headers = HeaderMap::new();
-        let token: Option<HeaderValue> = self.tokens.header(&self.http).await?;
+        let token = self.tokens.header(&self.http).await;
+        let token: Option<HeaderValue> = token.map_err(|error| refused(error, true))?;
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token);
         }
@@ -140,10 +147,11 @@ impl GsSource {
             client: &self.http,
             place: &self.name(),
             tries: self.tries,
-            known: request.headers().contains_key(AUTHORIZATION),
             most,
         };
-        asked.ask(&request).await
+        let known = request.headers().contains_key(AUTHORIZATION);
+        let answer = asked.ask(&request).await;
+        answer.map_err(|error| refused(error, known))
     }
 
     async fn items(&self) -> Result<Vec<Item>, WeightsError> {

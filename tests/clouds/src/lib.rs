@@ -4,12 +4,19 @@
 // A double panics when a test misuses it; nobody is served by it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cloud_run;
 pub mod docker;
 mod fault;
+mod forward;
+pub mod google;
+pub mod kubernetes;
 mod message;
 pub mod runpod;
 mod server;
+pub mod vast;
+mod vertex;
 
 pub use fault::{Fault, When};
+pub use forward::forward;
 pub use message::{Reply, Request};
 pub use server::{Cloud, Server};

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Parser;
-use cloud_doubles::{Server, docker};
+use cloud_doubles::{Server, docker, google};
 
 /// A platform's management API on loopback.
 #[derive(Debug, Parser)]
@@ -23,6 +23,18 @@ enum Double {
         /// Images that can be pulled.
         #[arg(long)]
         registry: Vec<String>,
+    },
+    /// Vertex AI, Cloud Run, Cloud Logging and Google's logins, on loopback.
+    Google {
+        /// The port; a free one when it is 0.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// Where the worker of every endpoint is, as host:port.
+        #[arg(long)]
+        worker: Option<String>,
+        /// Looks at an operation until it ends.
+        #[arg(long, default_value_t = 1)]
+        looks: u32,
     },
 }
 
@@ -39,6 +51,18 @@ fn main() {
                 ..docker::Setup::default()
             };
             Server::start_unix(docker::Engine::new(setup), &socket)
+        }
+        Double::Google {
+            port,
+            worker,
+            looks,
+        } => {
+            let setup = google::Setup {
+                worker,
+                looks,
+                ..google::Setup::default()
+            };
+            Server::listen(google::Google::new(setup), ([127, 0, 0, 1], port).into())
         }
     };
     println!("{}", server.url);

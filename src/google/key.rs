@@ -15,11 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::secret;
-use crate::weights::WeightsError;
+use super::{GoogleError, Scope, secret};
 
-/// What is asked for: nothing is ever written.
-const READ_ONLY: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 const EXCHANGE: &str = "https://oauth2.googleapis.com/token";
 /// How long a claim holds; Google takes no more.
 const HOLDS: u64 = 3600;
@@ -35,6 +32,8 @@ enum Written {
         #[serde(default)]
         private_key_id: Option<String>,
         #[serde(default)]
+        project_id: Option<String>,
+        #[serde(default)]
         token_uri: Option<String>,
     },
     AuthorizedUser {
@@ -44,10 +43,28 @@ enum Written {
         #[serde(deserialize_with = "secret")]
         refresh_token: SecretString,
         #[serde(default)]
+        quota_project_id: Option<String>,
+        #[serde(default)]
         token_uri: Option<String>,
     },
     #[serde(other)]
     Other,
+}
+
+/// Only its kind, to name one that is not read.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// What a login is exchanged for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// An access token, for Google's own services.
+    Access(Scope),
+    /// An ID token, for a service of somebody's that is at this address.
+    Identity(&'a str),
 }
 
 /// A login that can be exchanged for a token.
@@ -63,9 +80,9 @@ pub(super) struct Exchange {
 }
 
 impl Key {
-    pub(super) fn read(path: &Path) -> Result<Self, WeightsError> {
+    pub(super) fn read(path: &Path) -> Result<Self, GoogleError> {
         let bad = |what: String| {
-            WeightsError::Denied {
+            GoogleError::Login {
             place: path.display().to_string(),
             what,
             wanted: "give the JSON file of a service account's key, or the one that `gcloud auth application-default login` makes"
@@ -79,18 +96,44 @@ impl Key {
         let exchange = match &written {
             Written::ServiceAccount { token_uri, .. }
             | Written::AuthorizedUser { token_uri, .. } => token_uri.as_deref().unwrap_or(EXCHANGE),
-            Written::Other => return Err(bad("is of a kind that is not read".to_owned())),
+            Written::Other => {
+                let kind = serde_json::from_slice(&bytes).map(|Kind { kind }| kind);
+                let kind: String = kind.unwrap_or_default().chars().take(60).collect();
+                return Err(bad(format!("is of the type `{kind}`, which is not read")));
+            }
         };
         let exchange =
             Url::parse(exchange).map_err(|_| bad("its token_uri is no address".to_owned()))?;
         let key = Self { written, exchange };
         // A key that cannot sign is told of now, by the file's name.
-        key.exchange(SystemTime::now()).map_err(bad)?;
+        key.exchange(Wanted::Access(Scope::ReadStorage), SystemTime::now())
+            .map_err(bad)?;
         Ok(key)
     }
 
-    /// The request for a token.
-    pub(super) fn exchange(&self, now: SystemTime) -> Result<Exchange, String> {
+    /// The project that the file names: the account's own, or the one that a user's requests are charged to.
+    pub(super) fn project(&self) -> Option<&str> {
+        match &self.written {
+            Written::ServiceAccount { project_id, .. } => project_id.as_deref(),
+            Written::AuthorizedUser {
+                quota_project_id, ..
+            } => quota_project_id.as_deref(),
+            Written::Other => None,
+        }
+    }
+
+    /// The project that requests are charged to, where it is not the one that they are about: a user's.
+    pub(super) fn charged(&self) -> Option<&str> {
+        match &self.written {
+            Written::AuthorizedUser {
+                quota_project_id, ..
+            } => quota_project_id.as_deref(),
+            Written::ServiceAccount { .. } | Written::Other => None,
+        }
+    }
+
+    /// The request for a token. A user's is the same for both kinds: its answer holds both.
+    pub(super) fn exchange(&self, wanted: Wanted<'_>, now: SystemTime) -> Result<Exchange, String> {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let form = match &self.written {
             Written::AuthorizedUser {
@@ -112,10 +155,13 @@ impl Key {
             } => {
                 let header = json!({"alg": "RS256", "typ": "JWT", "kid": private_key_id});
                 let from = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let claims = json!({
-                    "iss": client_email, "scope": READ_ONLY, "aud": self.exchange.as_str(),
-                    "iat": from, "exp": from + HOLDS,
+                let mut claims = json!({
+                    "iss": client_email, "aud": self.exchange.as_str(), "iat": from, "exp": from + HOLDS,
                 });
+                match wanted {
+                    Wanted::Access(scope) => claims["scope"] = scope.as_str().into(),
+                    Wanted::Identity(audience) => claims["target_audience"] = audience.into(),
+                }
                 let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
                 let claim = format!("{}.{}", part(&header), part(&claims));
                 let signature = URL_SAFE_NO_PAD.encode(sign(private_key, claim.as_bytes())?);
@@ -156,4 +202,61 @@ fn sign(pem: &SecretString, message: &[u8]) -> Result<Vec<u8>, String> {
     );
     signed.map_err(|_| bad())?;
     Ok(signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+
+    use super::*;
+
+    fn key(file: &serde_json::Value) -> Result<Key, GoogleError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("login.json");
+        fs::write(&path, file.to_string()).unwrap();
+        Key::read(&path)
+    }
+
+    #[test]
+    fn a_service_account_claims_a_scope_or_an_audience_and_never_both() {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der.as_ref())
+        );
+        let key = key(&json!({
+            "type": "service_account", "client_email": "a@p.iam.gserviceaccount.com", "private_key": pem, "project_id": "p",
+        }))
+        .unwrap();
+        assert_eq!((key.project(), key.charged()), (Some("p"), None));
+        let claims = |wanted| {
+            let form = key.exchange(wanted, SystemTime::now()).unwrap().form;
+            let claim = form.expose_secret().rsplit('=').next().unwrap().to_owned();
+            let part = claim.split('.').nth(1).unwrap();
+            let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()
+        };
+        let access = claims(Wanted::Access(Scope::CloudPlatform));
+        assert_eq!(
+            access["scope"],
+            "https://www.googleapis.com/auth/cloud-platform"
+        );
+        assert_eq!(access["aud"], EXCHANGE);
+        assert!(access.get("target_audience").is_none());
+        let identity = claims(Wanted::Identity("https://one.run.app"));
+        assert_eq!(identity["target_audience"], "https://one.run.app");
+        assert!(identity.get("scope").is_none());
+    }
+
+    #[test]
+    fn a_kind_that_is_not_read_is_named() {
+        for kind in ["external_account", "impersonated_service_account"] {
+            let Err(error) = key(&json!({"type": kind, "audience": "x"})) else {
+                panic!("{kind}");
+            };
+            assert!(error.to_string().contains(kind), "{error}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! One request to Google with its patience: what is worth another try, how long to wait for it, and what a refusal means.
+//! One request to Google with its patience: what is worth another try, and how long to wait for it. What a refusal means is
+//! for those to say who know what was asked.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Request, Response, StatusCode};
 use serde_json::Value;
 
+use super::GoogleError;
 use crate::reach;
-use crate::weights::WeightsError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
@@ -19,12 +20,13 @@ const LONGEST_ASKED: Duration = Duration::from_secs(60);
 const TIME: Duration = Duration::from_secs(60);
 
 /// Where requests go, for errors to tell of, and how often.
-pub(super) struct Asked<'a> {
+pub struct Asked<'a> {
+    /// Who sends it.
     pub client: &'a reqwest::Client,
+    /// Who is asked.
     pub place: &'a str,
+    /// How often at most.
     pub tries: u32,
-    /// Whether somebody is logged in.
-    pub known: bool,
     /// The longest answer, in bytes.
     pub most: usize,
 }
@@ -32,13 +34,16 @@ pub(super) struct Asked<'a> {
 /// What came, when it was not what was wanted.
 enum Trouble {
     /// Worth another try, after a wait where one was asked for.
-    Passing(WeightsError, Option<Duration>),
-    Final(WeightsError),
+    Passing(GoogleError, Option<Duration>),
+    Final(GoogleError),
 }
 
 impl Asked<'_> {
     /// Asks, again where it may help.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Bytes, WeightsError> {
+    ///
+    /// # Errors
+    /// [`GoogleError`]
+    pub async fn ask(&self, request: &Request) -> Result<Bytes, GoogleError> {
         let mut pause = FIRST_PAUSE;
         let mut left = self.tries.max(1);
         loop {
@@ -60,7 +65,7 @@ impl Asked<'_> {
     async fn once(&self, request: &Request) -> Result<Bytes, Trouble> {
         let passing = |reason: String| {
             let place = self.place.to_owned();
-            Trouble::Passing(WeightsError::Unreachable { place, reason }, None)
+            Trouble::Passing(GoogleError::Unreachable { place, reason }, None)
         };
         let url = request.url().clone();
         let again = request.try_clone();
@@ -89,7 +94,7 @@ impl Asked<'_> {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             }
             if body.len() > self.most {
-                return Err(Trouble::Final(WeightsError::Malformed {
+                return Err(Trouble::Final(GoogleError::Malformed {
                     place: self.place.to_owned(),
                     reason: format!("an answer of more than {} bytes", self.most),
                 }));
@@ -100,39 +105,19 @@ impl Asked<'_> {
     fn refused(&self, status: StatusCode, wait: Option<Duration>, body: &[u8]) -> Trouble {
         let place = self.place.to_owned();
         let said = said(status, body);
-        let denied = |wanted: &str| {
-            Trouble::Final(WeightsError::Denied {
-                place: self.place.to_owned(),
-                what: format!("Google refuses ({said})"),
-                wanted: wanted.to_owned(),
-            })
-        };
         match status.as_u16() {
-            401 | 403 if !self.known => denied(
-                "nobody is logged in: name a credentials file with CHANDLER_GS_CREDENTIALS (or GOOGLE_APPLICATION_CREDENTIALS), \
-                 or run where Google's metadata server is",
-            ),
-            401 => denied("the login is not valid (any more): get a new token or key"),
-            403 => denied(
-                "this account needs the role Storage Object Viewer on the bucket (storage.objects.list and storage.objects.get)",
-            ),
-            404 => Trouble::Final(WeightsError::NotFound {
-                place,
-                what: format!("there is no such bucket or object ({said})"),
-                wanted: "check its name; a bucket that this account may not see looks the same"
-                    .to_owned(),
-            }),
-            429 => Trouble::Passing(WeightsError::RateLimited { place, wait }, wait),
+            429 => Trouble::Passing(GoogleError::RateLimited { place, wait }, wait),
             408 | 500.. => Trouble::Passing(
-                WeightsError::Unreachable {
+                GoogleError::Unreachable {
                     place,
                     reason: said,
                 },
                 wait,
             ),
-            _ => Trouble::Final(WeightsError::Malformed {
+            status => Trouble::Final(GoogleError::Refused {
                 place,
-                reason: said,
+                status,
+                said,
             }),
         }
     }
