@@ -132,8 +132,7 @@ impl CloudRun {
         Ok(Access {
             bearer: Some(self.rest.account.identity(&url).await?),
             bearer_in_shell: Some("$(gcloud auth print-identity-token)"),
-            url,
-            door: Door::Http,
+            ..Access::open(url)
         })
     }
 

@@ -135,10 +135,10 @@ impl Vertex {
             false => (Door::Vertex, ""),
         };
         Ok(Access {
-            url: format!("{scheme}://{dns}/v1/{resource}{below}"),
             door,
             bearer: Some(self.rest.account.access().await?),
             bearer_in_shell: Some("$(gcloud auth print-access-token)"),
+            ..Access::open(format!("{scheme}://{dns}/v1/{resource}{below}"))
         })
     }
 
