@@ -16,7 +16,7 @@ use serde_json::Value;
 use self::request::Requests;
 use super::google::{Account, Entries, Rest, id, tail, text};
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
-use super::{Access, Deployment, Door, MANAGED_BY, Name, Patience, ProvisionError, Status, Step};
+use super::{Access, Deployment, MANAGED_BY, Name, Patience, ProvisionError, Status, Step};
 
 const ID: &str = "cloudrun";
 
