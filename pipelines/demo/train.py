@@ -49,7 +49,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: pathlib.Path):
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     added = {str(i): dict(content=token, lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
              for i, token in enumerate(SPECIAL)}
     write_json(folder / "tokenizer_config.json", {
