@@ -84,7 +84,13 @@ impl Flow<'_> {
         let began = Instant::now();
         let _lock = self.records.lock(&wanted.name)?;
         let before = self.before(wanted)?;
-        self.records.begin(&self.record(wanted)?)?;
+        let served = before.is_some_and(State::has_served);
+        let begun = if served {
+            State::Updating
+        } else {
+            State::Creating
+        };
+        self.records.begin(&self.record(wanted, begun)?)?;
         let made = tokio::select! {
             made = self.make(wanted) => made,
             () = stop => Err(ProvisionError::Interrupted),
@@ -92,7 +98,7 @@ impl Flow<'_> {
         match made {
             Ok(mut outcome) => {
                 outcome.took = began.elapsed();
-                self.succeeded(&outcome)?;
+                self.succeeded(&outcome, begun)?;
                 Ok(outcome)
             }
             Err(error) => Err(self.failed(wanted, before, error, began.elapsed()).await),
@@ -114,7 +120,7 @@ impl Flow<'_> {
         }
     }
 
-    fn record(&self, wanted: &Deployment) -> Result<Record, ProvisionError> {
+    fn record(&self, wanted: &Deployment, state: State) -> Result<Record, ProvisionError> {
         let deployment = serde_json::to_value(wanted).map_err(|error| ProvisionError::Local {
             purpose: "write the deployment down".to_owned(),
             reason: error.to_string(),
@@ -124,7 +130,7 @@ impl Flow<'_> {
             platform: self.platform.id().to_owned(),
             options: self.platform.options(),
             deployment,
-            state: State::Creating,
+            state,
             url: None,
             error: None,
             created: 0,
@@ -222,12 +228,12 @@ impl Flow<'_> {
         }
     }
 
-    fn succeeded(&self, outcome: &Outcome) -> Result<(), ProvisionError> {
+    fn succeeded(&self, outcome: &Outcome, begun: State) -> Result<(), ProvisionError> {
         let wanted = &outcome.deployment;
         let url = outcome.access.as_ref().map(|access| access.url.as_str());
         let state = match outcome.prediction {
             Some(_) => State::Ready,
-            None => State::Creating,
+            None => begun,
         };
         self.records.set(&wanted.name, state, url, None)?;
         if outcome.prediction.is_some() {
@@ -253,7 +259,8 @@ impl Flow<'_> {
         let removed = match (nothing_made, before, self.keep) {
             (true, ..) => Ok(before.is_none()),
             // It served before this run, and may still; what is wrong with the change is for its owner to mend.
-            (_, Some(State::Ready), _) | (_, _, true) => Ok(false),
+            (_, Some(state), _) if state.has_served() => Ok(false),
+            (_, _, true) => Ok(false),
             _ => {
                 (self.say)(&format!("{error}; taking down what was made"));
                 self.platform
@@ -265,8 +272,10 @@ impl Flow<'_> {
         let noted = match &removed {
             Ok(true) => self.records.forget(&wanted.name),
             Ok(false) => {
-                self.records
-                    .set(&wanted.name, State::Failed, None, Some(&error.to_string()))
+                let served = before.filter(|state| state.has_served());
+                let state = served.map_or(State::Failed, |_| State::Updating);
+                let text = error.to_string();
+                self.records.set(&wanted.name, state, None, Some(&text))
             }
             Err(left) => {
                 let text = format!("{error}; it could not be taken down: {left}");

@@ -355,3 +355,34 @@ fn an_endpoint_is_measured_by_its_name() {
     let unknown = machine.run(&["bench", "two"]);
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
 }
+
+#[test]
+fn what_has_served_is_not_taken_down_when_a_change_fails() {
+    let machine = Machine::new();
+    let _cleared = Cleared(&machine);
+    machine.well(&MAKE);
+    let wrong = [&MAKE[..], &["--env", "CHANDLER_QUEUE=none"]].concat();
+    // Twice: the first failure does not make it the second's prey.
+    for _ in 0..2 {
+        let failed = machine.run(&wrong);
+        assert_eq!(failed.code, Some(1), "{failed:?}");
+        assert!(!failed.err.contains("taking down"), "{failed:?}");
+        let listed = machine.well(&["endpoints", "list", "--json"]).json();
+        assert_eq!(listed[0]["state"], "updating", "{listed}");
+        assert!(
+            listed[0]["error"]
+                .as_str()
+                .unwrap()
+                .contains("CHANDLER_QUEUE"),
+            "{listed}"
+        );
+        let left = machine.well(&["endpoints", "gc"]);
+        assert!(left.out.contains("nothing is left over"), "{left:?}");
+    }
+    machine.well(&MAKE);
+    let listed = machine.well(&["endpoints", "list", "--json"]).json();
+    assert_eq!(
+        (&listed[0]["state"], &listed[0]["error"]),
+        (&json!("ready"), &json!(null))
+    );
+}

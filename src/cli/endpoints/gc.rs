@@ -122,12 +122,12 @@ impl Gc {
         }
         for record in all {
             let why = match record.state {
-                State::Ready => continue,
                 // Somebody works on it now.
                 _ if records.lock(&record.name).is_err() => continue,
                 State::Creating => "it was left while it was made, or nobody waited for it",
                 State::Failed => "it failed and was kept, or could not be taken down",
                 State::Deleting => "it was left while it was taken down",
+                State::Ready | State::Updating => continue,
             };
             found.push(Leftover {
                 platform: rebuild(&record, self.places.patience())?,

@@ -40,7 +40,9 @@ impl Status {
             false => None,
         };
         let url = access.map(|access| access.url);
-        if status.phase == Phase::Serving && found.record.state == State::Creating {
+        if status.phase == Phase::Serving
+            && matches!(found.record.state, State::Creating | State::Updating)
+        {
             records.set(&found.name, State::Ready, url.as_deref(), None)?;
         }
         let history = records.history(&found.name)?;

@@ -26,6 +26,8 @@ pub enum State {
     Creating,
     /// A real prediction succeeded.
     Ready,
+    /// Being changed, or left in the middle of it, after it had served: what is wrong with it is for its owner to mend.
+    Updating,
     /// It failed, and something may be left of it.
     Failed,
     /// Being taken down, or left in the middle of it.
@@ -33,12 +35,18 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Creating, "creating"),
         (Self::Ready, "ready"),
+        (Self::Updating, "updating"),
         (Self::Failed, "failed"),
         (Self::Deleting, "deleting"),
     ];
+
+    /// Whether it has served, so that a failure is no reason to take it down.
+    pub fn has_served(self) -> bool {
+        matches!(self, Self::Ready | Self::Updating)
+    }
 
     /// As the file writes it.
     pub fn as_str(self) -> &'static str {
