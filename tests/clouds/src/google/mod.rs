@@ -2,7 +2,6 @@
 //! Logging, on one address. Written from the published messages; Google's own clients prove it
 //! (tests/conformance/google_provision.py).
 
-mod forward;
 pub mod login;
 pub(crate) mod operations;
 pub(crate) mod schema;
@@ -12,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-pub(crate) use forward::forward;
+use crate::forward;
 pub use login::TOKEN;
 
 use self::operations::{Effect, Ended, Operation};
