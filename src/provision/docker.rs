@@ -14,8 +14,8 @@ use serde_json::Value;
 use self::inspect::Container;
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
 use super::{
-    Access, Api, Deployment, Name, Nobody, Patience, Phase, ProvisionError, Secrets, Status, Step,
-    ensure,
+    Access, Api, Deployment, Name, Nobody, Patience, Phase, Price, ProvisionError, Secrets, Status,
+    Step, ensure,
 };
 
 const ID: &str = "docker";
@@ -222,6 +222,7 @@ impl Docker {
         };
         let mut status = Status::of(Phase::Starting);
         status.scale = Some((1, 1));
+        status.price = Some(Price::of_this_machine());
         status.hardware = Some(match container.gpus {
             true => "this machine's GPUs".to_owned(),
             false => "this machine's CPU".to_owned(),

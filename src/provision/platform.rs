@@ -5,7 +5,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Access, Deployment, Name, ProvisionError, Status, Step};
+use super::{Access, Deployment, Name, Price, ProvisionError, Status, Step};
 use crate::catalog::Hardware;
 
 /// What a platform's methods give. Of one thread: provisioning waits for one thing after the other.
@@ -78,6 +78,12 @@ pub trait Platform: Send + Sync {
             true => vec![Vec::new()],
             false => hardware.iter().map(|card| vec![card.clone()]).collect(),
         }
+    }
+
+    /// What a worker of it would cost, by a price list that can be read now; `None` where there is none. Makes nothing.
+    fn price<'a>(&'a self, _: &'a Deployment) -> Answer<'a, Option<Price>> {
+        let here = self.is_here().then(Price::of_this_machine);
+        Box::pin(async move { Ok(here) })
     }
 
     /// What exists and differs; `None` where nothing exists.

@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use self::folder::{Folder, Worker};
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
-use super::{Access, Deployment, Name, Patience, Phase, ProvisionError, Status, Step, Workers};
+use super::{
+    Access, Deployment, Name, Patience, Phase, Price, ProvisionError, Status, Step, Workers,
+};
 
 const ID: &str = "process";
 /// How long a worker may take to finish its requests before it is killed.
@@ -184,6 +186,7 @@ impl Process {
         };
         status.hardware = Some("this machine".to_owned());
         status.scale = Some((1, 1));
+        status.price = Some(Price::of_this_machine());
         Ok(status)
     }
 

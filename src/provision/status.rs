@@ -63,6 +63,27 @@ pub struct Price {
     pub source: String,
 }
 
+impl Price {
+    /// Of this machine, which is paid for in other ways.
+    pub fn of_this_machine() -> Self {
+        Self {
+            usd_per_hour: 0.0,
+            source: "it is this machine".to_owned(),
+        }
+    }
+}
+
+/// As people read it.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "${:.4} per worker and hour ({})",
+            self.usd_per_hour, self.source
+        )
+    }
+}
+
 /// How an endpoint is now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {

@@ -111,6 +111,12 @@ fn from_nothing_to_a_prediction_and_back() {
     }
     assert!(!machine.remembered().contains("hf_a_marked_secret"));
 
+    let told = machine.well(&[&MAKE[..], &["--secret", "HF_TOKEN", "--set", "queue=8"]].concat());
+    assert!(
+        told.err.contains("cost: $0.0000") && told.out.contains("endpoints delete one"),
+        "{told:?}"
+    );
+
     let gone = machine.well(&["endpoints", "delete", "one"]);
     assert!(gone.out.contains("one is gone"), "{gone:?}");
     assert!(ask(&url).is_empty());

@@ -81,12 +81,7 @@ impl Status {
                     .map(|hardware| format!("  hardware: {hardware}")),
             );
             let price = status.price.as_ref();
-            lines.extend(price.map(|price| {
-                format!(
-                    "  cost: ${:.4} per worker and hour ({})",
-                    price.usd_per_hour, price.source
-                )
-            }));
+            lines.extend(price.map(|price| format!("  cost: {price}")));
             lines.join("\n")
         };
         output::print(&(text + "\n"))?;

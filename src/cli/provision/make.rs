@@ -10,8 +10,8 @@ use crate::cli::exit::{Exit, FAILED, USAGE};
 use crate::cli::output;
 use crate::cli::signals::Signals;
 use crate::provision::{
-    Access, Change, Deployment, Door, Flow, Outcome, Platform, ProvisionError, Records, Times,
-    attempts,
+    Access, Change, Deployment, Door, Flow, Outcome, Platform, Price, ProvisionError, Records,
+    Times, attempts,
 };
 use crate::webhook::{Courier, Patience, Target};
 
@@ -89,6 +89,13 @@ impl Wanted {
         }
         if !self.json {
             tell(&summary(platform, &wanted));
+            let price = runtime.block_on(platform.price(&wanted));
+            // What keeps it from being known will be met again, by those who have to know.
+            let price = price.map_or_else(
+                |error| format!("unknown: {error}"),
+                |price| price_of(&price),
+            );
+            tell(&format!("cost: {price}"));
         }
         runtime.block_on(async {
             let courier = courier(self.webhook.as_ref());
@@ -187,16 +194,7 @@ impl Wanted {
                 curl(access, wanted)
             ));
         }
-        let price = outcome.status.price.as_ref();
-        let price = price.map_or_else(
-            || "unknown: the platform gives no price that could be read".to_owned(),
-            |price| {
-                format!(
-                    "${:.4} per worker and hour ({})",
-                    price.usd_per_hour, price.source
-                )
-            },
-        );
+        let price = price_of(&outcome.status.price);
         text.push_str(&format!(
             "\ncost: {price}\nto take it down: chandler endpoints delete {}\n",
             wanted.name
@@ -215,6 +213,11 @@ async fn differences(
         Some(first) => platform.diff(first).await,
         None => Ok(None),
     }
+}
+
+fn price_of(price: &Option<Price>) -> String {
+    let unknown = || "unknown: the platform gives no price that could be read".to_owned();
+    price.as_ref().map_or_else(unknown, Price::to_string)
 }
 
 /// What will be made.

@@ -8,7 +8,8 @@ use super::endpoint::{Endpoint, Health, WorkerStatus, Workers as Seen};
 use super::gpus::Selection;
 use super::{INVOKE_API, RunPod};
 use crate::provision::{
-    Access, Call, Door, Name, Phase, Price, ProvisionError, Secrets, Status, Workers,
+    Access, Call, Deployment, Door, Name, Phase, Platform as _, Price, ProvisionError, Secrets,
+    Status, Workers,
 };
 
 /// Workers with the present settings, by state; those that run older ones are apart.
@@ -205,6 +206,24 @@ impl RunPod {
                 false
             }
         }
+    }
+
+    /// What an hour comes to at most on the hardware that is tried first.
+    pub(super) async fn foretold(
+        &self,
+        wanted: &Deployment,
+    ) -> Result<Option<Price>, ProvisionError> {
+        let first = self
+            .groups(&wanted.hardware)
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        if first.is_empty() {
+            return Ok(None);
+        }
+        let catalog = self.catalog().await?;
+        let selection = catalog.select(&first, &wanted.needs)?;
+        Ok(catalog.dearest(&selection, 1))
     }
 
     /// What a worker's hour costs by RunPod's catalog: of the type that the first one has, else the most that it may come to. Of

@@ -27,7 +27,7 @@ use self::gpus::GpuTypes;
 pub use self::options::{API, Cpu, Flashboot, INVOKE_API, Options};
 use super::api::{Api, Login, Patience};
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
-use super::{Access, Deployment, Name, ProvisionError, Secrets, Status, Step};
+use super::{Access, Deployment, Name, Price, ProvisionError, Secrets, Status, Step};
 use crate::catalog::Hardware;
 
 const ID: &str = "runpod";
@@ -134,6 +134,10 @@ impl Platform for RunPod {
             .filter(|group| !group.is_empty())
             .map(|group| group.into_iter().cloned().collect())
             .collect()
+    }
+
+    fn price<'a>(&'a self, wanted: &'a Deployment) -> Answer<'a, Option<Price>> {
+        Box::pin(self.foretold(wanted))
     }
 
     fn diff<'a>(&'a self, wanted: &'a Deployment) -> Answer<'a, Option<Vec<Change>>> {
