@@ -126,9 +126,23 @@ fn a_container_is_made_once_changed_and_removed() {
             .any(|pair| pair.starts_with("HF_TOKEN"))
     );
 
+    // What was a secret is none the less one when it comes back as a plain value.
+    docker.machine.well(&docker.line(&[]));
+    let plain = docker.machine.well(
+        &[
+            &docker.line(&[])[..9],
+            &["--diff", "--env", "HF_TOKEN=shown"],
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        plain.json()["changes"],
+        json!([{"field": "env.HF_TOKEN", "from": "********", "to": "shown"}])
+    );
+
     let logs = docker.machine.well(&["endpoints", "logs", "one"]);
     assert!(logs.out.contains("listening"), "{logs:?}");
-    for shown in [&made, &again, &diff, &updated, &logs] {
+    for shown in [&made, &again, &diff, &updated, &plain, &logs] {
         assert!(!format!("{shown:?}").contains("hf_a_marked"));
     }
     assert!(!docker.machine.remembered().contains("hf_a_marked"));

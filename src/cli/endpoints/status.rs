@@ -46,43 +46,16 @@ impl Status {
             records.set(&found.name, State::Ready, url.as_deref(), None)?;
         }
         let history = records.history(&found.name)?;
-        let text = if self.json {
-            json!({
+        let text = match self.json {
+            true => json!({
                 "name": found.name,
                 "platform": found.platform.id(),
                 "status": status,
                 "url": url,
                 "history": history,
             })
-            .to_string()
-        } else {
-            let mut lines = vec![format!(
-                "{} on {}: {}",
-                found.name,
-                found.platform.id(),
-                status.phase
-            )];
-            lines.extend(status.reason.iter().map(|reason| format!("  {reason}")));
-            lines.extend(url.iter().map(|url| format!("  url: {url}")));
-            let workers = status.workers;
-            lines.push(format!(
-                "  workers: {} ready, {} starting, {} waiting for a machine, {} failed",
-                workers.ready, workers.starting, workers.waiting, workers.failed
-            ));
-            lines.extend(
-                status
-                    .scale
-                    .map(|(min, max)| format!("  scale: {min} to {max}")),
-            );
-            lines.extend(
-                status
-                    .hardware
-                    .iter()
-                    .map(|hardware| format!("  hardware: {hardware}")),
-            );
-            let price = status.price.as_ref();
-            lines.extend(price.map(|price| format!("  cost: {price}")));
-            lines.join("\n")
+            .to_string(),
+            false => text(&found, &status, url),
         };
         output::print(&(text + "\n"))?;
         Ok(if well {
@@ -91,4 +64,25 @@ impl Status {
             ExitCode::from(FAILED)
         })
     }
+}
+
+fn text(found: &Found, status: &crate::provision::Status, url: Option<String>) -> String {
+    let platform = found.platform.id();
+    let mut lines = vec![format!("{} on {platform}: {}", found.name, status.phase)];
+    let mut tell = |name: &str, what: Option<String>| {
+        lines.extend(what.map(|what| format!("  {name}{what}")));
+    };
+    tell("", status.reason.clone());
+    tell("url: ", url);
+    let workers = status.workers;
+    let counts = format!(
+        "{} ready, {} starting, {} waiting for a machine, {} failed",
+        workers.ready, workers.starting, workers.waiting, workers.failed
+    );
+    tell("workers: ", Some(counts));
+    let scale = status.scale.map(|(min, max)| format!("{min} to {max}"));
+    tell("scale: ", scale);
+    tell("hardware: ", status.hardware.clone());
+    tell("cost: ", status.price.as_ref().map(ToString::to_string));
+    lines.join("\n")
 }

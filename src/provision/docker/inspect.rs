@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::Options;
-use super::request::{PORT, VARIABLES};
+use super::request::{PORT, SECRETS, VARIABLES};
 use crate::provision::{Change, Deployment, MASK, Name, Piece};
 
 /// A container, as far as it matters.
@@ -16,6 +16,8 @@ pub(super) struct Container {
     pub deployment: Option<String>,
     pub image: String,
     variables: BTreeMap<String, String>,
+    /// Those of them that were given as secrets.
+    secrets: Vec<String>,
     pub runs: bool,
     pub was_started: bool,
     pub restarts: u64,
@@ -54,6 +56,10 @@ impl Container {
             variables: own
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
+            secrets: text(&format!("/Config/Labels/{SECRETS}"))
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
             runs: matches!(state.as_str(), "running" | "restarting"),
             was_started: state != "created",
             restarts: at("/RestartCount").as_u64().unwrap_or(0),
@@ -84,72 +90,50 @@ impl Container {
 
     /// What differs from what is wanted; secrets are compared and not shown.
     pub fn changes(&self, wanted: &Deployment, options: &Options) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut differ = |field: String, from: String, to: String, is_secret: bool| {
-            if from != to {
-                let shown = |text: String| {
-                    if is_secret && !text.is_empty() {
-                        MASK.to_owned()
-                    } else {
-                        text
-                    }
-                };
-                changes.push(Change {
-                    field,
-                    from: shown(from),
-                    to: shown(to),
-                });
-            }
-        };
-        differ(
-            "image".to_owned(),
-            self.image.clone(),
-            wanted.image.clone(),
-            false,
-        );
-        differ(
-            "gpu".to_owned(),
-            self.gpus.to_string(),
-            (!wanted.hardware.is_empty()).to_string(),
-            false,
-        );
-        differ(
-            "host".to_owned(),
-            self.asked.0.clone(),
-            options.host.clone(),
-            false,
-        );
+        let gpu = !wanted.hardware.is_empty();
         let port = options.port.map(|port| port.to_string());
-        differ(
-            "port".to_owned(),
-            self.asked.1.clone(),
-            port.unwrap_or_default(),
-            false,
-        );
+        let fields = [
+            ("image", self.image.clone(), wanted.image.clone()),
+            ("gpu", self.gpus.to_string(), gpu.to_string()),
+            ("host", self.asked.0.clone(), options.host.clone()),
+            ("port", self.asked.1.clone(), port.unwrap_or_default()),
+        ];
+        let differs = |(_, from, to): &(&str, String, String)| from != to;
+        let change = |(field, from, to): (&str, String, String)| Change {
+            field: field.to_owned(),
+            from,
+            to,
+        };
+        let mut changes: Vec<Change> = fields.into_iter().filter(differs).map(change).collect();
+        changes.extend(self.changed_variables(wanted));
+        changes
+    }
+
+    fn changed_variables(&self, wanted: &Deployment) -> Vec<Change> {
         let plain = wanted.environment();
         let mut names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
-        names.extend(
-            plain
-                .keys()
-                .map(String::as_str)
-                .chain(wanted.secrets.names()),
-        );
+        names.extend(plain.keys().map(String::as_str));
+        names.extend(wanted.secrets.names());
         names.sort_unstable();
         names.dedup();
-        for name in names {
-            let secret = wanted
-                .secrets
-                .get(name)
-                .map(|secret| secret.expose_secret().to_owned());
-            // One that is no longer wanted may have been a secret.
-            let is_secret = secret.is_some() || !plain.contains_key(name);
+        let masked = |value: &str, is_secret: bool| match is_secret && !value.is_empty() {
+            true => MASK.to_owned(),
+            false => value.to_owned(),
+        };
+        let change = |name: &str| {
+            let secret = wanted.secrets.get(name).map(ExposeSecret::expose_secret);
             let to = secret
-                .or_else(|| plain.get(name).cloned())
+                .or(plain.get(name).map(String::as_str))
                 .unwrap_or_default();
-            let from = self.variables.get(name).cloned().unwrap_or_default();
-            differ(format!("env.{name}"), from, to, is_secret);
-        }
-        changes
+            let from = self.variables.get(name).map_or("", String::as_str);
+            let was_secret = self.secrets.iter().any(|own| own == name);
+            (from != to).then(|| Change {
+                field: format!("env.{name}"),
+                from: masked(from, was_secret),
+                to: masked(to, secret.is_some()),
+            })
+        };
+        names.into_iter().filter_map(change).collect()
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) const PORT: &str = "8080/tcp";
 const CACHE: &str = "/cache";
 /// Names the variables that we set, since the image has some of its own.
 pub(super) const VARIABLES: &str = "chandler-variables";
+/// Names those of them that are secrets.
+pub(super) const SECRETS: &str = "chandler-secrets";
 /// How long a worker may take to finish its requests before docker kills it, in seconds.
 const GRACE: u32 = 40;
 
@@ -98,6 +100,8 @@ pub(super) fn create(
     let names: Vec<&str> = variables.keys().map(String::as_str).collect();
     let mut labels = wanted.labels();
     labels.insert(VARIABLES.to_owned(), names.join(" "));
+    let secrets: Vec<&str> = wanted.secrets.names().collect();
+    labels.insert(SECRETS.to_owned(), secrets.join(" "));
     let environment: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("{name}={value}"))

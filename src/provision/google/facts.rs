@@ -62,6 +62,15 @@ fn same(secret: &secrecy::SecretString, value: &str) -> bool {
     secrecy::ExposeSecret::expose_secret(secret) == value
 }
 
+/// An old value. One of the environment may have been a secret once, whatever it is now.
+fn told_of_old(field: &str, value: &str) -> String {
+    let is_reference = value.is_empty() || value.starts_with("secret ");
+    match field.starts_with("env.") && !is_reference {
+        true => MASK.to_owned(),
+        false => mask_text(value),
+    }
+}
+
 /// What differs.
 pub(in crate::provision) fn changes(there: &Facts, should: &Facts) -> Vec<Change> {
     let fields: std::collections::BTreeSet<&String> = there.keys().chain(should.keys()).collect();
@@ -71,7 +80,7 @@ pub(in crate::provision) fn changes(there: &Facts, should: &Facts) -> Vec<Change
         .filter(|field| there.get(*field) != should.get(*field))
         .map(|field| Change {
             field: field.clone(),
-            from: mask_text(&of(there, field)),
+            from: told_of_old(field, &of(there, field)),
             to: mask_text(&of(should, field)),
         })
         .collect()
