@@ -111,7 +111,7 @@ def build(binary):
     place = ROOT / "target/image"
     place.mkdir(parents=True, exist_ok=True)
     must("strip", "-o", str(place / "chandler"), str(binary))
-    sbom = must(sys.executable, str(ROOT / "docker/sbom.py"), "--features", "text,speech")
+    sbom = must(sys.executable, str(ROOT / "docker/sbom.py"))
     (place / "sbom.cdx.json").write_text(sbom + "\n")
     commit = call("git", "-C", str(ROOT), "rev-parse", "HEAD").stdout.strip() or "unknown"
     version = must(str(binary), "--version").split()[1]

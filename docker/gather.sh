@@ -3,7 +3,7 @@
 # (the CUDA libraries that the program loads). Run by docker/Dockerfile in the repository's root; its ARGs are the variables.
 set -eu
 image=$1
-: "${BINARY:=}" "${SBOM:=}" "${LIBRARIES:=}" "${FEATURES:=text,speech}" "${PROFILE:=dist}" "${CUDA_TOOLKIT:=12.4}" "${CUDA_CAPABILITIES:=75,80,86,89,90}" "${COMMIT:=unknown}" "${BUILD:=target}"
+: "${BINARY:=}" "${SBOM:=}" "${LIBRARIES:=}" "${FEATURES:=text,speech,image,kubernetes}" "${PROFILE:=dist}" "${CUDA_TOOLKIT:=12.4}" "${CUDA_CAPABILITIES:=75,80,86,89,90}" "${COMMIT:=unknown}" "${BUILD:=target}"
 
 common=$image/common
 mkdir -p "$common/usr/local/bin" "$common/usr/share/chandler" "$common/etc/ssl/certs" "$common/cache" "$image/cuda"

@@ -2,7 +2,7 @@
 """What the program is made of, as CycloneDX 1.5 JSON: every crate that this platform's build links, with version, licence,
 origin and the digest that Cargo.lock holds.
 
-    sbom.py [--features text,speech,cuda] [--platform x86_64-unknown-linux-gnu] >sbom.cdx.json
+    sbom.py [--features text,speech,image,kubernetes,cuda] [--platform x86_64-unknown-linux-gnu] >sbom.cdx.json
 
 Build scripts, procedural macros and tests are left out: they are not in the program. The same input gives the same bytes.
 """
@@ -74,7 +74,7 @@ def document(features, platform):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--features", default="text,speech")
+    parser.add_argument("--features", default="text,speech,image,kubernetes")
     parser.add_argument("--platform", default="x86_64-unknown-linux-gnu")
     given = parser.parse_args()
     print(json.dumps(document(given.features, given.platform), indent=1))

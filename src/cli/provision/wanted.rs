@@ -361,8 +361,9 @@ impl Wanted {
 
     /// The image for a kind of machine; empty where nobody says which, which platforms that need one refuse.
     fn image(&self, kind: &str) -> String {
+        let place = REPOSITORY.filter(|place| !place.is_empty());
         let published =
-            REPOSITORY.map(|place| format!("{place}:{}-{{kind}}", env!("CARGO_PKG_VERSION")));
+            place.map(|place| format!("{place}:{}-{{kind}}", env!("CARGO_PKG_VERSION")));
         let image = self.image.clone().or(published).unwrap_or_default();
         image.replace("{kind}", kind)
     }
