@@ -32,7 +32,6 @@ const STEPS: &[&str] = &[
 /// What is wrong with the file; that a newer chandler wrote it.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
     let work = |connection: &mut Connection| -> rusqlite::Result<Result<(), String>> {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         // Immediate: two processes that start together do not both take the first step.
         let transaction =
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
