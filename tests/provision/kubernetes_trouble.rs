@@ -74,6 +74,9 @@ fn killed_at_any_request_the_next_run_finishes_it() {
         for fault in [Fault::HoldBefore, Fault::HoldAfter] {
             let place = Place::serving(0);
             came &= killed_at(&place, &line, number, fault.clone());
+            if !came {
+                break; // the next run would meet the fault that this one was too short for
+            }
             let ran = place.machine.well(&line);
             assert!(
                 ran.out.contains("serves after"),
@@ -116,6 +119,9 @@ async fn left_at_any_request_a_deletion_is_finished_by_the_next() {
                         tokio::time::sleep(Duration::from_millis(2)).await;
                     }
                 } => {}
+            }
+            if !came {
+                break;
             }
             let again = place.platform(options());
             again.delete(&name, &|_| {}).await.unwrap();
