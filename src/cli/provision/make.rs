@@ -223,15 +223,18 @@ fn price_of(price: &Option<Price>) -> String {
 /// What will be made.
 fn summary(platform: &dyn Platform, wanted: &Deployment) -> String {
     let scaling = &wanted.scaling;
+    let image = match wanted.image.as_str() {
+        "" => String::new(),
+        image => format!(", image {image}"),
+    };
     format!(
-        "{}: {} on {}, hardware {}, {} to {} workers, image {}",
+        "{}: {} on {}, hardware {}, {} to {} workers{image}",
         wanted.name,
         wanted.served.name,
         platform.id(),
         wanted.hardware_names(),
         scaling.min,
         scaling.max,
-        wanted.image
     )
 }
 
