@@ -245,7 +245,12 @@ fn flaw(task: Task, prediction: &Value) -> Option<String> {
             let text = prediction
                 .as_str()
                 .or_else(|| prediction.get("text")?.as_str());
-            let said = text.is_some_and(|text| !text.is_empty());
+            // A model may have nothing to add to a bare prompt; that it has run is what counts.
+            let tokens = prediction
+                .pointer("/usage/completion_tokens")
+                .and_then(Value::as_u64);
+            let ran = tokens.is_some_and(|tokens| tokens > 0);
+            let said = text.is_some_and(|text| ran || !text.is_empty());
             (!said).then(|| format!("it has no text: {}", short(prediction)))
         }
     }
@@ -323,6 +328,10 @@ mod tests {
         for (task, good) in [
             (Task::TextGeneration, json!({"text": "Hello"})),
             (Task::TextGeneration, json!("Hello")),
+            (
+                Task::TextGeneration,
+                json!({"text": "", "usage": {"completion_tokens": 1}}),
+            ),
             (Task::AutomaticSpeechRecognition, json!({"text": ""})),
             (Task::TextToImage, json!({"images": [png]})),
             (
