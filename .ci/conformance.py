@@ -198,49 +198,31 @@ def check_taken_port(binary, model):
         sys.exit(f"a taken port gave code {done.returncode}: {done.stderr}")
 
 
+def script(name, *arguments):
+    print(f"-- {name}", flush=True)
+    if subprocess.run([sys.executable, str(ROOT / "tests/conformance" / name), *map(str, arguments)]).returncode != 0:
+        sys.exit(f"{name} has failed")
+
+
 def check_runpod(binary, _):
     """The official worker proves the platform; then ours is compared with it, and the official clients speak to ours."""
     platform = Path(binary).parent / "runpod-platform"
-    both = ("runpod_wire.py", "runpod_ours.py", "runpod_speech.py")
-    scripts = [("runpod_sdk.py", [platform]), *((script, [platform, binary]) for script in both)]
-    for script, arguments in scripts:
-        print(f"-- {script}", flush=True)
-        command = [sys.executable, str(ROOT / "tests/conformance" / script), *map(str, arguments)]
-        if subprocess.run(command).returncode != 0:
-            sys.exit(f"{script} has failed")
+    script("runpod_sdk.py", platform)
+    for name in ("runpod_wire.py", "runpod_ours.py", "runpod_speech.py"):
+        script(name, platform, binary)
 
 
-def check_hub(binary, _):
-    """The official client proves the hub double, which the tests of the weights rest on."""
-    command = [sys.executable, str(ROOT / "tests/conformance/hub_double.py"), str(Path(binary).parent / "hub-double")]
-    print("-- hub_double.py", flush=True)
-    if subprocess.run(command).returncode != 0:
-        sys.exit("hub_double.py has failed")
-
-
-def check_docker(binary, _):
-    """docker's official client proves the double of its engine, which the tests of provisioning rest on."""
-    script = ROOT / "tests/conformance/docker_engine.py"
-    command = [sys.executable, str(script), str(Path(binary).parent / "cloud-double"), binary]
-    print("-- docker_engine.py", flush=True)
-    if subprocess.run(command).returncode != 0:
-        sys.exit("docker_engine.py has failed")
-
-
-def check_google(binary, _):
-    """Google's official clients prove the double of Vertex AI and Cloud Run, and read there what `provision` makes."""
-    script = ROOT / "tests/conformance/google_provision.py"
-    command = [sys.executable, str(script), str(Path(binary).parent / "cloud-double"), binary]
-    print("-- google_provision.py", flush=True)
-    if subprocess.run(command).returncode != 0:
-        sys.exit("google_provision.py has failed")
+def check_doubles(binary, _):
+    """Official clients prove the doubles that tests rest on; Google's also read there what `provision` makes."""
+    folder = Path(binary).parent
+    script("hub_double.py", folder / "hub-double")
+    for name in ("docker_engine.py", "google_provision.py"):
+        script(name, folder / "cloud-double", binary)
 
 
 def check_kubernetes(binary, _):
     """Documents for clusters, against the schemas of Kubernetes, KEDA and KServe."""
-    print("-- kubernetes_manifests.py", flush=True)
-    if subprocess.run([sys.executable, str(ROOT / "tests/conformance/kubernetes_manifests.py"), binary]).returncode != 0:
-        sys.exit("kubernetes_manifests.py has failed")
+    script("kubernetes_manifests.py", binary)
 
 
 def main():
@@ -249,7 +231,7 @@ def main():
     parser.add_argument("--model", default="demo")
     given = parser.parse_args()
     checks = (
-        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_hub, check_docker, check_google,
+        check_start, check_run, check_hear, check_taken_port, check_drain, check_clients, check_audio, check_images, check_runpod, check_doubles,
         check_kubernetes,
     )
     for check in (*checks, containers.check):

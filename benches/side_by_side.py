@@ -20,10 +20,11 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PREFILL, DECODE, RUNS = 512, 48, 5
+VOCABULARY = 32000
 
 
 def make_model(directory: pathlib.Path) -> None:
-    """The shape of tiny_models.py's `llama-bench`, with a byte-level tokenizer so that it can be served."""
+    """The shape of tiny_models.py's `llama-bench`, with a tokenizer of bytes and made-up words: every token is text to see."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,12 +32,13 @@ def make_model(directory: pathlib.Path) -> None:
     torch.manual_seed(0)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}
+    vocab |= {f"w{i}": i for i in range(len(vocab), VOCABULARY)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     config = LlamaConfig(
-        vocab_size=32000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=22,
+        vocab_size=VOCABULARY, hidden_size=1024, intermediate_size=2816, num_hidden_layers=22,
         num_attention_heads=16, num_key_value_heads=4, max_position_embeddings=2048,
     )
     model = LlamaForCausalLM(config).to(torch.float16)

@@ -61,26 +61,14 @@ pub fn start(
     let place = Place::read(here.variable);
     let own = place.id.as_deref().unwrap_or("worker");
     let random = Uuid::new_v4().simple().to_string();
-    let path = |route: &Option<String>, usual: &str| route.as_deref().unwrap_or(usual).to_owned();
     let offer = Offer {
         worker_id: format!("{own}-{}", random.get(..8).unwrap_or(&random)),
         url,
         endpoint_kind,
         worker: place,
         version: api.version.clone(),
-        limits: Limits {
-            concurrency: settings.max_rows.get(),
-            queue: settings.queue.get(),
-            body_bytes: settings.body_limit.0,
-            upload_bytes: settings.max_upload.0,
-            request_timeout_s: settings.request_timeout.as_secs(),
-        },
-        routes: Routes {
-            health: path(&api.health_route, "/isalive"),
-            live: "/livez".to_owned(),
-            predict: path(&api.predict_route, "/predict"),
-            openai: "/v1".to_owned(),
-        },
+        limits: limits(settings),
+        routes: routes(api),
         model: api.model_id.clone(),
         aliases: api.aliases.clone(),
     };
@@ -95,6 +83,26 @@ pub fn start(
     };
     let courier = Courier::start(target, patience);
     Ok(Some(Registration::start(engine, courier, offer, every)))
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        concurrency: settings.max_rows.get(),
+        queue: settings.queue.get(),
+        body_bytes: settings.body_limit.0,
+        upload_bytes: settings.max_upload.0,
+        request_timeout_s: settings.request_timeout.as_secs(),
+    }
+}
+
+fn routes(api: &ApiSettings) -> Routes {
+    let path = |route: &Option<String>, usual: &str| route.as_deref().unwrap_or(usual).to_owned();
+    Routes {
+        health: path(&api.health_route, "/isalive"),
+        live: "/livez".to_owned(),
+        predict: path(&api.predict_route, "/predict"),
+        openai: "/v1".to_owned(),
+    }
 }
 
 /// The address at which others reach this worker, and how they speak to it there.

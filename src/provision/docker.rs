@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::inspect::Container;
-use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
+use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say, only_one};
 use super::{
     Access, Api, Deployment, Name, Nobody, Patience, Phase, Price, ProvisionError, Secrets, Status,
     Step, ensure,
 };
 
 const ID: &str = "docker";
+/// How many workers a deployment has here.
+const ONE: &str = "one container serves a deployment; leave it at 1, or use kubernetes";
 /// A container that was started so often and ended each time will not come up.
 const RESTARTS: u64 = 3;
 /// Pulling an image takes as long as it takes.
@@ -86,15 +88,7 @@ impl Docker {
 
     fn check(wanted: &Deployment) -> Result<(), ProvisionError> {
         wanted.image(ID)?;
-        match wanted.scaling.max {
-            1 => Ok(()),
-            more => Err(ProvisionError::Unsupported {
-                platform: ID,
-                what: format!("--max-workers {more}"),
-                instead: "one container serves a deployment; leave it at 1, or use kubernetes"
-                    .to_owned(),
-            }),
-        }
+        only_one(ID, (wanted.scaling.min, wanted.scaling.max), ONE)
     }
 
     /// The container of this name, ours or not.
@@ -352,18 +346,8 @@ impl Platform for Docker {
         })
     }
 
-    fn scale<'a>(&'a self, _: &'a Name, (min, max): (u32, u32)) -> Answer<'a, ()> {
-        Box::pin(async move {
-            match (min, max) {
-                (0 | 1, 1) => Ok(()),
-                _ => Err(ProvisionError::Unsupported {
-                    platform: ID,
-                    what: format!("{min} to {max} workers"),
-                    instead: "one container serves a deployment; use kubernetes for more"
-                        .to_owned(),
-                }),
-            }
-        })
+    fn scale<'a>(&'a self, _: &'a Name, scale: (u32, u32)) -> Answer<'a, ()> {
+        Box::pin(async move { only_one(ID, scale, ONE) })
     }
 
     fn delete<'a>(&'a self, name: &'a Name, say: Say<'a>) -> Answer<'a, bool> {

@@ -14,11 +14,14 @@ use crate::webhook::Courier;
 
 /// An answer may be no prediction this often in a row before that is believed: gateways say strange things while they start.
 const WRONGS: u32 = 3;
+/// The first pause between two looks is this part of the longest; each is twice the one before.
+const FIRST_POLL: u32 = 100;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Times {
-    /// Between two looks.
+    /// Between two looks, once it has gone on for a while; the first follow each other faster, since a worker on this machine
+    /// serves within milliseconds.
     pub poll: Duration,
     /// Without any machine, before the next hardware is tried.
     pub capacity: Duration,
@@ -191,6 +194,8 @@ impl Flow<'_> {
         let end = Instant::now() + wanted.start_timeout;
         let mut watch = Watch::new(self, wanted);
         let mut wrongs = 0;
+        let longest = self.times.poll.mul_f64(self.times.pace);
+        let mut pause = longest / FIRST_POLL;
         loop {
             let status = watch.look().await?;
             if matches!(status.phase, Phase::Serving | Phase::Asleep) {
@@ -207,6 +212,8 @@ impl Flow<'_> {
                     }
                     Probed::Wrong(reason) => {
                         wrongs += 1;
+                        // A strange answer is given time to pass.
+                        pause = longest;
                         if wrongs >= WRONGS {
                             return Err(ProvisionError::WrongPrediction {
                                 name: wanted.name.to_string(),
@@ -224,7 +231,8 @@ impl Flow<'_> {
                     reason: status.reason,
                 });
             }
-            tokio::time::sleep(self.times.poll.mul_f64(self.times.pace)).await;
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
         }
     }
 
@@ -256,36 +264,19 @@ impl Flow<'_> {
         took: Duration,
     ) -> ProvisionError {
         let nothing_made = error.is_usage() || matches!(error, ProvisionError::Foreign { .. });
-        let removed = match (nothing_made, before, self.keep) {
+        let served = before.filter(|state| state.has_served());
+        let removed = match (nothing_made, served, self.keep) {
             (true, ..) => Ok(before.is_none()),
             // It served before this run, and may still; what is wrong with the change is for its owner to mend.
-            (_, Some(state), _) if state.has_served() => Ok(false),
-            (_, _, true) => Ok(false),
+            (_, Some(_), _) | (_, _, true) => Ok(false),
             _ => {
-                (self.say)(&format!("{error}; taking down what was made"));
-                self.platform
-                    .delete(&wanted.name, self.say)
-                    .await
-                    .map(|_| true)
+                (self.say)("that failed; taking down what was made");
+                let removed = self.platform.delete(&wanted.name, self.say).await;
+                removed.map(|_| true)
             }
         };
-        let noted = match &removed {
-            Ok(true) => self.records.forget(&wanted.name),
-            Ok(false) => {
-                let served = before.filter(|state| state.has_served());
-                let state = served.map_or(State::Failed, |_| State::Updating);
-                let text = error.to_string();
-                self.records.set(&wanted.name, state, None, Some(&text))
-            }
-            Err(left) => {
-                let text = format!("{error}; it could not be taken down: {left}");
-                self.records
-                    .set(&wanted.name, State::Failed, None, Some(&text))
-            }
-        };
-        if let Err(records) = noted {
-            (self.say)(&format!("{records}"));
-        }
+        let left = served.map_or(State::Failed, |_| State::Updating);
+        self.note_failure(wanted, left, &error, &removed);
         if !nothing_made {
             self.notify(Notice {
                 error: Some(error.to_string()),
@@ -310,6 +301,31 @@ impl Flow<'_> {
                     reason: left.to_string(),
                 }
             }
+        }
+    }
+
+    /// Writes down how a run failed, and in which state it left what is there; nothing, where nothing is.
+    fn note_failure(
+        &self,
+        wanted: &Deployment,
+        state: State,
+        error: &ProvisionError,
+        removed: &Result<bool, ProvisionError>,
+    ) {
+        let (state, text) = match removed {
+            Ok(true) => (None, String::new()),
+            Ok(false) => (Some(state), error.to_string()),
+            Err(left) => {
+                let text = format!("{error}; it could not be taken down: {left}");
+                (Some(State::Failed), text)
+            }
+        };
+        let noted = match state {
+            None => self.records.forget(&wanted.name),
+            Some(state) => self.records.set(&wanted.name, state, None, Some(&text)),
+        };
+        if let Err(records) = noted {
+            (self.say)(&format!("{records}"));
         }
     }
 

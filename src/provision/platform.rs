@@ -114,3 +114,24 @@ pub trait Platform: Send + Sync {
     /// Takes one such thing down.
     fn remove<'a>(&'a self, piece: &'a Piece) -> Answer<'a, ()>;
 }
+
+/// Whether a deployment's fewest and most workers are what a platform has where one worker is a deployment.
+///
+/// # Errors
+/// [`ProvisionError::Unsupported`] with `instead`.
+pub(super) fn only_one(
+    platform: &'static str,
+    (min, max): (u32, u32),
+    instead: &'static str,
+) -> Result<(), ProvisionError> {
+    let what = match (min, max) {
+        (0 | 1, 1) => return Ok(()),
+        (_, 1) => format!("--min-workers {min}"),
+        _ => format!("--max-workers {max}"),
+    };
+    Err(ProvisionError::Unsupported {
+        platform,
+        what,
+        instead: instead.to_owned(),
+    })
+}

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::folder::{Folder, Worker};
-use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
+use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say, only_one};
 use super::{
     Access, Deployment, Name, Patience, Phase, Price, ProvisionError, Status, Step, Workers,
 };
 
 const ID: &str = "process";
+/// How many workers a deployment has here.
+const ONE: &str = "one process serves a deployment on this machine; leave it at 1";
 /// How long a worker may take to finish its requests before it is killed.
 const GRACE: Duration = Duration::from_secs(40);
 /// Between two looks at a process or a file.
@@ -62,15 +64,7 @@ impl Process {
 
     /// What stands in the way of a deployment on this machine.
     fn check(wanted: &Deployment) -> Result<(), ProvisionError> {
-        match wanted.scaling.max {
-            1 => Ok(()),
-            more => Err(ProvisionError::Unsupported {
-                platform: ID,
-                what: format!("--max-workers {more}"),
-                instead: "one process serves a deployment on this machine; leave it at 1"
-                    .to_owned(),
-            }),
-        }
+        only_one(ID, (wanted.scaling.min, wanted.scaling.max), ONE)
     }
 
     fn worker(&self, wanted: &Deployment, port: u16) -> Worker {
@@ -300,17 +294,8 @@ impl Platform for Process {
         Box::pin(self.tail(name, follow, sink))
     }
 
-    fn scale<'a>(&'a self, _: &'a Name, (min, max): (u32, u32)) -> Answer<'a, ()> {
-        Box::pin(async move {
-            match (min, max) {
-                (0 | 1, 1) => Ok(()),
-                _ => Err(ProvisionError::Unsupported {
-                    platform: ID,
-                    what: format!("{min} to {max} workers"),
-                    instead: "one process serves a deployment on this machine".to_owned(),
-                }),
-            }
-        })
+    fn scale<'a>(&'a self, _: &'a Name, scale: (u32, u32)) -> Answer<'a, ()> {
+        Box::pin(async move { only_one(ID, scale, ONE) })
     }
 
     fn delete<'a>(&'a self, name: &'a Name, say: Say<'a>) -> Answer<'a, bool> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use cloud_doubles::{Fault, Server, When};
 use tempfile::TempDir;
 
 /// A person's machine: a folder for what is remembered, and variables.
@@ -110,6 +111,33 @@ impl Ran {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+}
+
+/// Runs a line until its request of this number is held there, kills it, and says whether it came so far; else it has ended.
+pub fn killed_at(
+    (machine, server): (&Machine, &Server),
+    line: &[&str],
+    number: usize,
+    fault: Fault,
+) -> bool {
+    server.fault(When::Nth(number), fault);
+    let mut child = machine.start(line);
+    let end = Instant::now() + Duration::from_secs(60);
+    let held = loop {
+        if server.wait_held(Duration::from_millis(20)) {
+            break true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            break false;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("request {number} did not come, nor did the run end");
+        }
+    };
+    let _ = child.kill(); // it may have ended
+    child.wait().unwrap();
+    held
 }
 
 /// Waits for something to become true.

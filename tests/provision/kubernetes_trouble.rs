@@ -8,11 +8,9 @@ use chandler::provision::{Name, Platform};
 use cloud_doubles::kubernetes::{Fate, Knobs};
 use cloud_doubles::{Fault, When};
 
-use super::command::Ran;
+use super::command::{Ran, killed_at};
 use super::kubernetes::{MAKE, Place, SECRET, options};
 use super::wanted::deployment;
-
-const HELD: Duration = Duration::from_secs(30);
 
 fn whole() -> Vec<&'static str> {
     vec![
@@ -47,24 +45,6 @@ fn a_busy_and_a_failing_cluster_are_asked_again() {
     assert_eq!(place.cloud.made("deployments"), 1);
 }
 
-/// Runs a line until its request of this number is held, kills it, and says whether it came so far.
-fn killed_at(place: &Place, line: &[&str], number: usize, fault: Fault) -> bool {
-    place.server.fault(When::Nth(number), fault);
-    let mut child = place.machine.start(line);
-    let end = std::time::Instant::now() + HELD;
-    let held = loop {
-        if place.server.wait_held(Duration::from_millis(20)) {
-            break true;
-        }
-        if child.try_wait().unwrap().is_some() || std::time::Instant::now() > end {
-            break false;
-        }
-    };
-    let _ = child.kill();
-    child.wait().unwrap();
-    held
-}
-
 #[test]
 fn killed_at_any_request_the_next_run_finishes_it() {
     let line = MAKE;
@@ -73,7 +53,12 @@ fn killed_at_any_request_the_next_run_finishes_it() {
         let mut came = true;
         for fault in [Fault::HoldBefore, Fault::HoldAfter] {
             let place = Place::serving(0);
-            came &= killed_at(&place, &line, number, fault.clone());
+            came &= killed_at(
+                (&place.machine, &place.server),
+                &line,
+                number,
+                fault.clone(),
+            );
             if !came {
                 break; // the next run would meet the fault that this one was too short for
             }

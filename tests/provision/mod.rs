@@ -7,6 +7,8 @@ mod google;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(feature = "kubernetes")]
+mod kubernetes_documents;
+#[cfg(feature = "kubernetes")]
 mod kubernetes_trouble;
 mod process;
 mod runpod;

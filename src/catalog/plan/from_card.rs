@@ -4,7 +4,7 @@ use super::PlanError;
 use super::facts::{Facts, Picture, Text, Whisper, transformer_row, unet_row};
 use super::measure::{Measured, Part};
 use super::tensor::{Stored, Tensor};
-use crate::catalog::{Card, Shape};
+use crate::catalog::{Card, Drawing, Hearing, Shape};
 
 /// Frames of a window and tokens of a transcript: every published Whisper has these (openai-whisper's model.py).
 const FRAMES: u64 = 1500;
@@ -19,11 +19,6 @@ const DECODER: u64 = 128;
 /// # Errors
 /// [`PlanError::Card`] with what the card does not say.
 pub fn from_card(card: &Card) -> Result<Measured, PlanError> {
-    let lacks = |missing| PlanError::Card {
-        model: card.id.clone(),
-        missing,
-        remedy: "plan with its files (a directory, or the hub), or add a card that says it (--models-file)",
-    };
     let stored = match card.dtype.as_deref() {
         Some("f32") => Stored::F32,
         Some("f16") => Stored::F16,
@@ -33,49 +28,23 @@ pub fn from_card(card: &Card) -> Result<Measured, PlanError> {
     let (parts, facts) = if card.source.starts_with("mock") {
         (Vec::new(), Facts::Mock)
     } else if let Some(shape) = &card.shape {
-        (
-            vec![text_part(shape, stored)],
-            Facts::Text(text(card, shape)),
-        )
+        let facts = Facts::Text(text(card, shape));
+        (vec![text_part(shape, stored)], facts)
     } else if let Some(hearing) = &card.hearing {
         let parameters = card
             .parameters
-            .ok_or_else(|| lacks("how many parameters it has"))?;
-        let facts = Whisper {
-            width: hearing.width,
-            decoder_layers: hearing.decoder_layers,
-            encoder_layers: hearing.encoder_layers,
-            heads: hearing.heads,
-            encoder_heads: hearing.heads,
-            feed_forward: 4 * hearing.width,
-            vocab: hearing.vocab,
-            frames: FRAMES,
-            tokens: TOKENS,
-        };
-        (vec![whole("", parameters, stored)], Facts::Whisper(facts))
+            .ok_or_else(|| lacks(card, "how many parameters it has"))?;
+        let facts = Facts::Whisper(whisper(hearing));
+        (vec![whole("", parameters, stored)], facts)
     } else if let Some(drawing) = &card.drawing {
         if card.components.is_empty() {
-            return Err(lacks("how many parameters its components have"));
+            return Err(lacks(card, "how many parameters its components have"));
         }
         let components = card.components.iter();
         let parts = components.map(|(name, numbers)| whole(name, *numbers, stored));
-        let row_bytes = match card.components.contains_key("unet") {
-            true => unet_row(drawing.channels),
-            false => transformer_row(
-                card.architecture.as_deref().unwrap_or_default(),
-                drawing.channels,
-            ),
-        };
-        let facts = Picture {
-            row_bytes,
-            usual: (drawing.side, drawing.side),
-            factor: FACTOR,
-            decoder: DECODER,
-            upcast: drawing.upcast,
-        };
-        (parts.collect(), Facts::Picture(facts))
+        (parts.collect(), Facts::Picture(picture(card, drawing)))
     } else {
-        return Err(lacks("its dimensions (shape, hearing or drawing)"));
+        return Err(lacks(card, "its dimensions (shape, hearing or drawing)"));
     };
     let tensors = || parts.iter().flat_map(|part: &Part| &part.tensors);
     Ok(Measured {
@@ -88,6 +57,45 @@ pub fn from_card(card: &Card) -> Result<Measured, PlanError> {
         parts,
         exact: false,
     })
+}
+
+fn lacks(card: &Card, missing: &'static str) -> PlanError {
+    PlanError::Card {
+        model: card.id.clone(),
+        missing,
+        remedy: "plan with its files (a directory, or the hub), or add a card that says it (--models-file)",
+    }
+}
+
+fn whisper(hearing: &Hearing) -> Whisper {
+    Whisper {
+        width: hearing.width,
+        decoder_layers: hearing.decoder_layers,
+        encoder_layers: hearing.encoder_layers,
+        heads: hearing.heads,
+        encoder_heads: hearing.heads,
+        feed_forward: 4 * hearing.width,
+        vocab: hearing.vocab,
+        frames: FRAMES,
+        tokens: TOKENS,
+    }
+}
+
+fn picture(card: &Card, drawing: &Drawing) -> Picture {
+    let row_bytes = match card.components.contains_key("unet") {
+        true => unet_row(drawing.channels),
+        false => transformer_row(
+            card.architecture.as_deref().unwrap_or_default(),
+            drawing.channels,
+        ),
+    };
+    Picture {
+        row_bytes,
+        usual: (drawing.side, drawing.side),
+        factor: FACTOR,
+        decoder: DECODER,
+        upcast: drawing.upcast,
+    }
 }
 
 fn text(card: &Card, shape: &Shape) -> Text {

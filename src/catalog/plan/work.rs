@@ -76,6 +76,24 @@ fn text_work(text: &Text, asked: &Asked, placed: Placed) -> Result<Work, PlanErr
         ));
     };
     let dtype = placed.activations();
+    let cache = cache(text, asked, dtype, context)?;
+    let mut settings = vec![
+        ("max_model_len", context.to_string()),
+        ("max_rows", asked.rows.to_string()),
+    ];
+    settings.extend(cache_setting(asked, cache.bytes));
+    Ok(Work {
+        lines: vec![
+            cache,
+            prefill(text, asked, dtype),
+            logits(text.vocab, asked.rows, dtype),
+        ],
+        settings,
+    })
+}
+
+/// Keys and values of `context` tokens for each request, or as many as the budget has room for.
+fn cache(text: &Text, asked: &Asked, dtype: Dtype, context: u64) -> Result<Line, PlanError> {
     let block = 2 * text.layers * BLOCK * text.kv_heads * text.head_dim * dtype.bytes();
     // Two more for each: a last block may be partly empty, and a fork copies one.
     let usable = (context.div_ceil(BLOCK) + 2) * asked.rows;
@@ -90,7 +108,6 @@ fn text_work(text: &Text, asked: &Asked, placed: Placed) -> Result<Work, PlanErr
             ),
         ));
     }
-    let bytes = blocks * block;
     let cut = match blocks < usable {
         true => format!(
             " (of {usable} that {} requests of {context} tokens could use; as much as the cache may take)",
@@ -105,30 +122,14 @@ fn text_work(text: &Text, asked: &Asked, placed: Placed) -> Result<Work, PlanErr
         Some(_) => "; layers with a sliding window keep the whole context too",
         None => "",
     };
-    let cache = Line::new(
-        "key-value cache",
-        bytes,
-        format!(
-            "{blocks} blocks{cut} x {BLOCK} tokens x 2 x {} layers x {} heads x {} x {} B{window}",
-            text.layers,
-            text.kv_heads,
-            text.head_dim,
-            dtype.bytes()
-        ),
+    let how = format!(
+        "{blocks} blocks{cut} x {BLOCK} tokens x 2 x {} layers x {} heads x {} x {} B{window}",
+        text.layers,
+        text.kv_heads,
+        text.head_dim,
+        dtype.bytes()
     );
-    let mut settings = vec![
-        ("max_model_len", context.to_string()),
-        ("max_rows", asked.rows.to_string()),
-    ];
-    settings.extend(cache_setting(asked, bytes));
-    Ok(Work {
-        lines: vec![
-            cache,
-            prefill(text, asked, dtype),
-            logits(text.vocab, asked.rows, dtype),
-        ],
-        settings,
-    })
+    Ok(Line::new("key-value cache", blocks * block, how))
 }
 
 /// What the caches may take.

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde_json::Value;
 
 use super::google::{Place, account};
 use super::make::failed;
+use super::platforms::kept;
 use super::wanted::Wanted;
 use crate::provision::cloud_run::{CloudRun as Platform, KeptSecret, Options, Volume};
 use crate::provision::{self, Patience};
@@ -58,9 +58,7 @@ pub(super) fn rebuild(
     options: &Value,
     patience: Patience,
 ) -> anyhow::Result<Box<dyn provision::Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
-    let platform = Platform::new(options, account()?, patience).map_err(failed)?;
+    let platform = Platform::new(kept(options)?, account()?, patience).map_err(failed)?;
     Ok(Box::new(platform))
 }
 

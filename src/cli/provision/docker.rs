@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde_json::Value;
 
 use super::make::failed;
+use super::platforms::kept;
 use super::wanted::Wanted;
 use crate::provision::docker::{Docker as Engine, Options};
 use crate::provision::{Patience, Platform};
@@ -51,7 +51,7 @@ impl Docker {
 
 /// Builds it again from a record.
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
-    Ok(Box::new(Engine::new(options, patience).map_err(failed)?))
+    Ok(Box::new(
+        Engine::new(kept(options)?, patience).map_err(failed)?,
+    ))
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use kube::config::KubeConfigOptions;
 use serde_json::Value;
 
 use super::make::{failed, runtime, usage};
+use super::platforms::kept;
 use super::wanted::Wanted;
 use super::worker_key::worker_key;
 use crate::cli::output;
@@ -201,8 +201,7 @@ fn config(context: Option<&str>) -> anyhow::Result<kube::Config> {
 
 /// Builds it again from a record.
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
+    let options: Options = kept(options)?;
     let cluster = Cluster::new(config(options.context.as_deref())?, patience)?;
     Ok(Box::new(Cloud::new(options, Some(cluster), worker_key())))
 }

@@ -1,6 +1,8 @@
 //! The platforms by the names that records have for them, to be built again from the options that stand there. Logins come
 //! from the environment, as they did the first time.
 
+use anyhow::Context;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 #[cfg(feature = "kubernetes")]
@@ -33,4 +35,9 @@ pub fn rebuild(record: &Record, patience: Patience) -> anyhow::Result<Box<dyn Pl
             record.platform
         ),
     }
+}
+
+/// A platform's options, as a record keeps them.
+pub(super) fn kept<T: DeserializeOwned>(options: &Value) -> anyhow::Result<T> {
+    T::deserialize(options).context("the record's options")
 }

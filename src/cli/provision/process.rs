@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::Value;
 
+use super::platforms::kept;
 use super::wanted::Wanted;
 use crate::provision::process::{Options, Process as Machine};
 use crate::provision::{Patience, Platform};
@@ -40,9 +41,7 @@ impl Process {
 
 /// Builds it again from a record.
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
-    Ok(Box::new(Machine::new(options, patience, own())))
+    Ok(Box::new(Machine::new(kept(options)?, patience, own())))
 }
 
 /// This program's own variables: about this run, and not about the worker.

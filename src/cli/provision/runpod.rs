@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::make::usage;
+use super::platforms::kept;
 use super::wanted::{Wanted, pairs};
 use crate::provision::runpod::{API, Cpu, Flashboot, KEY_VARIABLE, Options, RunPod as Cloud};
 use crate::provision::{Patience, Platform};
@@ -100,7 +100,5 @@ fn delay(text: &str) -> Result<f64, String> {
 
 /// Builds it again from a record.
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
-    Ok(Box::new(Cloud::new(options, key(), patience)?))
+    Ok(Box::new(Cloud::new(kept(options)?, key(), patience)?))
 }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::make::{failed, usage};
+use super::platforms::kept;
 use super::wanted::Wanted;
 use super::worker_key::worker_key;
 use crate::provision::vast::{Options, Vast as Account};
@@ -73,10 +73,8 @@ fn key() -> Option<SecretString> {
 
 /// Builds it again from a record.
 pub(super) fn rebuild(options: &Value, patience: Patience) -> anyhow::Result<Box<dyn Platform>> {
-    let options: Options =
-        serde_json::from_value(options.clone()).context("the record's options")?;
     Ok(Box::new(Account::new(
-        options,
+        kept(options)?,
         (key(), worker_key()),
         patience,
     )?))

@@ -59,7 +59,7 @@ pub struct Wanted {
     /// Most workers
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_workers: u32,
-    /// How long a worker without work is kept
+    /// How long a worker without work is kept, on RunPod and by KEDA; other platforms go by a rule of their own, or keep it
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     idle: Duration,
     /// Requests that one worker takes at once; given, the plan has room for all of them whole [default: 8]

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chandler_core::{Denoising, Event, Guidance, ImageInput, Input, Picture, Prompts, Start, Task};
+use chandler_core::{
+    Denoising, Drawn, Event, Guidance, ImageInput, Input, Picture, Prompts, Start, Task,
+};
 
 use super::drawing::Drawing;
 use super::files::Files;
@@ -175,46 +177,39 @@ pub(super) async fn draw(
     )
     .await?;
     drop(drawing);
-    if answer.collected.images.is_empty() {
+    let images = &answer.collected.images;
+    if images.is_empty() {
         anyhow::bail!("the model has ended without a picture");
     }
     let encoding = Encoding {
         format: ready.files.format(),
         quality: run.image.quality,
     };
-    let written = ready.files.write(
-        &answer.collected.images,
-        encoding,
-        (&input, &loaded.worker.id),
-    )?;
+    let id = &loaded.worker.id;
+    let written = ready.files.write(images, encoding, (&input, id))?;
     if run.json {
         let times = (loaded.load, first_step, answer.total);
-        let report = super::files::report(
-            &loaded.worker.id,
-            (&answer.collected.images, &written),
-            times,
-        );
+        let report = super::files::report(id, (images, &written), times);
         output::print(&format!("{report}\n"))?;
     } else {
-        for (path, drawn) in written.iter().zip(&answer.collected.images) {
+        for (path, drawn) in written.iter().zip(images) {
             eprintln!("{} (seed {})", path.display(), drawn.recipe.seed);
         }
     }
-    for drawn in answer
-        .collected
-        .images
-        .iter()
-        .filter(|drawn| drawn.recipe.flagged)
-    {
+    say_flagged(images);
+    if run.verbose {
+        say_speed(loaded.load, first_step, &answer);
+    }
+    Ok(())
+}
+
+fn say_flagged(images: &[Drawn]) {
+    for drawn in images.iter().filter(|drawn| drawn.recipe.flagged) {
         eprintln!(
             "the model's checker took picture {} for something not to be shown: it is black",
             drawn.index + 1
         );
     }
-    if run.verbose {
-        say_speed(loaded.load, first_step, &answer);
-    }
-    Ok(())
 }
 
 fn say_speed(load: Duration, first_step: Option<Duration>, answer: &Answer) {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::request::Requests;
-use super::google::{Account, Entries, Rest, id, tail, text};
+use super::google::{Account, Entries, Rest, piece, tail, text};
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
 use super::{Access, Deployment, MANAGED_BY, Name, Patience, ProvisionError, Status, Step};
 
@@ -143,16 +143,7 @@ impl CloudRun {
             .list("list the services", &url, "services")
             .await?;
         let marked = |thing: &&Value| text(thing, "/labels/managed-by") == MANAGED_BY;
-        let piece = |thing: &Value| Piece {
-            kind: "endpoint",
-            id: id(thing).to_owned(),
-            deployment: Name::parse(text(thing, "/labels/chandler-deployment")).ok(),
-            owner: thing
-                .pointer("/labels/chandler-owner")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-            orphan: false,
-        };
+        let piece = |thing| piece("endpoint", thing, false);
         Ok(all.iter().filter(marked).map(piece).collect())
     }
 }

@@ -21,7 +21,7 @@ pub(super) use facts::{Facts, changes, environment, fact, labels};
 pub(super) use logs::{Entries, tail};
 pub(super) use operation::{Operation, no_capacity};
 
-use super::{Api, Call, MANAGED_BY, Name, Patience, ProvisionError, Secrets};
+use super::{Api, Call, MANAGED_BY, Name, Patience, Piece, ProvisionError, Secrets};
 
 /// Pages of a list, so that a server that always has another one comes to an end.
 const PAGES: usize = 1000;
@@ -246,6 +246,20 @@ pub(super) fn is_ours(thing: &Value, name: &Name) -> bool {
 pub(super) fn id(thing: &Value) -> &str {
     let name = text(thing, "/name");
     name.rsplit('/').next().unwrap_or(name)
+}
+
+/// A thing that bears our labels, as all that bear our mark are told.
+pub(super) fn piece(kind: &'static str, thing: &Value, orphan: bool) -> Piece {
+    Piece {
+        kind,
+        id: id(thing).to_owned(),
+        deployment: Name::parse(text(thing, "/labels/chandler-deployment")).ok(),
+        owner: thing
+            .pointer("/labels/chandler-owner")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        orphan,
+    }
 }
 
 /// A duration as Google's JSON has it.

@@ -144,10 +144,15 @@ pub(super) fn changes(
         let held = should.get(key).and_then(Value::as_str).unwrap_or_default();
         let to = wanted.secrets.fill_text(held);
         let secret = held == Secrets::placeholder(key) || wanted.secrets.get(key).is_some();
-        match (from == to, secret) {
-            (true, _) => {}
-            (false, true) => differ(&format!("env.{key}"), "", MASK),
-            (false, false) => differ(&format!("env.{key}"), from, &to),
+        if from != to {
+            // What it was may have been a secret once, whatever it is now.
+            let from = if from.is_empty() { "" } else { MASK };
+            let to = if secret { MASK } else { &to };
+            changes.push(Change {
+                field: format!("env.{key}"),
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
         }
     }
     Ok(changes)

@@ -15,13 +15,15 @@ use serde_json::Value;
 
 use self::instance::Instance;
 use super::bearer::Bearer;
-use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
+use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say, only_one};
 use super::{
     Access, Api, Call, Deployment, Door, Name, Patience, Phase, Price, ProvisionError, Secrets,
     Status, Step, Workers, ensure,
 };
 
 const ID: &str = "vast";
+/// How many workers a deployment has here.
+const ONE: &str = "a deployment is one machine here; leave it at 1";
 /// Offers of a search that are tried, the cheapest first: each may be gone by the time it is asked for.
 const OFFERS: usize = 8;
 /// Looks until a destroyed machine is off the list.
@@ -82,13 +84,7 @@ impl Vast {
 
     /// What stands in the way of a deployment here.
     fn check(wanted: &Deployment) -> Result<(), ProvisionError> {
-        if wanted.scaling.max != 1 {
-            return Err(ProvisionError::Unsupported {
-                platform: ID,
-                what: format!("--max-workers {}", wanted.scaling.max),
-                instead: "a deployment is one machine here; leave it at 1".to_owned(),
-            });
-        }
+        only_one(ID, (wanted.scaling.min, wanted.scaling.max), ONE)?;
         if wanted.secrets.get(KEYS).is_none() {
             return Err(ProvisionError::Missing {
                 platform: ID,
@@ -398,17 +394,8 @@ impl Platform for Vast {
         Box::pin(self.tail(name, follow, sink))
     }
 
-    fn scale<'a>(&'a self, _: &'a Name, (min, max): (u32, u32)) -> Answer<'a, ()> {
-        Box::pin(async move {
-            match (min, max) {
-                (0 | 1, 1) => Ok(()),
-                _ => Err(ProvisionError::Unsupported {
-                    platform: ID,
-                    what: format!("{min} to {max} workers"),
-                    instead: "a deployment is one machine here".to_owned(),
-                }),
-            }
-        })
+    fn scale<'a>(&'a self, _: &'a Name, scale: (u32, u32)) -> Answer<'a, ()> {
+        Box::pin(async move { only_one(ID, scale, ONE) })
     }
 
     fn delete<'a>(&'a self, name: &'a Name, say: Say<'a>) -> Answer<'a, bool> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::request::{Placement, Requests};
-use super::google::{Account, Entries, Rest, encoded, id, tail, text};
+use super::google::{Account, Entries, Rest, encoded, id, piece, tail, text};
 use super::platform::{Answer, Applied, Change, LogSink, Piece, Platform, Say};
 use super::{
     Access, Call, Deployment, Door, MANAGED_BY, Name, Patience, ProvisionError, Status, Step,
@@ -159,16 +159,6 @@ impl Vertex {
             Ok::<_, ProvisionError>(all.into_iter().filter(marked).collect::<Vec<_>>())
         };
         let (endpoints, models) = (ours("endpoint").await?, ours("model").await?);
-        let piece = |kind, thing: &Value, orphan| Piece {
-            kind,
-            id: id(thing).to_owned(),
-            deployment: Name::parse(text(thing, "/labels/chandler-deployment")).ok(),
-            owner: thing
-                .pointer("/labels/chandler-owner")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-            orphan,
-        };
         let mut pieces: Vec<Piece> = endpoints
             .iter()
             .map(|thing| piece("endpoint", thing, false))

@@ -5,24 +5,9 @@ use chandler::provision::{Name, Platform as _};
 use cloud_doubles::{Fault, When};
 
 use super::*;
+use crate::provision::command::killed_at;
 
 const WAIT: [&str; 3] = ["--wait", "--start-timeout", "60s"];
-
-/// Runs a line until request `n` is held, and kills it; `false` when it came to its end.
-fn kill_at(world: &World, line: &[&str], n: usize, fault: Fault) -> bool {
-    world.server.fault(When::Nth(n), fault);
-    let mut child = world.machine.start(line);
-    loop {
-        if world.server.wait_held(Duration::from_millis(20)) {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return true;
-        }
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-    }
-}
 
 async fn kill_everywhere(fault: Fault) {
     let queue = queue().await;
@@ -30,7 +15,12 @@ async fn kill_everywhere(fault: Fault) {
     let mut n = 0;
     loop {
         let world = World::on(Arc::clone(&queue));
-        let killed = kill_at(&world, &world.line(&WAIT), n, fault.clone());
+        let killed = killed_at(
+            (&world.machine, &world.server),
+            &world.line(&WAIT),
+            n,
+            fault.clone(),
+        );
         if killed {
             let again = world.run(&WAIT);
             assert_eq!(again.code, Some(0), "killed at {n}: {again:?}");
@@ -64,7 +54,12 @@ async fn killed_while_it_deletes_nothing_is_left_in_the_end() {
             let world = World::on(Arc::clone(&queue));
             world.well(&[]);
             let made = world.server.seen().len();
-            let killed = kill_at(&world, &line, made + n, fault.clone());
+            let killed = killed_at(
+                (&world.machine, &world.server),
+                &line,
+                made + n,
+                fault.clone(),
+            );
             if killed {
                 world.machine.well(&line);
             }

@@ -84,7 +84,6 @@ fn told(fate: &Fate, ready: bool, looks: u32) -> (&'static str, Value, Value) {
         let ready = if ready { "True" } else { "False" };
         json!([{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": ready}])
     };
-    let container = |ready: bool, state: Value, last: Value, restarts: u32| json!([{"name": "worker", "ready": ready, "restartCount": restarts, "state": state, "lastState": last}]);
     let waiting =
         |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
     match fate {
@@ -134,12 +133,20 @@ fn told(fate: &Fate, ready: bool, looks: u32) -> (&'static str, Value, Value) {
                 container(false, state, json!({}), 0),
             )
         }
-        _ => (
-            "Running",
-            scheduled(false),
-            container(false, json!({"running": {}}), json!({}), 0),
-        ),
+        _ => {
+            let state = json!({"running": {}});
+            (
+                "Running",
+                scheduled(false),
+                container(false, state, json!({}), 0),
+            )
+        }
     }
+}
+
+/// A worker's container that is not ready, or is.
+fn container(ready: bool, state: Value, last: Value, restarts: u32) -> Value {
+    json!([{"name": "worker", "ready": ready, "restartCount": restarts, "state": state, "lastState": last}])
 }
 
 /// What controllers write when somebody looks at an object.

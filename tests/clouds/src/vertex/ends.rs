@@ -29,19 +29,7 @@ pub(crate) fn end(state: &mut State, effect: &Effect) -> Result<Value, (i64, Str
             endpoint,
             id,
             traffic,
-        } => {
-            let there = state.endpoints.get_mut(endpoint).ok_or_else(gone)?;
-            if let Some(all) = there["deployedModels"].as_array_mut() {
-                all.retain(|one| text(one, "/id") != id);
-            }
-            if traffic.as_object().is_some_and(|split| !split.is_empty()) {
-                there["trafficSplit"] = traffic.clone();
-            }
-            if ids(there).is_empty() {
-                there["trafficSplit"] = json!({});
-            }
-            Ok(json!({"@type": typed!("UndeployModelResponse")}))
-        }
+        } => undeployed(state, endpoint, (id, traffic)),
         Effect::Mutate {
             endpoint,
             id,
@@ -147,4 +135,22 @@ fn deployed_now(
         there["trafficSplit"] = split.into();
     }
     Ok(json!({"@type": typed!("DeployModelResponse"), "deployedModel": made}))
+}
+
+fn undeployed(
+    state: &mut State,
+    endpoint: &str,
+    (id, traffic): (&str, &Value),
+) -> Result<Value, (i64, String)> {
+    let there = state.endpoints.get_mut(endpoint).ok_or_else(gone)?;
+    if let Some(all) = there["deployedModels"].as_array_mut() {
+        all.retain(|one| text(one, "/id") != id);
+    }
+    if traffic.as_object().is_some_and(|split| !split.is_empty()) {
+        there["trafficSplit"] = traffic.clone();
+    }
+    if ids(there).is_empty() {
+        there["trafficSplit"] = json!({});
+    }
+    Ok(json!({"@type": typed!("UndeployModelResponse")}))
 }
