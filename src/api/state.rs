@@ -106,7 +106,8 @@ impl Shared {
 
     fn not_served(&self, name: &str) -> RequestError {
         let message = format!(
-            "the model {name:?} is not served here; this worker serves {:?}",
+            "the model {name:?} is not served here; this worker serves {:?}, also as \"default\"; --model-aliases \
+             (CHANDLER_MODEL_ALIASES) gives it further names",
             self.settings.model_id
         );
         RequestError {

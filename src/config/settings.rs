@@ -86,6 +86,10 @@ settings! {
     /// The name that clients call the model by, instead of its own.
     served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
         [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
+    /// Further names that requests may call the model by, with commas between them: whisper-1 for clients that send OpenAI's names
+    /// whatever is served. Any other name gets 404.
+    model_aliases: Vec<String> = "" ("the card's other names, and default"), Model, Some("model-aliases"), "NAMES",
+        [var("CHANDLER_MODEL_ALIASES")];
     /// An adapter (LoRA) that requests may name as their model: name=directory, name=org/repository or name=s3://bucket/prefix,
     /// as peft saves it; of an image model also one file of kohya's or diffusers' trainers, name=dir/file.safetensors or
     /// name=org/repository:file.safetensors, several of which a request may give weights (`loras`). Several are given one flag each,
