@@ -253,6 +253,10 @@ settings! {
     /// Largest audio file that is uploaded in a form or sent in base64, such as 100MiB; a larger one gets 413. Forms do not count
     /// against --body-limit; JSON does, and has room for 24MiB of audio at least where the model hears.
     max_upload: ByteSize = "512MiB", Server, Some("max-upload"), "SIZE", [var("CHANDLER_MAX_UPLOAD")];
+    /// What uploads, and files that requests name by address, may take in memory together, such as 4GiB: what comes beyond it gets
+    /// 429 with Retry-After. Bytes count as they come, until their request has ended. Jobs do not count.
+    upload_memory: Option<ByteSize> = "" ("a quarter of the memory that the container may use"), Server, Some("upload-memory"), "SIZE",
+        [var("CHANDLER_UPLOAD_MEMORY")];
     /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.
