@@ -175,6 +175,10 @@ settings! {
     /// Which of several precisions of the same weights is fetched, as file names call it: default (no mark in the name), fp16,
     /// bf16 and so on. auto takes the one that --dtype names where there is one, and else the one without a mark.
     variant: Variant = "auto", Weights, Some("variant"), "NAME", [var("CHANDLER_VARIANT")];
+    /// Languages of a speech model of many (MMS) whose adapters are fetched with it, with commas between them: fra,lug; all is every
+    /// one. A request may name any of these.
+    speech_languages: Vec<String> = "" ("the model's own, which is in its weights"), Weights, Some("speech-languages"), "LANGUAGES",
+        [var("CHANDLER_SPEECH_LANGUAGES")];
     /// An object store that is asked for a hub model before the hub: s3://bucket/prefix.
     mirror: Option<S3Place> = "" ("none"), Weights, Some("mirror"), "S3_URL", [var("CHANDLER_MIRROR")];
     /// What may be done with the mirror: off (nothing), shared (read) or private (read, and filled in the background with what
