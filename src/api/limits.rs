@@ -197,7 +197,7 @@ const AUDIO: &str = "/v1/audio/";
 /// Where pictures do.
 const IMAGES: &str = "/v1/images/";
 
-fn takes_files(path: &str) -> bool {
+pub(super) fn takes_files(path: &str) -> bool {
     path.starts_with(AUDIO) || path.starts_with(IMAGES) || path == "/predict"
 }
 

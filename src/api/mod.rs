@@ -22,6 +22,7 @@ mod predict;
 mod properties;
 mod renaming;
 mod responses;
+mod room;
 mod routes;
 mod sent;
 mod serve;

@@ -18,7 +18,7 @@ use super::settings::ApiSettings;
 use super::state::{Api, Shared};
 use super::{
     audio, auth, generate, health, images, limits, messages, metrics, observe, openai, openapi,
-    predict, responses,
+    predict, responses, room,
 };
 use crate::engine::Engine;
 
@@ -29,6 +29,8 @@ pub fn inner_router(settings: ApiSettings, engine: Engine) -> Router {
         api_keys: ApiKeys::default(),
         cors_origins: Vec::new(),
         rate_limit: None,
+        // What the other front door has taken in is in memory already, and it takes no more than can be worked on.
+        upload_memory: None,
         ..settings
     };
     router(inner, engine)
@@ -72,6 +74,7 @@ pub fn router_with(settings: ApiSettings, engine: Engine, more: Router) -> Route
         .merge(more.with_state(()))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), room::bound))
         .layer(from_fn_with_state(api.clone(), limits::announced))
         .layer(from_fn_with_state(api.clone(), limits::time))
         .layer(from_fn_with_state(api.clone(), limits::rate))

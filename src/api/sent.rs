@@ -9,6 +9,7 @@ use chandler_core::{ErrorKind, RequestError};
 use futures_util::stream::{self, StreamExt};
 use percent_encoding::percent_decode_str;
 
+use super::room::{Kept, Room};
 use super::state::Api;
 use crate::reach::ReachError;
 
@@ -186,8 +187,16 @@ async fn one(api: &Api, sent: Sent) -> Result<(String, Bytes), RequestError> {
     match place {
         Place::Here(bytes) => Ok((field, Bytes::from(bytes))),
         Place::At(address) => {
-            let answer = api.settings.downloads.get(&address).await;
-            let body = answer.map_err(|error| not_had(&field, &error))?.body;
+            let held = api.room.as_ref().map(Room::hold);
+            let room = |more: u64| held.as_ref().is_none_or(|held| held.take(more));
+            let answer = api.settings.downloads.get_while(&address, &room).await;
+            let refusal = held.as_ref().and_then(|held| held.refusal().cloned());
+            let told = |error| refusal.unwrap_or_else(|| not_had(&field, &error));
+            let body = answer.map_err(told)?.body;
+            let body = match held {
+                Some(held) => Kept::bytes(body, held),
+                None => body,
+            };
             Ok((field, body))
         }
     }

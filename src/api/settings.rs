@@ -23,6 +23,8 @@ pub struct ApiSettings {
     pub body_limit: usize,
     /// Bytes that an uploaded file may have, in a form or as base64.
     pub upload_limit: u64,
+    /// Bytes that all uploads and downloads of requests may take in memory together; none is no bound.
+    pub upload_memory: Option<u64>,
     /// Fetches what requests name by address.
     pub downloads: reach::Client,
     /// Keeps files of answers that are asked for by address; none where there is no store.
@@ -54,6 +56,7 @@ impl Default for ApiSettings {
             cors_origins: Vec::new(),
             body_limit: 4 << 20,
             upload_limit: 512 << 20,
+            upload_memory: None,
             downloads: reach::Client::new(AllowedHosts::default(), Limits::default()),
             artifacts: None,
             rate_limit: None,

@@ -39,19 +39,21 @@ pub(super) trait Writer: Send + 'static {
     fn started(&mut self, _prompt_tokens: u32, _cached_tokens: u32) {}
     /// More text of one request's row.
     fn text(&mut self, request: usize, delta: TextDelta, frames: &mut Frames);
-    /// What is known of the audio that is heard.
-    fn heard(&mut self, _heard: Heard) {}
-    /// The next segment of a transcript.
-    fn segment(&mut self, _segment: SpokenSegment, _frames: &mut Frames) {}
-    /// How far the work is, where that is told.
-    fn progress(&mut self, _steps: (u32, u32), _frames: &mut Frames) {}
+    /// What is known of the audio that one request hears.
+    fn heard(&mut self, _request: usize, _heard: Heard, _frames: &mut Frames) {}
+    /// The next segment of one request's transcript.
+    fn segment(&mut self, _request: usize, _segment: SpokenSegment, _frames: &mut Frames) {}
+    /// How far one request's work is, where that is told.
+    fn progress(&mut self, _request: usize, _steps: (u32, u32), _frames: &mut Frames) {}
     /// A picture; what is given back makes its event on another thread, and [`Writer::pictured`] gets that.
     fn picture(&mut self, _seen: Seen) -> Option<Encode> {
         None
     }
     /// A picture's event is made.
     fn pictured(&mut self, _event: Value, _frames: &mut Frames) {}
-    /// Every request has ended well; `usage` is their sum.
+    /// One request has ended well.
+    fn ended(&mut self, _request: usize, _usage: Usage) {}
+    /// Every request has; `usage` is their sum.
     fn close(&mut self, usage: Usage, frames: &mut Frames);
     /// The answer has failed after it had begun.
     fn fail(&mut self, error: &RequestError, frames: &mut Frames) {
@@ -131,11 +133,13 @@ pub(super) struct Answers {
 /// What came next.
 enum Next {
     Text(usize, TextDelta),
-    Heard(Box<Heard>),
-    Segment(Box<SpokenSegment>),
+    Heard(usize, Box<Heard>),
+    Segment(usize, Box<SpokenSegment>),
     Picture(Seen),
     /// Done, and in all.
-    Progress(u32, u32),
+    Progress(usize, (u32, u32)),
+    /// A request has ended.
+    Ended(usize, Usage),
     /// A request has joined the batch: its prompt's tokens, and those of them that were found in the cache.
     Started(u32, u32),
     /// Nothing that a reader sees.
@@ -225,12 +229,12 @@ impl Answers {
         };
         match event {
             Some((number, Event::Text(delta))) => Ok(Next::Text(number, delta)),
-            Some((_, Event::Heard(heard))) => Ok(Next::Heard(heard)),
-            Some((_, Event::Segment(segment))) => Ok(Next::Segment(segment)),
+            Some((number, Event::Heard(heard))) => Ok(Next::Heard(number, heard)),
+            Some((number, Event::Segment(segment))) => Ok(Next::Segment(number, segment)),
             Some((_, Event::Preview(preview))) => Ok(Next::Picture(Seen::Preview(preview))),
             Some((_, Event::Drawn(drawn))) => Ok(Next::Picture(Seen::Drawn(drawn))),
-            Some((_, Event::Progress { done, total })) if total > 0 => {
-                Ok(Next::Progress(done, total))
+            Some((number, Event::Progress { done, total })) if total > 0 => {
+                Ok(Next::Progress(number, (done, total)))
             }
             Some((
                 _,
@@ -239,10 +243,10 @@ impl Answers {
                     cached_tokens,
                 },
             )) => Ok(Next::Started(prompt_tokens, cached_tokens)),
-            Some((_, Event::Done(usage))) => {
+            Some((number, Event::Done(usage))) => {
                 self.unfinished -= 1;
                 self.usage = sum(self.usage, usage);
-                Ok(Next::Quiet)
+                Ok(Next::Ended(number, usage))
             }
             Some(_) => Ok(Next::Quiet),
             None => Err(RequestError::internal(
@@ -365,9 +369,11 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
             Err(_) if until == ping => frames.0.push_str(manners.ping),
             Err(_) => return Err(timed_out(talk.terms.allowed)),
             Ok(Ok(Next::Text(number, delta))) => talk.writer.text(number, delta, frames),
-            Ok(Ok(Next::Heard(heard))) => talk.writer.heard(*heard),
-            Ok(Ok(Next::Segment(segment))) => talk.writer.segment(*segment, frames),
-            Ok(Ok(Next::Progress(done, total))) => talk.writer.progress((done, total), frames),
+            Ok(Ok(Next::Heard(number, heard))) => talk.writer.heard(number, *heard, frames),
+            Ok(Ok(Next::Segment(number, segment))) => {
+                talk.writer.segment(number, *segment, frames);
+            }
+            Ok(Ok(Next::Progress(number, steps))) => talk.writer.progress(number, steps, frames),
             Ok(Ok(Next::Picture(seen))) => {
                 if let Some(encode) = talk.writer.picture(seen) {
                     let event = encoded(encode).await?;
@@ -375,6 +381,7 @@ async fn read_on<W: Writer>(talk: &mut Talk<W>, frames: &mut Frames) -> Result<(
                 }
             }
             Ok(Ok(Next::Started(prompt, cached))) => talk.writer.started(prompt, cached),
+            Ok(Ok(Next::Ended(number, usage))) => talk.writer.ended(number, usage),
             Ok(Ok(Next::Quiet)) => {}
             Ok(Ok(Next::End)) => {
                 talk.writer.close(talk.answers.usage, frames);

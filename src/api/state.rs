@@ -10,6 +10,7 @@ use tokio::time::Instant as Deadline;
 use super::images::is_image;
 use super::limits::{RateLimit, length};
 use super::metrics::Exporter;
+use super::room::Room;
 use super::settings::ApiSettings;
 use crate::engine::Engine;
 
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) settings: ApiSettings,
     pub(super) engine: Engine,
     pub(super) rate_limit: Option<RateLimit>,
+    /// Where uploads together have a bound.
+    pub(super) room: Option<Arc<Room>>,
     pub(super) exporter: Exporter,
     /// Seconds since 1970 at which this worker began.
     pub(super) created: u64,
@@ -43,6 +46,7 @@ impl Shared {
     pub(super) fn new(settings: ApiSettings, engine: Engine) -> Self {
         Self {
             rate_limit: settings.rate_limit.map(RateLimit::per_minute),
+            room: settings.upload_memory.map(Room::new),
             exporter: super::metrics::install(),
             created: unix_seconds(),
             started: Instant::now(),
@@ -106,7 +110,8 @@ impl Shared {
 
     fn not_served(&self, name: &str) -> RequestError {
         let message = format!(
-            "the model {name:?} is not served here; this worker serves {:?}",
+            "the model {name:?} is not served here; this worker serves {:?}, also as \"default\"; --model-aliases \
+             (CHANDLER_MODEL_ALIASES) gives it further names",
             self.settings.model_id
         );
         RequestError {

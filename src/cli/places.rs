@@ -38,6 +38,7 @@ pub fn model(resolution: &Resolution) -> Result<Wanted, Exit> {
     }
     Ok(Wanted {
         hint,
+        languages: settings.speech_languages.value.clone(),
         ..Wanted::model(with_revision(location, settings))
     })
 }

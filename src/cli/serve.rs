@@ -19,6 +19,7 @@ use super::{jobs, outward, progress, register, telemetry, threads, version};
 use crate::api::{self, ApiKeys, ApiSettings};
 use crate::config::{Platform, Resolution, Settings};
 use crate::engine::{Engine, Status};
+use crate::machine::Machine;
 
 /// Serve a model over HTTP.
 ///
@@ -152,6 +153,17 @@ async fn failure(
     }
 }
 
+/// What uploads may take together. The rest is for the model, for what is made of the files, and for the answers.
+fn upload_memory(settings: &Settings) -> u64 {
+    /// Where the machine does not say what it has.
+    const USUAL: u64 = 1 << 30;
+    let set = settings.upload_memory.map(|size| size.0);
+    set.unwrap_or_else(|| {
+        let memory = Machine::here().memory();
+        memory.map_or(USUAL, |memory| memory.total / 4)
+    })
+}
+
 pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
     ApiSettings {
         model_id: worker.id,
@@ -164,6 +176,7 @@ pub(super) fn api_settings(settings: &Settings, worker: Worker) -> ApiSettings {
             .collect(),
         body_limit: usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX),
         upload_limit: settings.max_upload.0,
+        upload_memory: Some(upload_memory(settings)),
         downloads: outward::guard(settings),
         artifacts: outward::artifacts(settings),
         rate_limit: *settings.rate_limit,

@@ -51,7 +51,11 @@ pub fn start(resolution: &Resolution, started: Instant) -> anyhow::Result<Worker
     let wanted = places::model(resolution)?;
     let resolved = weights::resolve(&wanted.location)
         .map_err(|error| Exit::new(USAGE, format!("{error}{}", wanted.hint)))?;
-    let (id, aliases) = names(settings.served_model_name.as_deref(), card, &resolved.id);
+    let said = (
+        settings.served_model_name.as_deref(),
+        &settings.model_aliases[..],
+    );
+    let (id, aliases) = names(said, card, &resolved.id);
     let mock = matches!(resolved.source, Source::Mock(_));
     check_adapters(&settings.lora, &id, &aliases, mock)?;
     tracing::debug!(
@@ -135,9 +139,14 @@ fn check_adapters(
 }
 
 /// The name that clients see, and the further ones that they may use.
-fn names(served: Option<&str>, card: Option<&Card>, own: &str) -> (String, Vec<String>) {
+fn names(
+    (served, further): (Option<&str>, &[String]),
+    card: Option<&Card>,
+    own: &str,
+) -> (String, Vec<String>) {
     let id = served.or(card.map(|card| card.id.as_str())).unwrap_or(own);
-    let mut aliases = vec![own.to_owned()];
+    let mut aliases = further.to_vec();
+    aliases.push(own.to_owned());
     if let Some(card) = card {
         aliases.extend(card.names().map(str::to_owned));
         if let Origin::Hub(hub) = card.origin() {
@@ -208,13 +217,12 @@ mod tests {
         let catalog = Catalog::built_in().unwrap();
         let card = catalog.find("tinyllama").unwrap();
         let hub = "TinyLlama/TinyLlama-1.1B-Chat-v1.0";
-        let (id, aliases) = names(None, Some(card), hub);
+        let (id, aliases) = names((None, &[]), Some(card), hub);
         assert_eq!(id, "tinyllama-1.1b-chat-v1.0");
         assert_eq!(aliases, [hub, "tinyllama"]);
-        let (id, aliases) = names(Some("mine"), None, "directory");
-        assert_eq!(
-            (id.as_str(), aliases),
-            ("mine", vec!["directory".to_owned()])
-        );
+        let further = ["whisper-1".to_owned(), "mine".to_owned()];
+        let (id, aliases) = names((Some("mine"), &further), None, "directory");
+        assert_eq!(id, "mine");
+        assert_eq!(aliases, ["directory", "whisper-1"]);
     }
 }

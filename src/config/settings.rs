@@ -86,6 +86,10 @@ settings! {
     /// The name that clients call the model by, instead of its own.
     served_model_name: Option<String> = "" ("the model's own id"), Model, Some("served-model-name"), "NAME",
         [var("CHANDLER_SERVED_MODEL_NAME"), var("SERVED_MODEL_NAME"), var("OPENAI_SERVED_MODEL_NAME_OVERRIDE")];
+    /// Further names that requests may call the model by, with commas between them: whisper-1 for clients that send OpenAI's names
+    /// whatever is served. Any other name gets 404.
+    model_aliases: Vec<String> = "" ("the card's other names, and default"), Model, Some("model-aliases"), "NAMES",
+        [var("CHANDLER_MODEL_ALIASES")];
     /// An adapter (LoRA) that requests may name as their model: name=directory, name=org/repository or name=s3://bucket/prefix,
     /// as peft saves it; of an image model also one file of kohya's or diffusers' trainers, name=dir/file.safetensors or
     /// name=org/repository:file.safetensors, several of which a request may give weights (`loras`). Several are given one flag each,
@@ -171,6 +175,10 @@ settings! {
     /// Which of several precisions of the same weights is fetched, as file names call it: default (no mark in the name), fp16,
     /// bf16 and so on. auto takes the one that --dtype names where there is one, and else the one without a mark.
     variant: Variant = "auto", Weights, Some("variant"), "NAME", [var("CHANDLER_VARIANT")];
+    /// Languages of a speech model of many (MMS) whose adapters are fetched with it, with commas between them: fra,lug; all is every
+    /// one. A request may name any of these.
+    speech_languages: Vec<String> = "" ("the model's own, which is in its weights"), Weights, Some("speech-languages"), "LANGUAGES",
+        [var("CHANDLER_SPEECH_LANGUAGES")];
     /// An object store that is asked for a hub model before the hub: s3://bucket/prefix.
     mirror: Option<S3Place> = "" ("none"), Weights, Some("mirror"), "S3_URL", [var("CHANDLER_MIRROR")];
     /// What may be done with the mirror: off (nothing), shared (read) or private (read, and filled in the background with what
@@ -249,6 +257,10 @@ settings! {
     /// Largest audio file that is uploaded in a form or sent in base64, such as 100MiB; a larger one gets 413. Forms do not count
     /// against --body-limit; JSON does, and has room for 24MiB of audio at least where the model hears.
     max_upload: ByteSize = "512MiB", Server, Some("max-upload"), "SIZE", [var("CHANDLER_MAX_UPLOAD")];
+    /// What uploads, and files that requests name by address, may take in memory together, such as 4GiB: what comes beyond it gets
+    /// 429 with Retry-After. Bytes count as they come, until their request has ended. Jobs do not count.
+    upload_memory: Option<ByteSize> = "" ("a quarter of the memory that the container may use"), Server, Some("upload-memory"), "SIZE",
+        [var("CHANDLER_UPLOAD_MEMORY")];
     /// Requests a minute that each API key (or each client, without keys) may make; the next one gets 429.
     rate_limit: Option<u32> = "" ("no limit"), Server, Some("rate-limit"), "PER_MINUTE", [var("CHANDLER_RATE_LIMIT")];
     /// Longest time from a request's arrival to the end of its answer; what runs longer is cancelled.

@@ -42,6 +42,9 @@ pub struct Answer {
     pub content_type: Option<String>,
 }
 
+/// Whether there is room for so many bytes more.
+pub type Room<'a> = dyn Fn(u64) -> bool + Sync + 'a;
+
 const CONNECT: Duration = Duration::from_secs(10);
 /// As many as RunPod's own downloader follows.
 const REDIRECTS: usize = 5;
@@ -213,9 +216,17 @@ impl Client {
     /// # Errors
     /// [`ReachError`].
     pub async fn get(&self, text: &str) -> Result<Answer, ReachError> {
+        self.get_while(text, &|_| true).await
+    }
+
+    /// The same for as long as there is room: `room` is told of every chunk's bytes before it is kept.
+    ///
+    /// # Errors
+    /// [`ReachError`].
+    pub async fn get_while(&self, text: &str, room: &Room<'_>) -> Result<Answer, ReachError> {
         let limits = self.inner.limits;
         let url = self.check(text)?;
-        let work = self.follow(url.clone(), limits.bytes);
+        let work = self.follow(url.clone(), (limits.bytes, room));
         tokio::time::timeout(limits.time, work)
             .await
             .unwrap_or_else(|_| {
@@ -226,14 +237,14 @@ impl Client {
             })
     }
 
-    async fn follow(&self, first: Url, limit: u64) -> Result<Answer, ReachError> {
+    async fn follow(&self, first: Url, most: (u64, &Room<'_>)) -> Result<Answer, ReachError> {
         let mut url = first.clone();
         for _ in 0..=REDIRECTS {
             let response = self.connection(&url)?.get(url.clone()).send().await;
             let response = response.map_err(|error| explain(&url, &error))?;
             match redirect(&url, &response)? {
                 Some(next) => url = next,
-                None => return read(&url, response, limit).await,
+                None => return read(&url, response, most).await,
             }
         }
         Err(ReachError::Redirects {
@@ -296,7 +307,11 @@ fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, ReachError> {
 }
 
 /// The body, as long as it stays below the limit.
-async fn read(url: &Url, mut response: Response, limit: u64) -> Result<Answer, ReachError> {
+async fn read(
+    url: &Url,
+    mut response: Response,
+    (limit, room): (u64, &Room<'_>),
+) -> Result<Answer, ReachError> {
     succeeded(url, response.status())?;
     let too_large = || ReachError::TooLarge {
         url: place(url),
@@ -316,6 +331,9 @@ async fn read(url: &Url, mut response: Response, limit: u64) -> Result<Answer, R
     {
         if body.len() as u64 + chunk.len() as u64 > limit {
             return Err(too_large());
+        }
+        if !room(chunk.len() as u64) {
+            return Err(ReachError::NoRoom { url: place(url) });
         }
         body.extend_from_slice(&chunk);
     }

@@ -17,7 +17,7 @@ mod tests;
 
 pub use address::is_public;
 pub use allowed::{Allowed, AllowedHosts};
-pub use client::{Answer, Client, Limits};
+pub use client::{Answer, Client, Limits, Room};
 pub(crate) use client::{explain, place};
 pub(crate) use retry_after::retry_after;
 
@@ -50,6 +50,12 @@ pub enum ReachError {
         url: String,
         /// Bytes at most.
         limit: u64,
+    },
+    /// Whoever wanted it has no room for more of it.
+    #[error("there is no room for what {url} holds")]
+    NoRoom {
+        /// Scheme and host.
+        url: String,
     },
     /// It took too long.
     #[error("{url} did not answer in full within {seconds} s")]

@@ -9,6 +9,8 @@ pub struct Wanted {
     pub location: Location,
     /// Which of its files are needed follows from this.
     pub kind: Kind,
+    /// Languages whose adapters a model of many (MMS) is fetched with; `all` is every one.
+    pub languages: Vec<String>,
     /// What to add to an error that says there is no such thing: names that are near.
     pub hint: String,
 }
@@ -28,6 +30,7 @@ impl Wanted {
         Self {
             location,
             kind: Kind::Model,
+            languages: Vec::new(),
             hint: String::new(),
         }
     }

@@ -109,6 +109,18 @@ def a_verbose_stream_has_segments():
 
 
 @check
+def a_stream_tells_how_far_it_is_where_that_is_asked():
+    events = list(hear(stream=True, extra_body={"progress": True}))
+    told = [event for event in events if event.type == "transcript.progress"]
+    assert (told[0].seconds, told[-1].seconds, told[-1].duration) == (0, 2.5, 2.5), told
+    rest = [event for event in events if event.type != "transcript.progress"]
+    assert "".join(event.delta for event in rest if event.type == "transcript.text.delta") == TEXT
+    assert rest[-1].type == "transcript.text.done" and rest[-1].text == TEXT
+    error = raises(openai.BadRequestError, lambda: hear(extra_body={"progress": True}))
+    assert error.param == "progress"
+
+
+@check
 def a_stream_may_be_left():
     with hear(("long.wav", b"a line\n" * 10_000), stream=True) as stream:
         assert next(iter(stream)).delta == "a line"

@@ -116,6 +116,17 @@ def words_and_a_translation():
 
 
 @check
+def a_job_that_streams_has_its_segments_and_the_same_output():
+    given = {"audio_base64": AUDIO, "language": "fr"}
+    job = ENDPOINT.run({"input": given | {"stream": True}})
+    segments = [segment for chunk in job.stream() for segment in chunk["segments"]]
+    output = job.output(timeout=20)
+    holds_output(output)
+    assert segments == output["segments"], (segments, output)
+    assert output == ENDPOINT.run_sync(given, timeout=20)
+
+
+@check
 def the_forms_of_a_text():
     for form, text in (("plain_text", "bonjour le monde salut"), ("formatted_text", "bonjour le monde\nsalut")):
         output = ENDPOINT.run_sync({"audio_base64": AUDIO, "transcription": form}, timeout=20)

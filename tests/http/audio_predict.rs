@@ -210,6 +210,71 @@ async fn a_body_without_instances_is_one_of_them() {
 }
 
 #[tokio::test]
+async fn instances_stream_their_segments_and_then_the_predictions() {
+    let worker = Setup::hearing(1).start().await;
+    let mut body = json!({
+        "instances": [
+            {"audio": audio("so it\nends"), "word_timestamps": true},
+            {"audio": audio("un"), "language": "fr", "response_format": "srt"},
+        ],
+    });
+    let whole = worker.answer("/predict", body.clone()).await;
+    body["stream"] = true.into();
+    let events = worker.events("/predict", body.clone()).await;
+    let (last, done) = (&events[events.len() - 2], &events[events.len() - 1]);
+    assert_eq!(done, &json!("[DONE]"));
+    assert_eq!(
+        last,
+        &json!({"type": "predictions", "predictions": whole["predictions"]})
+    );
+    let of = |events: &[Value], kind: &str, instance: u64| -> Vec<Value> {
+        let own = |event: &&Value| event["type"] == kind && event["instance"] == instance;
+        events.iter().filter(own).cloned().collect()
+    };
+    let segments = |instance: u64| -> Value {
+        let events = of(&events, "transcript.segment", instance);
+        events
+            .iter()
+            .map(|event| event["segment"].clone())
+            .collect()
+    };
+    assert_eq!(segments(0), whole["predictions"][0]["segments"]);
+    assert_eq!(segments(1)[0]["text"], " un");
+    assert!(of(&events, "transcript.progress", 0).is_empty());
+    body["progress"] = true.into();
+    let events = worker.events("/predict", body.clone()).await;
+    for (instance, duration) in [(0, 1.5), (1, 0.5)] {
+        let told = of(&events, "transcript.progress", instance);
+        assert_eq!(
+            (&told[0]["seconds"], &told.last().unwrap()["seconds"]),
+            (&json!(0.0), &json!(duration))
+        );
+    }
+    body["instances"][1]["language"] = "xx".into();
+    let (status, refused) = worker.refusal("/predict", body).await;
+    let param = &refused["error"]["param"];
+    assert_eq!((status, param), (400, &json!("instances[1].language")));
+}
+
+#[tokio::test]
+async fn what_does_not_go_with_a_stream_of_instances_is_refused() {
+    let worker = Setup::hearing(0).start().await;
+    for (more, param) in [
+        (json!({"progress": true}), "progress"),
+        (json!({"stream": true, "grouped": true}), "stream"),
+        (json!({"stream": "yes"}), "stream"),
+    ] {
+        let mut body = json!({"instances": [{"audio": audio("a")}]});
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let (status, refused) = worker.refusal("/predict", body).await;
+        let got = &refused["error"]["param"];
+        assert_eq!((status, got), (400, &json!(param)), "{more}");
+    }
+}
+
+#[tokio::test]
 async fn one_bad_instance_stops_all_before_any_is_heard() {
     let hearing = Setup::hearing(0).start().await;
     for (bad, param) in [

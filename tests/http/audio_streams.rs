@@ -89,6 +89,23 @@ async fn a_verbose_stream_has_segments_with_their_times() {
 }
 
 #[tokio::test]
+async fn a_stream_tells_how_far_the_audio_is_heard_where_that_is_asked() {
+    let worker = Setup::hearing(1).start().await;
+    let progress =
+        |seconds: f64| json!({"type": "transcript.progress", "seconds": seconds, "duration": 2.5});
+    let events = streamed(&worker, &[("progress", "true")]).await;
+    let (told, rest): (Vec<Value>, Vec<Value>) = events
+        .into_iter()
+        .partition(|event| event["type"] == "transcript.progress");
+    // A later one may have replaced one that nobody had read yet.
+    assert_eq!(
+        (&told[0], told.last()),
+        (&progress(0.0), Some(&progress(2.5)))
+    );
+    assert_eq!(rest, streamed(&worker, &[]).await);
+}
+
+#[tokio::test]
 async fn what_is_wrong_before_the_first_event_is_an_http_error() {
     let worker = Setup::hearing(1).start().await;
     for (fields, status) in [
@@ -106,6 +123,7 @@ async fn what_is_wrong_before_the_first_event_is_an_http_error() {
         ),
         (vec![("stream", "true"), ("file", "")], 400),
         (vec![("stream", "sometimes"), ("file", "a")], 400),
+        (vec![("progress", "true"), ("file", "a")], 400),
     ] {
         let response = worker.form(HEAR, &fields).await;
         assert_eq!(response.status(), status);

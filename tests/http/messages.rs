@@ -200,7 +200,8 @@ async fn errors_have_the_dialects_shape_and_headers() {
             404,
             error(
                 "not_found_error",
-                "the model \"other\" is not served here; this worker serves \"chandler/mock\""
+                "the model \"other\" is not served here; this worker serves \"chandler/mock\", also as \"default\"; \
+                 --model-aliases (CHANDLER_MODEL_ALIASES) gives it further names"
             )
         )
     );

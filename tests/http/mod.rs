@@ -26,5 +26,6 @@ mod responses;
 mod streams;
 mod structure;
 mod tools;
+mod upload_memory;
 mod vertex;
 pub mod worker;

@@ -219,7 +219,8 @@ async fn the_model_answers_to_its_id_its_alias_default_and_no_name() {
         (
             404,
             json!({"error": {
-                "message": "the model \"gpt-9\" is not served here; this worker serves \"chandler/mock\"",
+                "message": "the model \"gpt-9\" is not served here; this worker serves \"chandler/mock\", also as \"default\"; \
+                    --model-aliases (CHANDLER_MODEL_ALIASES) gives it further names",
                 "type": "invalid_request_error", "param": "model", "code": "model_not_found",
             }})
         )

@@ -8,14 +8,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chandler::api::{self, ApiSettings};
 use chandler::engine::{Engine, EngineOptions};
-use chandler::runpod::{Handler, Streaming};
+use chandler::runpod::{Handler, Piece, Streaming, Work};
 use chandler_core::mock::MockRecogniser;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::jobs::Jobs;
+use super::jobs::{Jobs, job};
 
-/// A worker with that mock, which loads until the other end of `loading` is dropped.
-fn loading(loading: Option<Receiver<()>>) -> Jobs<Engine> {
+/// A worker with that mock, which loads until the other end of `loading` is dropped and takes so long for a segment.
+fn slow(loading: Option<Receiver<()>>, step: Duration) -> Jobs<Engine> {
     let settings = ApiSettings {
         model_id: "mock-asr".into(),
         ..ApiSettings::default()
@@ -25,13 +26,17 @@ fn loading(loading: Option<Receiver<()>>) -> Jobs<Engine> {
             // The other end only ever goes away.
             loading.recv().unwrap_err();
         }
-        Ok(MockRecogniser::new(2, Duration::ZERO))
+        Ok(MockRecogniser::new(2, step))
     });
     let inner = api::inner_router(settings, engine.clone());
     Jobs {
         handler: Handler::new(inner, Streaming::default()),
         worker: engine,
     }
+}
+
+fn loading(loading: Option<Receiver<()>>) -> Jobs<Engine> {
+    slow(loading, Duration::ZERO)
 }
 
 fn jobs() -> Jobs<Engine> {
@@ -174,6 +179,73 @@ async fn a_task_gives_a_prediction() {
             .starts_with("1\n00:00:00,000 --> "),
         "{output}"
     );
+}
+
+#[tokio::test]
+async fn a_job_that_streams_has_its_segments_as_chunks_and_the_same_output() {
+    let jobs = jobs();
+    let audio =
+        json!({"audio_base64": said("bonjour le monde\nsalut\nau revoir"), "language": "fr"});
+    for more in [
+        json!({"word_timestamps": true, "transcription": "srt"}),
+        json!({"translate": true}),
+        json!({"task": "transcribe"}),
+        json!({"task": "translate", "response_format": "verbose_json"}),
+    ] {
+        let input = with(audio.clone(), more.clone());
+        let whole = jobs.output(input.clone()).await;
+        let (chunks, outcome) = jobs.run(with(input, json!({"stream": true}))).await;
+        assert!(outcome.is_stream, "{more}");
+        assert_eq!(outcome.body["output"], whole, "{more}");
+        let all = |key: &str| -> Value {
+            let of = |chunk: &Value| chunk.get(key).and_then(Value::as_array).cloned();
+            chunks.iter().filter_map(of).flatten().collect()
+        };
+        assert_eq!(all("segments"), whole["segments"], "{more}");
+        let words = whole.get("word_timestamps").cloned();
+        assert_eq!(all("word_timestamps"), words.unwrap_or(json!([])), "{more}");
+        let english = all("translation_segments");
+        let english = english.as_array().unwrap().iter();
+        let english: String = english.filter_map(|one| one["text"].as_str()).collect();
+        let translation = whole.get("translation").and_then(Value::as_str);
+        assert_eq!(english.trim(), translation.unwrap_or(""), "{more}");
+    }
+    let several = json!({"instances": [{"audio": said("one\ntwo")}, {"audio": said("three")}]});
+    let whole = jobs.output(several.clone()).await;
+    let (chunks, outcome) = jobs.run(with(several, json!({"stream": true}))).await;
+    assert_eq!(outcome.body["output"], whole);
+    let numbers: Vec<Option<u64>> = chunks.iter().map(|c| c["instance"].as_u64()).collect();
+    assert!(
+        numbers.contains(&Some(0)) && numbers.contains(&Some(1)),
+        "{chunks:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_takes_longer_tells_how_far_it_is() {
+    let jobs = slow(None, Duration::from_millis(300));
+    for more in [json!({}), json!({"task": "asr", "stream": true})] {
+        let input = with(json!({"audio_base64": said(&"a b\n".repeat(6))}), more);
+        let pieces: Vec<Piece> = jobs.handler.start(job(input)).collect().await;
+        let told: Vec<&Value> = pieces
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Progress(told) => Some(told),
+                _ => None,
+            })
+            .collect();
+        assert!(!told.is_empty(), "{pieces:?}");
+        for one in told {
+            let seconds = one["seconds"].as_f64().unwrap();
+            assert_eq!(one["duration"], 6.0, "{one}");
+            assert_eq!(one["progress"], (seconds / 6.0 * 100.0) as u64, "{one}");
+            assert!((1.0..=6.0).contains(&seconds), "{one}");
+        }
+        let Some(Piece::Done(outcome)) = pieces.last() else {
+            panic!("{pieces:?}");
+        };
+        assert!(outcome.error().is_none(), "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod cache_python;
 mod gs;
 mod hub;
 mod kill_phases;
+mod languages;
 mod mirror;
 mod plan;
 mod program;

@@ -28,7 +28,8 @@ pub fn all() -> Vec<Fixture> {
         .map(|entry| {
             let file = entry["file"].as_str().unwrap().to_string();
             let channels = usize::try_from(entry["channels"].as_u64().unwrap()).unwrap();
-            let samples: Vec<f32> = std::fs::read(fixtures().join(format!("{file}.i16")))
+            let samples = entry["samples"].as_str().unwrap();
+            let samples: Vec<f32> = std::fs::read(fixtures().join(samples))
                 .unwrap()
                 .chunks_exact(2)
                 .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)

@@ -87,7 +87,12 @@ def tokenizer_cases(folder):
     return found
 
 
-def make(folder, write):
+def write(path, what):
+    """Without spaces: these are the longest texts of the fixtures."""
+    path.write_text(json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def make(folder):
     folder.mkdir(parents=True, exist_ok=True)
     built = {"byte-level": (tokens.byte_level("llama3"), "llama3"), "metaspace": (tokens.byte_fallback("metaspace"), "metaspace"),
              "normalizer": (tokens.byte_fallback("normalizer"), "normalizer")}
@@ -99,6 +104,5 @@ def make(folder, write):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=built["metaspace"][0])
     with unittest.mock.patch.object(chat_template_utils, "datetime", Frozen):
         rendered = [render(tokenizer, one) for one in CASES]
-    text = json.dumps({"now": NOW, "cases": rendered}, ensure_ascii=False, indent=1)
-    folder.joinpath("templates.json").write_text(text + "\n", encoding="utf-8")
+    write(folder / "templates.json", {"now": NOW, "cases": rendered})
     print(f"chat: {len(rendered)} templates, {sum(len(c['encode']) + len(c['decode']) + len(c['stream']) for c in cases)} tokenizer cases")

@@ -371,7 +371,7 @@ def make(out):
         print(f"{name}: seed {seed}, {json.dumps(expected['checks'])}")
     import fixture_families  # here, because it uses this file
     fixture_families.make(out / "families")
-    fixture_chat.make(out / "chat", compact_json)
+    fixture_chat.make(out / "chat")
     fixture_gguf.make(out / "gguf", compact_json, greedy, Refused)
     fixture_gguf_families.make(out / "gguf", compact_json, greedy, Refused)
     fixture_tools.make(out / "chat")

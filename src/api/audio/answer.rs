@@ -63,18 +63,21 @@ pub(in crate::api) fn prediction(answer: Collected, wish: &Wish) -> Value {
     map.insert("task".into(), named(wish.input.task).into());
     if matches!(form, Form::Json | Form::Verbose) {
         let all = transcript.segments.iter().zip(0u64..);
-        let all = all.map(|(segment, id)| {
-            let mut map = whole(segment, id.into(), wish);
-            if let Some(words) = &segment.words {
-                let words: Vec<Value> = words.iter().map(|word| timed(word, &word.text)).collect();
-                map.insert("words".into(), words.into());
-            }
-            Value::Object(map)
-        });
+        let all = all.map(|(one, id)| Value::Object(segment(one, id, wish)));
         map.insert("segments".into(), all.collect::<Vec<_>>().into());
     }
     map.insert("usage".into(), seconds(usage));
     Value::Object(map)
+}
+
+/// A segment of a prediction: with its words, as they are written.
+pub(in crate::api) fn segment(one: &SpokenSegment, id: u64, wish: &Wish) -> Map<String, Value> {
+    let mut map = whole(one, id.into(), wish);
+    if let Some(words) = &one.words {
+        let words: Vec<Value> = words.iter().map(|word| timed(word, &word.text)).collect();
+        map.insert("words".into(), words.into());
+    }
+    map
 }
 
 fn heard(answer: Collected) -> (Transcript, Usage) {
@@ -94,6 +97,12 @@ fn named(task: SpeechTask) -> &'static str {
 /// What is billed, as OpenAI counts it.
 pub(super) fn seconds(usage: Usage) -> Value {
     json!({"type": "duration", "seconds": usage.audio_ms.div_ceil(1000)})
+}
+
+/// How far audio has been heard, as an event. OpenAI has none of this kind; its clients hand it on as it is.
+pub(in crate::api) fn progress(seconds: f64, heard: &Heard) -> Value {
+    let seconds = seconds.min(heard.duration);
+    json!({"type": "transcript.progress", "seconds": seconds, "duration": heard.duration})
 }
 
 /// The language's English name; of a translation's text it is English.

@@ -43,6 +43,8 @@ pub(in crate::api) struct Wish {
     /// `None` where nothing was said.
     pub(in crate::api) form: Option<Form>,
     pub(in crate::api) stream: bool,
+    /// Whether a stream tells how far it is.
+    pub(in crate::api) progress: bool,
     /// The model that it names.
     pub(in crate::api) model: Option<String>,
     /// Which times of a verbose answer were asked for by name.
@@ -93,6 +95,7 @@ pub(in crate::api) fn read(fields: &Fields<'_>) -> Result<Wish, RequestError> {
         },
         form: form(fields)?,
         stream: fields.boolean("stream")?.unwrap_or(false),
+        progress: fields.boolean("progress")?.unwrap_or(false),
         model: fields.string("model")?.map(str::to_owned),
         granularities,
     })
@@ -263,6 +266,10 @@ pub(in crate::api) fn agree(wish: &Wish, fields: &Fields<'_>) -> Result<(), Requ
         let why = "is srt or vtt, and a stream has events; it must be json, verbose_json or text, or stream false";
         return refuse("response_format", why);
     }
+    if wish.progress && !wish.stream {
+        let why = "is true, and only a stream tells how far it is: set stream to true, or leave out progress";
+        return refuse("progress", why);
+    }
     if wish.input.only_language && (wish.stream || lines || form == Form::Text) {
         return refuse(
             "detect_language",
@@ -410,6 +417,8 @@ mod tests {
                 json!({"detect_language": true, "response_format": "text"}),
                 "detect_language",
             ),
+            (json!({"progress": true}), "progress"),
+            (json!({"progress": "often"}), "progress"),
             (json!({"language": 7}), "language"),
         ] {
             let error = wish(body.clone()).unwrap_err();

@@ -50,11 +50,21 @@ impl Events {
 impl Writer for Events {
     fn text(&mut self, _: usize, _: TextDelta, _: &mut Frames) {}
 
-    fn heard(&mut self, heard: Heard) {
+    fn heard(&mut self, _: usize, heard: Heard, frames: &mut Frames) {
+        if self.wish.progress {
+            frames.push(&answer::progress(0.0, &heard));
+        }
         self.transcript.heard = heard;
     }
 
-    fn segment(&mut self, segment: SpokenSegment, frames: &mut Frames) {
+    fn progress(&mut self, _: usize, (done, _): (u32, u32), frames: &mut Frames) {
+        if self.wish.progress {
+            let seconds = f64::from(done) / 1000.0;
+            frames.push(&answer::progress(seconds, &self.transcript.heard));
+        }
+    }
+
+    fn segment(&mut self, _: usize, segment: SpokenSegment, frames: &mut Frames) {
         let delta = self.delta(&segment.text);
         if !delta.is_empty() {
             frames.push(&json!({"type": "transcript.text.delta", "delta": delta}));
@@ -101,7 +111,7 @@ mod tests {
                 text: text.to_owned(),
                 ..SpokenSegment::default()
             };
-            events.segment(segment, &mut frames);
+            events.segment(0, segment, &mut frames);
         }
         events.close(Usage::default(), &mut frames);
         let read = frames.as_str().split_terminator("\n\n");

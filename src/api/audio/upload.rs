@@ -16,8 +16,9 @@ const PARTS: usize = 256;
 pub(in crate::api) const AROUND: usize = TEXTS + PARTS * (8 << 10);
 
 /// Fields that are switches: curl's users write them in many ways.
-const SWITCHES: [&str; 12] = [
+const SWITCHES: [&str; 13] = [
     "stream",
+    "progress",
     "translate",
     "carry_initial_prompt",
     "condition_on_previous_text",

@@ -48,7 +48,7 @@ impl Events {
 impl Writer for Events {
     fn text(&mut self, _: usize, _: TextDelta, _: &mut Frames) {}
 
-    fn progress(&mut self, (done, total): (u32, u32), frames: &mut Frames) {
+    fn progress(&mut self, _: usize, (done, total): (u32, u32), frames: &mut Frames) {
         if self.asked.wish.progress {
             let name = format!("{}.progress", self.name);
             frames.push_named(&name, &json!({"type": name, "step": done, "steps": total}));

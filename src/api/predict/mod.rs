@@ -8,6 +8,7 @@ mod predictions;
 mod raw;
 mod speech;
 mod task;
+mod transcripts;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};

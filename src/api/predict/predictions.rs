@@ -34,7 +34,8 @@ pub(super) async fn answer(
     let grouped = task::is_grouped(&Fields::new(body).or("parameters", parameters))?;
     let does = does(api, list, parameters).await?;
     if does == Some(Task::AutomaticSpeechRecognition) {
-        return speech::predictions(api, list, parameters, grouped).await;
+        let manner = speech::Manner::of(&fields, grouped)?;
+        return speech::predictions(api, id, (list, parameters), manner).await;
     }
     if does.is_some_and(is_image) {
         return images::predictions(api, id, (list, parameters), grouped).await;

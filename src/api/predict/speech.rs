@@ -8,24 +8,62 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use super::predictions::of_instance;
-use super::{grouped, task};
+use super::{grouped, task, transcripts};
 use crate::api::audio::fields::{self, SPELLINGS, Wish};
 use crate::api::audio::{self, answer, source};
 use crate::api::json::Fields;
 use crate::api::observe::RequestId;
 use crate::api::openai::sampling::refuse;
+use crate::api::openai::terms;
+use crate::api::sse;
 use crate::api::state::Api;
 use crate::kinds::kind_of;
 
 const DOES: Task = Task::AutomaticSpeechRecognition;
 
+/// How the predictions of instances are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// All at the end.
+    Whole,
+    /// The same as lists of texts.
+    Grouped,
+    /// Segments as they are final, and the predictions at the end.
+    Streamed {
+        /// Whether it is told how far each is.
+        progress: bool,
+    },
+}
+
+impl Manner {
+    /// What a body with instances asks for, beside them.
+    pub(super) fn of(body: &Fields<'_>, is_grouped: bool) -> Result<Self, RequestError> {
+        let streams = body.boolean("stream")?.unwrap_or(false);
+        let progress = body.boolean("progress")?.unwrap_or(false);
+        match (is_grouped, streams) {
+            (true, true) => {
+                let message = "stream is true beside grouped, whose answer is whole; leave out one";
+                Err(RequestError::unsupported("stream", message))
+            }
+            (_, false) if progress => {
+                let message = "progress is true, and only a stream tells how far it is: set stream to true, or leave out progress";
+                Err(RequestError::field("progress", message))
+            }
+            (true, false) => Ok(Self::Grouped),
+            (false, true) => Ok(Self::Streamed { progress }),
+            (false, false) => Ok(Self::Whole),
+        }
+    }
+}
+
 /// The predictions of instances.
 pub(super) async fn predictions(
     api: &Api,
-    list: &[Value],
-    parameters: Option<&Map<String, Value>>,
-    is_grouped: bool,
+    id: &RequestId,
+    (list, parameters): (&[Value], Option<&Map<String, Value>>),
+    manner: Manner,
 ) -> Result<Response, RequestError> {
+    let is_grouped = manner == Manner::Grouped;
     let (mut wishes, mut sources) = (Vec::new(), Vec::new());
     for (number, value) in list.iter().enumerate() {
         let (wish, source) = instance(api, number, value, parameters)?;
@@ -49,6 +87,11 @@ pub(super) async fn predictions(
     });
     let submitted = api.engine.submit_all(inputs.collect()).await;
     let subscriptions = submitted.map_err(|(number, error)| of_instance(number, false, error))?;
+    if let Manner::Streamed { progress } = manner {
+        let writer = transcripts::Events::new(wishes, progress);
+        let streamed = sse::respond(subscriptions, writer, terms(api, id.clone())).await;
+        return streamed.map_err(|(number, error)| of_instance(number, false, error));
+    }
     // Why together: an answer that nobody reads is parked by the engine.
     let answers = subscriptions
         .into_iter()
@@ -89,8 +132,8 @@ fn instance(
         .or("parameters", parameters)
         .spelled(SPELLINGS);
     task::check(&fields, DOES)?;
-    let whole_only =
-        "predictions come whole; to stream, send the instance's object alone to this path";
+    let whole_only = "an instance does not stream by itself; set stream beside the instances, or send the instance's object alone to \
+         this path";
     refuse(&fields, "stream", |v| v == false, whole_only)?;
     request(api, &name, &fields)
 }

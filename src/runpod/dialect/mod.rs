@@ -2,6 +2,7 @@
 //! worker's routes it stands for, and how the answer becomes the job's output.
 
 mod health;
+mod listening;
 mod openai;
 mod pictures;
 mod prediction;
@@ -147,7 +148,7 @@ pub(super) fn recognise(input: Value, known: &Known) -> Result<Call, String> {
         return route::read(map, known);
     }
     if has(&map, "instances") {
-        return Ok(prediction::instances(map));
+        return Ok(prediction::instances(map, known));
     }
     if let Some(reading) = tasks::read(&map) {
         // What a model of another kind is asked is `/predict`'s to refuse.

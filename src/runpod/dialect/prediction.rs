@@ -4,6 +4,7 @@
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
+use super::listening::{self, Chunks};
 use super::stream::Growing;
 use super::tasks::Reading;
 use super::{Call, Known, Shape, TEXT_GENERATION, has, take};
@@ -46,17 +47,28 @@ pub(super) fn of_task(mut map: Map<String, Value>, reading: Reading) -> Call {
     instance(Value::Object(map), Some(reading.because))
 }
 
+/// The shape of one prediction.
+pub(super) fn one(note: String) -> Box<dyn Shape> {
+    Box::new(Prediction {
+        note: Some(note),
+        is_one: true,
+    })
+}
+
 /// A whole `/predict` body, answered as `/predict` does.
-pub(super) fn instances(map: Map<String, Value>) -> Call {
-    let shape = Prediction {
+pub(super) fn instances(map: Map<String, Value>, known: &Known) -> Call {
+    let shape = Box::new(Prediction {
         note: None,
         is_one: false,
-    };
-    predict(Value::Object(map), Box::new(shape))
+    });
+    match map.get("stream") == Some(&Value::Bool(true)) && known.hears() {
+        true => listening::listen(map, (shape, Chunks::Numbered, true), known),
+        false => predict(Value::Object(map), shape),
+    }
 }
 
 /// A whole `/predict` body.
-pub(super) fn predict(body: Value, shape: Box<dyn Shape>) -> Call {
+fn predict(body: Value, shape: Box<dyn Shape>) -> Call {
     Call {
         method: Method::POST,
         path: "/predict".into(),
@@ -219,7 +231,7 @@ mod tests {
             shape.whole(json!({"predictions": [{"text": "b"}]})),
             json!({"text": "b"})
         );
-        let shape = instances(Map::new()).shape;
+        let shape = instances(Map::new(), &known(None)).shape;
         let all = json!({"predictions": [{"text": "b"}]});
         assert_eq!(shape.whole(all.clone()), all);
     }
@@ -292,7 +304,7 @@ mod tests {
         ] {
             assert_eq!(shape.error(failure(told)), said);
         }
-        let shape = instances(Map::new()).shape;
+        let shape = instances(Map::new(), &known(None)).shape;
         assert_eq!(
             shape.error(failure("instances[0].task")),
             "instances[0].task"

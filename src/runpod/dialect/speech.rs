@@ -2,13 +2,15 @@
 //! worker's output, which `transcript` makes; one that names the task is a seed's (seeds.md 1.3.1, 2.3.1), and gets the
 //! prediction. Both are heard by `/predict`.
 //!
-//! Nothing of it is streamed: `/predict` answers whole, and that worker's jobs do, too.
+//! That worker's jobs are no streams. Here a job of either kind is one where it says `stream`: its segments are the chunks, and
+//! the output is the same.
 
 use serde_json::{Map, Value, json};
 
+use super::listening::{Chunks, listen};
 use super::tasks::{AUDIO, Reading};
 use super::transcript::{Format, Transcripts};
-use super::{Call, Known, SPEECH_RECOGNITION, flag, has, prediction, shown, take};
+use super::{Call, Known, SPEECH_RECOGNITION, Shape, flag, has, prediction, shown, take};
 use crate::storage::STORES;
 
 /// What that worker says to a job with nothing to hear.
@@ -91,10 +93,12 @@ pub(super) fn read(
     map.retain(|_, value| !value.is_null());
     refuse_unserved(&mut map)?;
     in_our_words(&mut map)?;
-    match take(&mut map, "task") {
-        Some(task) => Ok(of_task(map, &task, reading)),
-        None => of_worker(map, reading.because, known),
-    }
+    let streams = flag(&mut map, "stream")?;
+    let (body, shape, kind) = match take(&mut map, "task") {
+        Some(task) => of_task(map, &task, reading),
+        None => of_worker(map, reading.because, known)?,
+    };
+    Ok(listen(body, (shape, kind, streams), known))
 }
 
 /// Fields of the seeds' jobs for which there is nothing here, unless they ask for nothing.
@@ -115,10 +119,6 @@ fn refuse_unserved(map: &mut Map<String, Value>) -> Result<(), String> {
         (
             "organisation",
             "this worker has no model of an organisation's own",
-        ),
-        (
-            "stream",
-            "a transcript is a job's output when it is whole, and no stream",
         ),
     ] {
         if flag(map, field)? {
@@ -142,8 +142,11 @@ fn in_our_words(map: &mut Map<String, Value>) -> Result<(), String> {
     }
 }
 
+/// The body that `/predict` is asked with, and what becomes of its answer.
+type Read = (Map<String, Value>, Box<dyn Shape>, Chunks);
+
 /// A job that names the task: an instance, and its prediction.
-fn of_task(mut map: Map<String, Value>, task: &Value, reading: Reading) -> Call {
+fn of_task(mut map: Map<String, Value>, task: &Value, reading: Reading) -> Read {
     // The table reads other words that begin like this as speech only where there is audio.
     if task
         .as_str()
@@ -151,11 +154,17 @@ fn of_task(mut map: Map<String, Value>, task: &Value, reading: Reading) -> Call 
     {
         map.insert("translate".into(), true.into());
     }
-    prediction::of_task(map, reading)
+    map.insert("task".into(), reading.task.into());
+    let body = of_instances(vec![map]);
+    (body, prediction::one(reading.because), Chunks::One)
+}
+
+fn of_instances(instances: Vec<Map<String, Value>>) -> Map<String, Value> {
+    Map::from_iter([("instances".to_owned(), json!(instances))])
 }
 
 /// A job of RunPod's own worker.
-fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result<Call, String> {
+fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result<Read, String> {
     one_audio(&mut map)?;
     for store in STORES {
         map.shift_remove(store);
@@ -177,19 +186,18 @@ fn of_worker(mut map: Map<String, Value>, note: String, known: &Known) -> Result
         ));
     }
     add_defaults(&mut map);
+    let has_words = map.get("word_timestamps") == Some(&Value::Bool(true));
     let shape = Transcripts {
         note,
         transcription,
         translation,
-        has_words: map.get("word_timestamps") == Some(&Value::Bool(true)),
+        has_words,
         // The seed's clients, which alone write so, read the text as `text`.
         has_text: has(&map, "audio_url") || has(&map, "audioUrl"),
         served: known.served.clone(),
     };
-    Ok(prediction::predict(
-        body(map, translation.is_some()),
-        Box::new(shape),
-    ))
+    let body = body(map, translation.is_some());
+    Ok((body, Box::new(shape), Chunks::Worker { has_words }))
 }
 
 fn one_audio(map: &mut Map<String, Value>) -> Result<(), String> {
@@ -250,15 +258,15 @@ fn add_defaults(map: &mut Map<String, Value>) {
 /// One instance, or two of which the second is a translation with the same search. (Their worker takes only the temperatures
 /// over to it; whoever asks for ten beams or says the language means both.) Both have the audio: what instances have in common
 /// could be said once, as `parameters`, but of those `/predict` takes much less.
-fn body(mut map: Map<String, Value>, translates: bool) -> Value {
+fn body(mut map: Map<String, Value>, translates: bool) -> Map<String, Value> {
     map.insert("task".into(), SPEECH_RECOGNITION.into());
     if !translates {
-        return json!({"instances": [map]});
+        return of_instances(vec![map]);
     }
     let mut translation = map.clone();
     translation.retain(|key, _| !OF_THE_ORIGINAL.contains(&key.as_str()));
     translation.insert("translate".into(), true.into());
-    json!({"instances": [map, translation]})
+    of_instances(vec![map, translation])
 }
 
 #[cfg(test)]
@@ -273,7 +281,12 @@ mod tests {
             (call.method.as_str(), call.path.as_str()),
             ("POST", "/predict")
         );
-        Ok(call.body.unwrap())
+        let mut body = call.body.unwrap();
+        for key in ["stream", "progress"] {
+            let asked = body.as_object_mut().unwrap().shift_remove(key);
+            assert_eq!(asked, Some(json!(true)));
+        }
+        Ok(body)
     }
 
     fn refusal(input: Value) -> String {
@@ -409,7 +422,7 @@ mod tests {
                 "recognise_speakers is 1; it must be true or false",
             ),
             ("organisation", json!(true), "organisation is true"),
-            ("stream", json!(true), "stream is true"),
+            ("stream", json!("yes"), "stream is a string"),
         ] {
             for task in [None, Some("transcribe")] {
                 let input =

@@ -104,17 +104,18 @@ fn list<'a>(from: Option<&'a Value>, key: &str) -> &'a [Value] {
 }
 
 impl Transcripts {
-    /// Theirs are numbered from 1.
-    fn segments(segments: &[Value]) -> Value {
-        let numbered = (1u64..).zip(segments).map(|(number, segment)| {
-            let mut out = Map::from_iter([("id".to_owned(), number.into())]);
+    /// Theirs are numbered from 1, ours from 0.
+    pub(super) fn segments(segments: &[Value]) -> Value {
+        let numbered = segments.iter().map(|segment| {
+            let id = segment.get("id").and_then(Value::as_u64).unwrap_or(0);
+            let mut out = Map::from_iter([("id".to_owned(), id.saturating_add(1).into())]);
             out.extend(only(&SEGMENT, segment));
             Value::Object(out)
         });
         numbered.collect()
     }
 
-    fn words(segments: &[Value]) -> Value {
+    pub(super) fn words(segments: &[Value]) -> Value {
         let words = segments.iter().flat_map(|one| list(Some(one), "words"));
         words.map(|word| Value::Object(only(&WORD, word))).collect()
     }

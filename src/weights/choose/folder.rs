@@ -9,10 +9,11 @@ use super::{Listed, Read};
 /// What a folder's own model is called, the likeliest first; anything else in safetensors comes after.
 pub(super) const STEMS: [&str; 3] = ["model", "diffusion_pytorch_model", "pytorch_model"];
 /// Beginnings of names that are never a model in the layout of transformers: the publisher's own cut of the same weights, and
-/// what goes on top of a model.
-const NOT_A_MODEL: [&str; 6] = [
+/// what goes on top of a model, such as a language of MMS.
+const NOT_A_MODEL: [&str; 7] = [
     "consolidated",
     "adapter_",
+    "adapter.",
     "optimizer",
     "training_",
     "tokenizer",

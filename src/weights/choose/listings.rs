@@ -193,6 +193,22 @@ tokenizer_config.json 350
 train_script.py 13156
 vocab.txt 231508";
 
+/// facebook/mms-1b-all, in part: two of 1162 languages, each twice.
+pub const MMS: &str = "
+.gitattributes 1520
+README.md 27200
+adapter.abi.bin 8812000
+adapter.abi.safetensors 8798532
+adapter.fra.bin 8812000
+adapter.fra.safetensors 8809208
+config.json 2040
+model.safetensors 3858974808
+preprocessor_config.json 254
+pytorch_model.bin 3859131849
+special_tokens_map.json 96
+tokenizer_config.json 397
+vocab.json 1012000";
+
 /// An adapter as peft's trainer pushes it.
 pub const ADAPTER: &str = "
 .gitattributes 1519

@@ -5,6 +5,7 @@ pub mod adapter;
 mod checkpoint;
 mod folder;
 mod gguf;
+mod languages;
 mod small;
 
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub struct Rule {
     file: Option<FileChoice>,
     /// Marks of precision in the order of preference; the empty one is no mark.
     variants: Vec<String>,
+    /// Of a model of many, whose adapters are files of their own.
+    languages: Vec<String>,
     /// Where it is looked for, for errors.
     place: String,
 }
@@ -90,6 +93,7 @@ impl Rule {
             kind: wanted.kind,
             file,
             variants: options.variants.clone(),
+            languages: wanted.languages.clone(),
             place,
         }
     }
@@ -110,11 +114,10 @@ impl Rule {
             return parts;
         }
         let unread: &Read<'_> = &|_| None;
-        Folder::of("", files, &self.variants)
-            .chosen(unread)
-            .and_then(|weights| weights.unsure)
-            .into_iter()
-            .collect()
+        let weights = Folder::of("", files, &self.variants).chosen(unread);
+        let index = weights.and_then(|weights| weights.unsure);
+        let languages = languages::undecided(files, &self.languages);
+        index.into_iter().chain(languages).collect()
     }
 
     /// Chooses.
@@ -126,6 +129,7 @@ impl Rule {
             place: self.place.clone(),
             reason,
         };
+        let languages = languages::chosen(files, &self.languages, read).map_err(refuse)?;
         match (self.kind, &self.file) {
             (Kind::Adapter, named) => {
                 let named = named.as_ref().map(FileChoice::as_str);
@@ -146,7 +150,10 @@ impl Rule {
             false => self.model(files, read),
         };
         match needed {
-            Ok(needed) => Ok(split(files, &needed, None)),
+            Ok(mut needed) => {
+                needed.extend(languages);
+                Ok(split(files, &needed, None))
+            }
             Err(None) => gguf::only(files, &self.place).map_err(refuse),
             Err(Some(reason)) => Err(refuse(reason)),
         }

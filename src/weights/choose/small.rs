@@ -1,6 +1,6 @@
 //! The files beside the weights: configurations, tokenizers, templates; and why everything else stays where it is.
 
-use super::Listed;
+use super::{Listed, languages};
 
 /// Larger ones are data, whatever their names say. The largest tokenizer.json there is has some 35 MB.
 const MOST_BYTES: u64 = 64 << 20;
@@ -107,6 +107,8 @@ pub(super) fn why_not(path: &str) -> &'static str {
         "from training"
     } else if is_pickle(path) || name.contains(".bin.index.") {
         "pickle"
+    } else if languages::of(path).is_some() {
+        "a language that --speech-languages does not name"
     } else if ends(&[".safetensors"]) || name.contains(".safetensors.index") {
         "other weights or another precision"
     } else if ends(&[".gguf"]) {

@@ -21,6 +21,7 @@ fn rule(file: Option<FileChoice>, variants: &[&str]) -> Rule {
         kind: Kind::Model,
         file,
         variants: variants.iter().map(|mark| (*mark).to_owned()).collect(),
+        languages: Vec::new(),
         place: "org/name".to_owned(),
     }
 }
@@ -353,4 +354,59 @@ fn a_checkpoint_in_one_file_is_named_or_alone() {
     // A model in parts wins over the same in one file, which must be named.
     let whole = rule(None, &["fp16", ""]).choose(&listing(SDXL), &|_| Some(SDXL_PARTS.into()));
     assert_eq!(whole.unwrap().file, None);
+}
+
+#[test]
+fn of_a_model_of_many_languages_those_are_taken_that_are_wanted() {
+    let files = listing(MMS);
+    let rule = |languages: &[&str]| Rule {
+        languages: languages.iter().map(|&code| code.to_owned()).collect(),
+        ..rule(None, &[""])
+    };
+    let settings = |path: &str| {
+        assert_eq!(path, "tokenizer_config.json");
+        Some(br#"{"target_lang": "deu"}"#.to_vec())
+    };
+    let taken = |languages: &[&str]| -> Vec<String> {
+        let choice = rule(languages).choose(&files, &settings).unwrap();
+        assert!(choice.files.contains(&"model.safetensors".to_owned()));
+        let files = choice.files.into_iter();
+        files.filter(|path| path.starts_with("adapter.")).collect()
+    };
+    let (abi, fra) = ("adapter.abi.safetensors", "adapter.fra.safetensors");
+    assert_eq!(taken(&[]), [""; 0]);
+    assert_eq!(taken(&["fra"]), [fra]);
+    assert_eq!(taken(&["deu", "fra"]), [fra]);
+    assert_eq!(taken(&["all"]), [abi, fra]);
+    // Which language is the model's own is read only where that decides something.
+    for (languages, undecided) in [(&["fra"][..], 0), (&["all"], 0), (&["deu"], 1), (&[], 0)] {
+        assert_eq!(
+            rule(languages).undecided(&files).len(),
+            undecided,
+            "{languages:?}"
+        );
+    }
+    let refused = |languages: &[&str], text: &str| {
+        let refused = rule(languages).choose(&listing(text), &|_| None);
+        refused.unwrap_err().to_string()
+    };
+    let error = refused(&["fra", "deu"], MMS);
+    assert!(
+        error.contains("adapter.deu.safetensors") && error.contains("2 of them: abi, fra"),
+        "{error}"
+    );
+    for other in [WHISPER, GGUF] {
+        assert!(refused(&["fra"], other).contains("leave out --speech-languages"));
+    }
+    let choice = rule(&["fra"]).choose(&files, &settings).unwrap();
+    let why = |path: &str| {
+        choice
+            .skipped
+            .iter()
+            .find(|file| file.path == path)
+            .unwrap()
+            .why
+    };
+    assert!(why(abi).contains("--speech-languages"));
+    assert_eq!(why("adapter.fra.bin"), "pickle");
 }

@@ -156,7 +156,9 @@ impl Snapshot {
         match &self.0 {
             Place::Dir(dir) => Ok(Arc::new(SnapshotDir::open_file(dir, file)?)),
             Place::Arriving { dir, arrivals } => {
-                arriving::wait(arrivals.as_ref(), dir, file)?;
+                if arrivals.size(file).is_some() {
+                    arriving::wait(arrivals.as_ref(), dir, file)?;
+                }
                 Ok(Arc::new(SnapshotDir::open_file(dir, file)?))
             }
             Place::Embedded { name, files } => match find(files, file) {
@@ -221,6 +223,17 @@ impl Snapshot {
         let names = WeightFiles::of_parts();
         let here = names.iter().find(|names| self.has(names));
         self.weights_of(here.unwrap_or(&WeightFiles::default()))
+    }
+
+    /// Whether a file of that name is there or on its way.
+    pub fn holds(&self, file: &str) -> bool {
+        let on_disk = |dir: &Path| dir.join(file).symlink_metadata().is_ok();
+        match &self.0 {
+            Place::Dir(dir) => on_disk(dir),
+            Place::Arriving { dir, arrivals } => arrivals.size(file).is_some() || on_disk(dir),
+            Place::Embedded { files, .. } => find(files, file).is_some(),
+            Place::Composed(composed) => composed.files.contains_key(file),
+        }
     }
 
     /// Whether weights of these names are there or on their way.

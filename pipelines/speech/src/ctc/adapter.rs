@@ -28,6 +28,11 @@ struct Layer {
 }
 
 impl Adapter {
+    /// What the file of a language's adapter is called.
+    pub fn file(language: &str) -> String {
+        format!("adapter.{language}.safetensors")
+    }
+
     /// The adapter of a language, from `adapter.{language}.safetensors`.
     ///
     /// # Errors
@@ -44,7 +49,7 @@ impl Adapter {
                 format!("{language:?} is no language: letters, digits, - and _ make its name");
             return Err(SpeechError::Input(message));
         }
-        let source = snapshot.weights_named(&format!("adapter.{language}.safetensors"))?;
+        let source = snapshot.weights_named(&Self::file(language))?;
         let characters = characters(source.as_ref())?;
         Self::load(config, source.as_ref(), placement, ("", characters))
     }

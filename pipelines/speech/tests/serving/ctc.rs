@@ -2,9 +2,10 @@
 
 use chandler_core::contract::{Subject, check};
 use chandler_core::{
-    Audio, Hints, Input, LongForm, Pipeline, SpeechInput, SpeechTask, Times, Transcript,
+    Audio, ErrorKind, Hints, Input, LongForm, Pipeline, SpeechInput, SpeechTask, Times, Transcript,
     VoiceActivity,
 };
+use chandler_nn::weights::Snapshot;
 use chandler_speech::CtcPipeline;
 
 use super::driver::{ask, options, snapshot, sound, wav};
@@ -70,6 +71,43 @@ fn a_language_has_a_vocabulary_of_its_own() {
     let error = ask(&mut pipeline, asked).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("language"));
     assert!(error.message.contains("lug"), "{error}");
+}
+
+#[test]
+fn a_language_whose_file_is_not_here_is_refused_with_those_that_are() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ctc/mms-f32");
+    let some = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_owned();
+        if name != "adapter.lug.safetensors" {
+            std::fs::copy(&path, some.path().join(name)).unwrap();
+        }
+    }
+    let here = Snapshot::dir(some.path()).unwrap();
+    let mut pipeline = CtcPipeline::load(&here, &options(), &|_| {}).unwrap();
+    let languages = pipeline.preparer().info().languages;
+    assert_eq!(languages, ["azj-script_latin", "eng"]);
+    let asked = |language: &str| SpeechInput {
+        language: Some(language.into()),
+        ..of(0.5, 1)
+    };
+    let error = ask(&mut pipeline, asked("lug")).unwrap_err();
+    assert_eq!(
+        (error.kind, error.field.as_deref()),
+        (ErrorKind::Unsupported, Some("language"))
+    );
+    for words in ["adapter.lug.safetensors", "one of azj-script_latin, eng,"] {
+        assert!(error.message.contains(words), "{error}");
+    }
+    assert!(ask(&mut pipeline, asked("azj-script_latin")).is_ok());
+    // It is looked for when it is asked for: a file that comes later is as good.
+    std::fs::copy(
+        format!("{fixture}/adapter.lug.safetensors"),
+        some.path().join("adapter.lug.safetensors"),
+    )
+    .unwrap();
+    assert!(ask(&mut pipeline, asked("lug")).is_ok());
 }
 
 #[test]

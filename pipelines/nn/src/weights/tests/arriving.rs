@@ -140,3 +140,22 @@ fn what_does_not_come_is_an_error_that_says_why() {
         .to_string();
     assert!(error.contains(SHARDS[1]), "{error}");
 }
+
+#[test]
+fn an_adapter_that_was_there_before_is_not_waited_for() {
+    let (dir, coming) = download(&["model.safetensors", "adapter.new.safetensors"]);
+    let snapshot = Snapshot::arriving(dir.path(), coming.clone());
+    put(&dir, "adapter.old.safetensors", shard("a", 1.0));
+    let holds = |name: &str| snapshot.holds(&format!("adapter.{name}.safetensors"));
+    assert_eq!(
+        (holds("old"), holds("new"), holds("other")),
+        (true, true, false)
+    );
+    let old = snapshot.weights_named("adapter.old.safetensors").unwrap();
+    assert_eq!(old.names(), ["a"]);
+    assert!(snapshot.weights_named("adapter.other.safetensors").is_err());
+    put(&dir, "adapter.new.safetensors", shard("b", 2.0));
+    coming.arrive("adapter.new.safetensors");
+    let new = snapshot.weights_named("adapter.new.safetensors").unwrap();
+    assert_eq!(new.names(), ["b"]);
+}

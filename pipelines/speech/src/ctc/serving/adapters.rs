@@ -12,6 +12,9 @@ use crate::layers::Placement;
 /// Languages that are kept: a billion-weight model's takes 9 MB.
 const MOST_KEPT: usize = 16;
 
+/// Languages that an error lists.
+const LISTED: usize = 200;
+
 /// A model's languages.
 pub(super) struct Adapters {
     pub(super) own: Arc<Adapter>,
@@ -31,23 +34,43 @@ pub(super) struct Language {
     pub(super) vocabulary: Vocabulary,
 }
 
+/// The languages that can be heard: the model's own, and those whose adapter is in the snapshot or on its way.
+pub(super) fn here(vocabularies: &Vocabularies, snapshot: &Snapshot) -> Vec<String> {
+    let languages = vocabularies.languages();
+    let here = languages.filter(|code| is_here(code, vocabularies, snapshot));
+    here.map(str::to_owned).collect()
+}
+
+fn is_here(code: &str, vocabularies: &Vocabularies, snapshot: &Snapshot) -> bool {
+    code == vocabularies.default_language() || snapshot.holds(&Adapter::file(code))
+}
+
 impl Adapters {
     /// The language that a request names, or the model's own.
     ///
     /// # Errors
-    /// Names the languages when it is none of them, and says when its file is not in the snapshot.
+    /// Names the languages that are here when it is none of them.
     pub(super) fn language(&self, asked: Option<&str>) -> Result<Language, RequestError> {
         let own = self.vocabularies.default_language();
         let choice = asked.filter(|_| self.vocabularies.is_multilingual());
         let code = choice.unwrap_or(own);
-        let Some(vocabulary) = self.vocabularies.of(code) else {
-            let all: Vec<&str> = self.vocabularies.languages().take(200).collect();
+        let vocabulary = self.vocabularies.of(code);
+        let vocabulary = vocabulary.ok_or_else(|| {
             let message = format!(
                 "language is {code:?}; it must be a language of the model: {}",
-                all.join(", ")
+                self.listed()
             );
-            return Err(RequestError::field("language", message));
-        };
+            RequestError::field("language", message)
+        })?;
+        if !is_here(code, &self.vocabularies, &self.snapshot) {
+            let message = format!(
+                "language is {code:?}, which the model knows, but its {} is not here; it must be one of {}, or the worker be \
+                 started with --speech-languages {code} (beside a model in a directory, the file put into it)",
+                Adapter::file(code),
+                self.listed()
+            );
+            return Err(RequestError::unsupported("language", message));
+        }
         Ok(Language {
             // A model of one language is told what it is called, and believes it.
             code: asked.unwrap_or(own).to_owned(),
@@ -57,6 +80,14 @@ impl Adapters {
             },
             vocabulary: vocabulary.clone(),
         })
+    }
+
+    /// The languages that are here, as an error lists them.
+    fn listed(&self) -> String {
+        let all = here(&self.vocabularies, &self.snapshot);
+        let more = if all.len() > LISTED { ", …" } else { "" };
+        let some: Vec<&str> = all.iter().take(LISTED).map(String::as_str).collect();
+        some.join(", ") + more
     }
 
     fn of(&self, code: &str) -> Result<Arc<Adapter>, RequestError> {

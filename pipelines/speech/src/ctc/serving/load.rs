@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use chandler_nn::weights::{LoadStep, Snapshot, TensorSource};
 
-use super::adapters::Adapters;
+use super::adapters::{Adapters, here};
 use super::pipeline::CtcPipeline;
 use super::prepare::CtcPreparer;
 use crate::ctc::config::ARCHITECTURE;
@@ -36,7 +36,7 @@ impl CtcPipeline {
         let vocabularies = Vocabularies::from_snapshot(snapshot)?;
         let hears = hears(snapshot)?;
         let opened = open(snapshot, options, (stored_dtype, &quantize_role), progress)?;
-        let languages = vocabularies.languages().map(str::to_owned).collect();
+        let languages = here(&vocabularies, snapshot);
         let info = opened.info(ARCHITECTURE, languages);
         let (needed, device) = (opened.weight_bytes(), opened.device().clone());
         let placement = opened.placement.clone();
