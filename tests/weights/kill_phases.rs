@@ -74,7 +74,7 @@ impl Pull<'_> {
             // Moments of different lengths, so as not to step over it each time.
             slice = (slice + 7) % 40;
             // An idle machine takes longer than most of them to wake up for it: what does not come on is given more.
-            let patience = 1 + began.elapsed().as_millis() as u32 / 500;
+            let patience = 1 + began.elapsed().as_millis() as u32 / 200;
             let wait = Duration::from_micros(10 + slice * 5) * patience;
             let until = Instant::now() + wait;
             while Instant::now() < until {
