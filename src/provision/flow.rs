@@ -270,7 +270,8 @@ impl Flow<'_> {
             // It served before this run, and may still; what is wrong with the change is for its owner to mend.
             (_, Some(_), _) | (_, _, true) => Ok(false),
             _ => {
-                (self.say)("that failed; taking down what was made");
+                // Now, and not at the end: taking down may take minutes.
+                (self.say)(&format!("{error}; taking down what was made"));
                 let removed = self.platform.delete(&wanted.name, self.say).await;
                 removed.map(|_| true)
             }
@@ -291,16 +292,13 @@ impl Flow<'_> {
         }
         match removed {
             Ok(_) => error,
-            Err(left) => {
-                (self.say)(&format!("{error}"));
-                ProvisionError::Local {
-                    purpose: format!(
-                        "take down what is left of `{0}`, which may cost money (run `chandler endpoints delete {0}`)",
-                        wanted.name
-                    ),
-                    reason: left.to_string(),
-                }
-            }
+            Err(left) => ProvisionError::Local {
+                purpose: format!(
+                    "take down what is left of `{0}`, which may cost money (run `chandler endpoints delete {0}`)",
+                    wanted.name
+                ),
+                reason: left.to_string(),
+            },
         }
     }
 
