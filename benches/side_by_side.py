@@ -4,7 +4,7 @@
     cargo build --release --bench generation --bin chandler
     VENV/bin/python benches/side_by_side.py --work DIR [--out FILE]
 
-Makes the 314 M Llama shape with random weights in DIR (f16 and f32 copies of the same numbers) when it is not there.
+Makes the 314 M Llama shape with random weights in DIR (f32, f16 and bf16 copies of the same numbers) when it is not there.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PREFILL, DECODE, RUNS = 512, 48, 5
 VOCABULARY = 32000
+DTYPES = ("f32", "f16", "bf16")
 
 
 def make_model(directory: pathlib.Path) -> None:
@@ -42,7 +43,7 @@ def make_model(directory: pathlib.Path) -> None:
         num_attention_heads=16, num_key_value_heads=4, max_position_embeddings=2048,
     )
     model = LlamaForCausalLM(config).to(torch.float16)
-    for name, dtype in (("f16", torch.float16), ("f32", torch.float32)):
+    for name, dtype in (("f16", torch.float16), ("f32", torch.float32), ("bf16", torch.bfloat16)):
         model.to(dtype).save_pretrained(directory / name)
         fast.save_pretrained(directory / name)
 
@@ -130,14 +131,14 @@ def main() -> None:
     parser.add_argument("--work", type=pathlib.Path, required=True, help="directory for the random model")
     parser.add_argument("--out", type=pathlib.Path, help="file for the report, as JSON")
     args = parser.parse_args()
-    if not (args.work / "f32" / "config.json").exists():
+    if not all((args.work / name / "config.json").exists() for name in DTYPES):
         make_model(args.work)
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     report = {"commit": commit(), "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "threads": os.cpu_count()}
     peer = ROOT / "target" / "peer.py"
     peer.write_text(PEER)
     python = sys.executable
-    for name in ("f32", "f16"):
+    for name in DTYPES:
         model = args.work / name
         starts = [(our_start(model), last_json([python, str(peer), str(model), str(time.time()), "start"])) for _ in range(3)]
         ours = last_json([bench_binary(), str(model)])

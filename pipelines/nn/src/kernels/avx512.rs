@@ -5,11 +5,11 @@ use super::lanes::Lanes;
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(super) struct Avx512<const VBMI: bool>;
 
-impl Lanes for Avx512 {
+impl<const VBMI: bool> Lanes for Avx512<VBMI> {
     type Vector = __m512;
-    type Codes = Avx512Codes;
+    type Codes = Avx512Codes<VBMI>;
     const WIDTH: usize = 16;
     const TILE_ROWS: usize = 8;
     const X_ROWS: usize = 12;

@@ -4,6 +4,7 @@
 //! that adds up the lanes; the order of additions depends on k alone. A row gives the same bits alone or among any others,
 //! which is what lets requests share a batch. Many rows of x take the same chains in another form (`outer`).
 
+use super::blocks::columns::Columns;
 use super::blocks::product::BlockPanel;
 use super::blocks::with_format;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
@@ -125,6 +126,9 @@ pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Produ
 fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
     let mut panels = Vec::new();
     let mut work = 0;
+    let quantised = |output: &&Output<'_>| matches!(output.matrix.stored, StoredAs::Quant(_));
+    let columns = outputs.iter().find(quantised);
+    let columns = columns.map(|output| Columns::new(isa, x, output.matrix.columns));
     for output in outputs {
         let rows = output.matrix.rows;
         work += x.len() * rows;
@@ -140,8 +144,8 @@ fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
         if let Some(panel) = panels.get(index) {
             // SAFETY: `multiply` has checked the lengths, and the panels' rows, thus their outputs, are disjoint.
             unsafe {
-                match panel.output.matrix.stored {
-                    StoredAs::Quant(kind) => panel.multiply_blocks(isa, kind),
+                match (panel.output.matrix.stored, &columns) {
+                    (StoredAs::Quant(kind), Some(x)) => panel.multiply_blocks(isa, kind, x),
                     _ => dispatch(isa, panel.clone()),
                 }
             }
@@ -185,7 +189,7 @@ impl Kernel for Panel<'_> {
 
 impl Panel<'_> {
     /// The same for quantised rows.
-    unsafe fn multiply_blocks(&self, isa: Isa, kind: QuantType) {
+    unsafe fn multiply_blocks(&self, isa: Isa, kind: QuantType, x: &Columns<'_>) {
         let matrix = self.output.matrix;
         let blocks = BlockPanel {
             isa,
@@ -193,8 +197,7 @@ impl Panel<'_> {
             columns: matrix.columns,
             chunk: chunk_len(matrix.columns),
             rows: self.rows.clone(),
-            x: self.x,
-            x_rows: self.x_rows,
+            x,
             out: self.output.row(0),
             out_stride: matrix.rows,
         };

@@ -47,20 +47,21 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL (Skylake-X, Zen 4 and later).
     Avx512,
+    /// AVX-512 with permutations of bytes (Ice Lake, Zen 4 and later), which quantised products use.
+    Avx512Vbmi,
 }
 
 impl Isa {
+    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Vbmi];
+
     /// The best instruction set of this machine, looked up once.
     pub fn detect() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
-            if Self::Avx512.is_available() {
-                Self::Avx512
-            } else if Self::Avx2.is_available() {
-                Self::Avx2
-            } else {
-                Self::Portable
-            }
+            let mut best_first = Self::ALL.into_iter().rev();
+            best_first
+                .find(|isa| isa.is_available())
+                .unwrap_or(Self::Portable)
         })
     }
 
@@ -82,6 +83,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vbmi => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512vbmi")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -90,7 +95,7 @@ impl Isa {
     /// Every instruction set that this machine can run, for tests that compare them.
     #[cfg(test)]
     pub(crate) fn all_available() -> Vec<Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512]
+        Self::ALL
             .into_iter()
             .filter(|isa| isa.is_available())
             .collect()
@@ -99,6 +104,9 @@ impl Isa {
 
 /// A kernel written over [`Lanes`].
 pub(crate) trait Kernel {
+    /// Whether it permutes bytes: others have no copy for [`Isa::Avx512Vbmi`] and run the one for AVX-512.
+    const VBMI: bool = false;
+
     /// The work. Implementations are `#[inline(always)]`, so that they are compiled with the caller's target features.
     ///
     /// # Safety
@@ -116,18 +124,26 @@ pub(crate) unsafe fn dispatch<K: Kernel>(isa: Isa, kernel: K) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         unsafe fn with_avx512<K: Kernel>(kernel: K) {
             // SAFETY: the features are enabled here; the pointers are the caller's promise.
-            unsafe { kernel.run::<avx512::Avx512>() }
+            unsafe { kernel.run::<avx512::Avx512<false>>() }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma,f16c")]
+        unsafe fn with_vbmi<K: Kernel>(kernel: K) {
+            // SAFETY: the features are enabled here; the pointers are the caller's promise.
+            unsafe { kernel.run::<avx512::Avx512<true>>() }
         }
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn with_avx2<K: Kernel>(kernel: K) {
             // SAFETY: the features are enabled here; the pointers are the caller's promise.
             unsafe { kernel.run::<avx2::Avx2>() }
         }
+        let usable = isa.is_available();
         match isa {
             // SAFETY: `is_available` has just seen the features; the pointers are the caller's promise.
-            Isa::Avx512 if isa.is_available() => return unsafe { with_avx512(kernel) },
+            Isa::Avx512Vbmi if usable && K::VBMI => return unsafe { with_vbmi(kernel) },
             // SAFETY: as above.
-            Isa::Avx2 if isa.is_available() => return unsafe { with_avx2(kernel) },
+            Isa::Avx512 | Isa::Avx512Vbmi if usable => return unsafe { with_avx512(kernel) },
+            // SAFETY: as above.
+            Isa::Avx2 if usable => return unsafe { with_avx2(kernel) },
             _ => {}
         }
     }

@@ -16,6 +16,12 @@ pub(crate) trait Codes<V: Copy>: Copy {
     /// Bytes with a sign.
     unsafe fn load_i8(from: *const u8) -> Self;
     unsafe fn shift_right_4(self) -> Self;
+
+    /// 64 bytes without a sign, on their way to vectors.
+    type Bytes: Copy;
+    unsafe fn load_64(from: *const u8) -> Self::Bytes;
+    /// The `vector`-th of their vectors, its low four bits or its high ones; the bits above these are any.
+    unsafe fn four_bits(bytes: Self::Bytes, vector: usize, high: bool) -> Self;
     /// The lowest four bits, and a fifth where the lane's bit of `bits` is set.
     unsafe fn with_fifth(self, bits: u32) -> Self;
     unsafe fn to_f32(self) -> V;
@@ -25,8 +31,9 @@ pub(crate) trait Codes<V: Copy>: Copy {
     /// The values of the codes in the lowest four bits, whatever the higher ones are.
     unsafe fn look_up(self, table: Self::Table) -> V;
 
-    /// Eight bytes without a sign, lowest first, times `factor`, to eight numbers at `to`.
-    unsafe fn scale_8(bytes: u64, factor: f32, to: *mut f32);
+    /// Scales and minima of the Q4_K or Q5_K block at `block`, multiplied out: eight factors at `to`, and after them what is
+    /// added.
+    unsafe fn k_scales(block: *const u8, to: *mut f32);
     /// Sixteen bytes with a sign at `from`, times `factor`, to sixteen numbers at `to`.
     unsafe fn scale_16_signed(from: *const u8, factor: f32, to: *mut f32);
     /// Eight f16 to eight numbers at `to`.
@@ -41,8 +48,34 @@ pub(crate) trait Codes<V: Copy>: Copy {
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct PortableCodes([i32; 8]);
 
+/// The eight scales and eight minima, of six bits, in the twelve bytes at `packed`: four bytes at a time, as ggml's vector code
+/// does it.
+#[inline(always)]
+pub(super) unsafe fn k_bytes(packed: *const u8) -> [u64; 2] {
+    // SAFETY: the caller's promise.
+    let [a, b, c] = unsafe { packed.cast::<[u32; 3]>().read_unaligned() }.map(u64::from);
+    // Six low bits, and for the second four the four low bits with the first's two high ones on top.
+    let (low_6, low_4, high_2) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+    [
+        a & low_6 | (c & low_4 | a >> 2 & high_2) << 32,
+        b & low_6 | (c >> 4 & low_4 | b >> 2 & high_2) << 32,
+    ]
+}
+
 impl Codes<[f32; 8]> for PortableCodes {
     type Table = [f32; 16];
+    type Bytes = *const u8;
+
+    #[inline(always)]
+    unsafe fn load_64(from: *const u8) -> *const u8 {
+        from
+    }
+    #[inline(always)]
+    unsafe fn four_bits(bytes: *const u8, vector: usize, high: bool) -> Self {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { Self::load_u8(bytes.add(vector * 8)) };
+        Self(codes.0.map(|code| if high { code >> 4 } else { code }))
+    }
 
     #[inline(always)]
     unsafe fn load_u8(from: *const u8) -> Self {
@@ -76,10 +109,17 @@ impl Codes<[f32; 8]> for PortableCodes {
         self.0.map(|code| table[(code & 15) as usize])
     }
     #[inline(always)]
-    unsafe fn scale_8(bytes: u64, factor: f32, to: *mut f32) {
-        let numbers = bytes.to_le_bytes().map(|byte| f32::from(byte) * factor);
+    unsafe fn k_scales(block: *const u8, to: *mut f32) {
         // SAFETY: the caller's promise.
-        unsafe { to.cast::<[f32; 8]>().write_unaligned(numbers) }
+        unsafe {
+            let [scales, minima] = k_bytes(block.add(4)).map(u64::to_le_bytes);
+            let [d, minimum] = block.cast::<[u16; 2]>().read_unaligned();
+            let (d, minimum) = (Self::widen_1(d), -Self::widen_1(minimum));
+            let to = to.cast::<[f32; 8]>();
+            to.write_unaligned(scales.map(|scale| f32::from(scale) * d));
+            to.add(1)
+                .write_unaligned(minima.map(|scale| f32::from(scale) * minimum));
+        }
     }
     #[inline(always)]
     unsafe fn scale_16_signed(from: *const u8, factor: f32, to: *mut f32) {

@@ -5,7 +5,7 @@
 //! longer ones are put together to bytes when a unit is opened, in plain loops that the compiler turns into vectors.
 
 use super::codes::Codes;
-use super::{Format, Numbers, Open, UNIT};
+use super::{Format, OFFSETS, Open, UNIT};
 use crate::kernels::lanes::Lanes;
 use crate::weights::QuantType;
 
@@ -48,88 +48,87 @@ unsafe fn widen_scales<L: Lanes>(first: *const u8, block_bytes: usize, len: usiz
     }
 }
 
-/// 32 codes of four bits in 16 bytes: the low halves first.
+/// A vector of the 32 codes of four bits in 16 bytes: the low halves first.
 #[inline(always)]
-unsafe fn unpack_16_bytes<L: Lanes>(from: *const u8, scale: f32, offset: f32) -> Numbers<L> {
+unsafe fn of_16_bytes<L: Lanes>(from: *const u8, i: usize) -> L::Codes {
+    let half = 16 / L::WIDTH;
     // SAFETY: the caller's promise.
     unsafe {
-        let mut numbers = [L::splat(0.0); 8];
-        let table = L::Codes::table(scale, offset);
-        let half = 16 / L::WIDTH;
-        for i in 0..half {
-            let codes = L::Codes::load_u8(from.add(i * L::WIDTH));
-            numbers[i] = codes.look_up(table);
-            numbers[half + i] = codes.shift_right_4().look_up(table);
+        let codes = L::Codes::load_u8(from.add(i % half * L::WIDTH));
+        if i < half {
+            codes
+        } else {
+            codes.shift_right_4()
         }
-        numbers
     }
 }
 
-/// 32 bytes with a sign, a factor for each half of them.
+/// The same with their fifth bits, at `high`.
 #[inline(always)]
-unsafe fn unpack_signed<L: Lanes>(from: *const u8, scales: [f32; 2]) -> Numbers<L> {
+unsafe fn with_fifth<L: Lanes>(high: *const u8, from: *const u8, i: usize) -> L::Vector {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut numbers = [L::splat(0.0); 8];
-        for i in 0..32 / L::WIDTH {
-            let codes = L::Codes::load_i8(from.add(i * L::WIDTH)).to_f32();
-            numbers[i] = L::mul(codes, L::splat(scales[i * L::WIDTH / 16]));
-        }
-        numbers
-    }
-}
-
-/// 32 bytes without a sign, a factor and an addition for all.
-#[inline(always)]
-unsafe fn unpack_unsigned<L: Lanes>(from: *const u8, scale: f32, offset: f32) -> Numbers<L> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut numbers = [L::splat(0.0); 8];
-        let (scale, offset) = (L::splat(scale), L::splat(offset));
-        for i in 0..32 / L::WIDTH {
-            let codes = L::Codes::load_u8(from.add(i * L::WIDTH)).to_f32();
-            numbers[i] = L::mul_add(codes, scale, offset);
-        }
-        numbers
+        let high: u32 = read(high);
+        of_16_bytes::<L>(from, i)
+            .with_fifth(high >> (i * L::WIDTH))
+            .to_f32()
     }
 }
 
 impl Format for Q8_0 {
     const KIND: QuantType = QuantType::Q8_0;
     const GROUP: usize = 32;
+    const ROWS: usize = 4;
+    type Group<L: Lanes> = (*const u8, L::Vector);
     /// Nothing: to collect the scales of eight blocks takes longer than to widen each where it is used.
     #[inline(always)]
     unsafe fn open<L: Lanes>(_unit: *const u8, _len: usize, _open: &mut Open) {}
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
             let block = unit.add(34 * group);
-            let scale = L::Codes::widen_to_all(read(block));
-            let mut numbers = [L::splat(0.0); 8];
-            for i in 0..32 / L::WIDTH {
-                let codes = L::Codes::load_i8(block.add(2 + i * L::WIDTH)).to_f32();
-                numbers[i] = L::mul(codes, scale);
-            }
-            numbers
+            (block.add(2), L::Codes::widen_to_all(read(block)))
         }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        &(codes, scale): &Self::Group<L>,
+        _open: &Open,
+        _group: usize,
+        i: usize,
+    ) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { L::mul(L::Codes::load_i8(codes.add(i * L::WIDTH)).to_f32(), scale) }
     }
 }
 
 impl Format for Q4_0 {
     const KIND: QuantType = QuantType::Q4_0;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe { widen_scales::<L>(unit, 18, len, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { unit.add(18 * group + 2) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        codes: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = *open.scales.get_unchecked(group);
-            unpack_16_bytes::<L>(unit.add(18 * group + 2), scale, -8.0 * scale)
+            let scale = open.scale(group);
+            let table = L::Codes::table(scale, -8.0 * scale);
+            of_16_bytes::<L>(*codes, i).look_up(table)
         }
     }
 }
@@ -137,66 +136,62 @@ impl Format for Q4_0 {
 impl Format for Q4_1 {
     const KIND: QuantType = QuantType::Q4_1;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe {
             widen_scales::<L>(unit, 20, len, open.scales.as_mut_ptr());
-            widen_scales::<L>(unit.add(2), 20, len, open.offsets.as_mut_ptr());
+            widen_scales::<L>(unit.add(2), 20, len, open.scales.as_mut_ptr().add(OFFSETS));
         }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { unit.add(20 * group + 4) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        codes: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = *open.scales.get_unchecked(group);
-            let offset = *open.offsets.get_unchecked(group);
-            unpack_16_bytes::<L>(unit.add(20 * group + 4), scale, offset)
+            let scale = open.scale(group);
+            let table = L::Codes::table(scale, open.offset(group));
+            of_16_bytes::<L>(*codes, i).look_up(table)
         }
-    }
-}
-
-/// 32 codes of four bits in 16 bytes, the low halves first, with their fifth bits at `high`.
-#[inline(always)]
-unsafe fn unpack_five_bits<L: Lanes>(
-    high: *const u8,
-    from: *const u8,
-    scale: f32,
-    offset: f32,
-) -> Numbers<L> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let high: u32 = read(high);
-        let mut numbers = [L::splat(0.0); 8];
-        let (scale, offset) = (L::splat(scale), L::splat(offset));
-        let half = 16 / L::WIDTH;
-        for i in 0..half {
-            let codes = L::Codes::load_u8(from.add(i * L::WIDTH));
-            let low = codes.with_fifth(high >> (i * L::WIDTH)).to_f32();
-            let shifted = codes.shift_right_4();
-            let next = shifted.with_fifth(high >> (16 + i * L::WIDTH)).to_f32();
-            numbers[i] = L::mul_add(low, scale, offset);
-            numbers[half + i] = L::mul_add(next, scale, offset);
-        }
-        numbers
     }
 }
 
 impl Format for Q5_0 {
     const KIND: QuantType = QuantType::Q5_0;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe { widen_scales::<L>(unit, 22, len, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { unit.add(22 * group) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        block: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let block = unit.add(22 * group);
-            let scale = *open.scales.get_unchecked(group);
-            unpack_five_bits::<L>(block.add(2), block.add(6), scale, -16.0 * scale)
+            let scale = open.scale(group);
+            let codes = with_fifth::<L>(block.add(2), block.add(6), i);
+            L::mul_add(codes, L::splat(scale), L::splat(-16.0 * scale))
         }
     }
 }
@@ -204,68 +199,65 @@ impl Format for Q5_0 {
 impl Format for Q5_1 {
     const KIND: QuantType = QuantType::Q5_1;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe {
             widen_scales::<L>(unit, 24, len, open.scales.as_mut_ptr());
-            widen_scales::<L>(unit.add(2), 24, len, open.offsets.as_mut_ptr());
+            widen_scales::<L>(unit.add(2), 24, len, open.scales.as_mut_ptr().add(OFFSETS));
         }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { unit.add(24 * group) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        block: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let block = unit.add(24 * group);
-            let scale = *open.scales.get_unchecked(group);
-            let offset = *open.offsets.get_unchecked(group);
-            unpack_five_bits::<L>(block.add(4), block.add(8), scale, offset)
+            let scale = open.scale(group);
+            let codes = with_fifth::<L>(block.add(4), block.add(8), i);
+            L::mul_add(codes, L::splat(scale), L::splat(open.offset(group)))
         }
-    }
-}
-
-/// Scales and minima of a Q4_K or Q5_K block, multiplied out: four bytes at a time, as ggml's vector code does it.
-#[inline(always)]
-unsafe fn open_k_scales<L: Lanes>(unit: *const u8, open: &mut Open) {
-    // SAFETY: the caller's promise; there is room for eight numbers each.
-    unsafe {
-        let [d, minimum] = read::<[u16; 2]>(unit).map(|half| L::Codes::widen_1(half));
-        let [a, b, c] = read::<[u32; 3]>(unit.add(4)).map(u64::from);
-        // Six low bits, and for the second four scales the four low bits with the first's two high ones on top.
-        let (low_6, low_4, high_2) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
-        let scales = a & low_6 | (c & low_4 | a >> 2 & high_2) << 32;
-        let minima = b & low_6 | (c >> 4 & low_4 | b >> 2 & high_2) << 32;
-        L::Codes::scale_8(scales, d, open.scales.as_mut_ptr());
-        L::Codes::scale_8(minima, -minimum, open.offsets.as_mut_ptr());
     }
 }
 
 impl Format for Q4K {
     const KIND: QuantType = QuantType::Q4K;
-    const GROUP: usize = 64;
+    const GROUP: usize = 128;
+    type Group<L: Lanes> = <L::Codes as Codes<L::Vector>>::Bytes;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
-        unsafe { open_k_scales::<L>(unit, open) }
+        unsafe { L::Codes::k_scales(unit, open.scales.as_mut_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> Self::Group<L> {
+        // SAFETY: the caller's promise.
+        unsafe { L::Codes::load_64(unit.add(16 + 64 * group)) }
     }
     /// 64 codes in 32 bytes: the low halves are 32 numbers with one scale, the high ones 32 with the next.
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn vector<L: Lanes>(
+        codes: &Self::Group<L>,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
+        let (scale, within) = (i * L::WIDTH / 32, i * L::WIDTH % 32);
+        let byte = scale / 2 * 32 + within;
         // SAFETY: the caller's promise.
         unsafe {
-            let [low, high] = [2 * group, 2 * group + 1].map(|i| {
-                let (scale, offset) = (open.scales.get_unchecked(i), open.offsets.get_unchecked(i));
-                L::Codes::table(*scale, *offset)
-            });
-            let from = unit.add(16 + 32 * group);
-            let mut numbers = [L::splat(0.0); 8];
-            let half = 32 / L::WIDTH;
-            for i in 0..half {
-                let codes = L::Codes::load_u8(from.add(i * L::WIDTH));
-                numbers[i] = codes.look_up(low);
-                numbers[half + i] = codes.shift_right_4().look_up(high);
-            }
-            numbers
+            let codes = L::Codes::four_bits(*codes, byte / L::WIDTH, scale % 2 == 1);
+            let scale = 4 * group + scale;
+            codes.look_up(L::Codes::table(open.scale(scale), open.offset(scale)))
         }
     }
 }
@@ -273,11 +265,12 @@ impl Format for Q4K {
 impl Format for Q5K {
     const KIND: QuantType = QuantType::Q5K;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe {
-            open_k_scales::<L>(unit, open);
+            L::Codes::k_scales(unit, open.scales.as_mut_ptr());
             let high: [u8; 32] = read(unit.add(16));
             for (pair, codes) in open.codes.chunks_exact_mut(64).enumerate() {
                 let low: [u8; 32] = read(unit.add(48 + 32 * pair));
@@ -291,12 +284,24 @@ impl Format for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { open.codes.as_ptr().add(32 * group) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        codes: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = *open.scales.get_unchecked(group);
-            let offset = *open.offsets.get_unchecked(group);
-            unpack_unsigned::<L>(open.codes.as_ptr().add(32 * group), scale, offset)
+            L::mul_add(
+                L::Codes::load_u8(codes.add(i * L::WIDTH)).to_f32(),
+                L::splat(open.scale(group)),
+                L::splat(open.offset(group)),
+            )
         }
     }
 }
@@ -304,6 +309,7 @@ impl Format for Q5K {
 impl Format for Q6K {
     const KIND: QuantType = QuantType::Q6K;
     const GROUP: usize = 32;
+    type Group<L: Lanes> = *const u8;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
@@ -325,11 +331,24 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn unpack<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Numbers<L> {
+    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { open.codes.as_ptr().add(32 * group) }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(
+        codes: &*const u8,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let scales: [f32; 2] = read(open.scales.as_ptr().add(2 * group).cast());
-            unpack_signed::<L>(open.codes.as_ptr().add(32 * group), scales)
+            let scale = open.scale(2 * group + i * L::WIDTH / 16);
+            L::mul(
+                L::Codes::load_i8(codes.add(i * L::WIDTH)).to_f32(),
+                L::splat(scale),
+            )
         }
     }
 }

@@ -5,6 +5,7 @@
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod codes_x86;
+pub(super) mod columns;
 mod formats;
 pub(super) mod product;
 #[cfg(test)]
@@ -29,28 +30,45 @@ pub(super) const UNIT: usize = 256;
 pub(super) struct Open {
     /// Codes of more than four bits, put together to a byte each.
     codes: [u8; UNIT],
-    /// A factor for each 32 numbers, or for each 16.
+    /// A factor for each 16 numbers; or for each 32 and, from [`OFFSETS`] on, what is added to each 32.
     scales: [f32; 16],
-    /// What is added to each 32 numbers.
-    offsets: [f32; 8],
 }
+
+const OFFSETS: usize = 8;
 
 impl Open {
     pub(super) const EMPTY: Self = Self {
         codes: [0; UNIT],
         scales: [0.0; 16],
-        offsets: [0.0; 8],
     };
-}
 
-/// A group's numbers: as many of the vectors as it needs.
-pub(super) type Numbers<L> = [<L as Lanes>::Vector; 8];
+    /// # Safety
+    /// There are so many in a unit.
+    #[inline(always)]
+    unsafe fn scale(&self, index: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.scales.get_unchecked(index) }
+    }
+
+    /// # Safety
+    /// There are so many in a unit.
+    #[inline(always)]
+    unsafe fn offset(&self, index: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.scales.get_unchecked(OFFSETS + index) }
+    }
+}
 
 /// A block format, as a type for kernels that are compiled once for each.
 pub(super) trait Format: Copy {
     const KIND: QuantType;
-    /// Numbers that are unpacked together, 32 or 64; those in a unit are whole groups.
+    /// Numbers whose codes lie together, 32 or 128; those in a unit are whole groups.
     const GROUP: usize;
+    /// Rows that one row of x is multiplied by together, of 16 lanes: more of them hide what each waits for, fewer are fewer
+    /// streams out of memory.
+    const ROWS: usize = 8;
+    /// The codes of a group, on their way to numbers.
+    type Group<L: Lanes>: Copy;
 
     /// Opens the unit at `unit`, of `len` numbers, whole blocks.
     ///
@@ -58,11 +76,23 @@ pub(super) trait Format: Copy {
     /// As for [`Lanes`]; the unit's bytes can be read.
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open);
 
-    /// The numbers of one group of an opened unit, in their order.
+    /// The codes of one group of an opened unit.
     ///
     /// # Safety
     /// As for [`open`](Self::open); `group` is inside the unit.
-    unsafe fn unpack<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Numbers<L>;
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L>;
+
+    /// The `i`-th vector of a group's numbers. One at a time, so that a product can take turns with the rows: the chains of
+    /// additions of one row alone would be longer than what a processor looks ahead.
+    ///
+    /// # Safety
+    /// As for [`group`](Self::group), which `codes` are of; `i` is inside the group.
+    unsafe fn vector<L: Lanes>(
+        codes: &Self::Group<L>,
+        open: &Open,
+        group: usize,
+        i: usize,
+    ) -> L::Vector;
 
     /// Bytes of `len` numbers, whole blocks.
     #[inline(always)]
@@ -104,6 +134,8 @@ pub(super) unsafe fn with_format(kind: QuantType, work: impl FormatWork) {
 pub(super) fn unpack(isa: Isa, kind: QuantType, bytes: &[u8], out: &mut [f32]) {
     struct Unpack<'a, F>(&'a [u8], &'a mut [f32], PhantomData<F>);
     impl<F: Format> Kernel for Unpack<'_, F> {
+        const VBMI: bool = true;
+
         #[inline(always)]
         unsafe fn run<L: Lanes>(self) {
             let mut open = Open::EMPTY;
@@ -114,10 +146,11 @@ pub(super) fn unpack(isa: Isa, kind: QuantType, bytes: &[u8], out: &mut [f32]) {
                     let unit = self.0.as_ptr().add(F::bytes(start));
                     F::open::<L>(unit, len, &mut open);
                     for group in 0..len / F::GROUP {
-                        let numbers = F::unpack::<L>(unit, &open, group);
+                        let codes = F::group::<L>(unit, &open, group);
                         let to = self.1.as_mut_ptr().add(start + group * F::GROUP);
                         for i in 0..F::GROUP / L::WIDTH {
-                            L::store(to.add(i * L::WIDTH), numbers[i]);
+                            let numbers = F::vector::<L>(&codes, &open, group, i);
+                            L::store(to.add(i * L::WIDTH), numbers);
                         }
                     }
                 }

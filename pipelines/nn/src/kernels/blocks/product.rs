@@ -3,17 +3,16 @@
 //! The order of additions is that of the plain product in `matmul` (lanes along k, a tree per chunk, chunks in order), so that
 //! the result has the bits of the same product with the dequantised matrix, whichever form that one takes.
 
+use super::columns::{Block, Columns, MOST};
 use super::{Format, FormatWork, Open, UNIT};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::{Isa, Kernel, dispatch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Rows of x that an unpacked number is used for.
-const MOST_COLUMNS: usize = 8;
-/// Tiles that take turns at a unit of [`MOST_COLUMNS`] rows of x: all their columns are more than an L1 holds, and coming out
-/// of L2 for every two rows of W they would be what the product waits for.
-const TILES: usize = 4;
+/// How far ahead W is asked for, in bytes, or the rows after the present ones where these are more: 4 KiB were too late and
+/// 16 KiB pushed out what came before.
+const AHEAD: usize = 8 << 10;
 
 /// Some rows of one W against all of x.
 pub(in crate::kernels) struct BlockPanel<'a> {
@@ -26,9 +25,8 @@ pub(in crate::kernels) struct BlockPanel<'a> {
     pub(in crate::kernels) chunk: usize,
     /// The rows of W to take.
     pub(in crate::kernels) rows: Range<usize>,
-    /// [x_rows, columns]
-    pub(in crate::kernels) x: &'a [f32],
-    pub(in crate::kernels) x_rows: usize,
+    /// [x rows, columns]
+    pub(in crate::kernels) x: &'a Columns<'a>,
     /// Where the product of the first row of x and the first row of W goes.
     pub(in crate::kernels) out: *mut f32,
     /// Numbers from one row of the product to the next.
@@ -39,15 +37,17 @@ impl FormatWork for BlockPanel<'_> {
     /// # Safety
     /// The lengths fit, x has a row, and no other thread writes these outputs.
     unsafe fn go<F: Format>(self) {
-        for x_row in (0..self.x_rows).step_by(MOST_COLUMNS) {
+        for block in self.x.blocks() {
             let panel = &self;
             // SAFETY: the caller's promise.
             unsafe {
-                match self.x_rows - x_row {
-                    1 => dispatch(self.isa, Columns::<F, 1>::of(panel, x_row)),
-                    2 => dispatch(self.isa, Columns::<F, 2>::of(panel, x_row)),
-                    3 | 4 => dispatch(self.isa, Columns::<F, 4>::of(panel, x_row)),
-                    _ => dispatch(self.isa, Columns::<F, MOST_COLUMNS>::of(panel, x_row)),
+                match block.width {
+                    1 => dispatch(self.isa, Product::<F, 1>::of(panel, block)),
+                    2 => dispatch(self.isa, Product::<F, 2>::of(panel, block)),
+                    3 => dispatch(self.isa, Product::<F, 3>::of(panel, block)),
+                    4 => dispatch(self.isa, Product::<F, 4>::of(panel, block)),
+                    6 => dispatch(self.isa, Product::<F, 6>::of(panel, block)),
+                    _ => dispatch(self.isa, Product::<F, MOST>::of(panel, block)),
                 }
             }
         }
@@ -56,104 +56,82 @@ impl FormatWork for BlockPanel<'_> {
 
 /// All of a panel's rows of W against C rows of x: a kernel of its own for each C, since compiled as one they are too large
 /// for the compiler to hand out registers well.
-struct Columns<'a, F, const C: usize> {
+struct Product<'a, F, const C: usize> {
     panel: &'a BlockPanel<'a>,
-    x_row: usize,
+    x: Block,
     format: PhantomData<F>,
 }
 
-impl<F: Format, const C: usize> Kernel for Columns<'_, F, C> {
+impl<F: Format, const C: usize> Kernel for Product<'_, F, C> {
+    const VBMI: bool = true;
+
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: the caller's promise.
         unsafe {
             match (C, L::WIDTH) {
-                (1, 16) => self.rows::<L, 8>(),
-                (1, _) | (2, _) | (4, 16) => self.rows::<L, 4>(),
-                (4, _) | (_, 16) => self.rows::<L, 2>(),
+                (1, 16) if F::ROWS == 8 => self.rows::<L, 8>(),
+                (1 | 2, _) | (3 | 4, 16) => self.rows::<L, 4>(),
+                (3 | 4, _) | (_, 16) => self.rows::<L, 2>(),
                 _ => self.rows::<L, 1>(),
             }
         }
     }
 }
 
-impl<'a, F: Format, const C: usize> Columns<'a, F, C> {
-    fn of(panel: &'a BlockPanel<'a>, x_row: usize) -> Self {
+impl<'a, F: Format, const C: usize> Product<'a, F, C> {
+    fn of(panel: &'a BlockPanel<'a>, x: Block) -> Self {
         Self {
             panel,
-            x_row,
+            x,
             format: PhantomData,
         }
     }
 
+    /// R rows of W at a time. Past the last row the last one again, whose results are not kept.
     #[inline(always)]
     unsafe fn rows<L: Lanes, const R: usize>(&self) {
-        let mut opened = [Open::EMPTY; R];
-        let tiles = if C == MOST_COLUMNS { TILES } else { 1 };
-        for row in self.panel.rows.clone().step_by(R * tiles) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                if C == MOST_COLUMNS {
-                    self.tiles::<L, R, TILES>(row, &mut opened);
-                } else {
-                    self.tiles::<L, R, 1>(row, &mut opened);
-                }
-            }
-        }
-    }
-
-    /// T tiles of R rows of W against C rows of x, which they take turns at, unit by unit. Past the last row of either the
-    /// last one again, whose results are not kept.
-    #[inline(always)]
-    unsafe fn tiles<L: Lanes, const R: usize, const T: usize>(
-        &self,
-        row: usize,
-        opened: &mut [Open; R],
-    ) {
         let BlockPanel {
             columns: k,
-            x_rows,
             ref rows,
             ..
         } = *self.panel;
         let row_bytes = F::bytes(k);
-        // SAFETY: rows of W and of x are clamped to those there are; units and groups stay inside them; outputs are this
-        // panel's own.
+        let at_once = (R * row_bytes).max(1);
+        let ahead = at_once * ((AHEAD + at_once / 2) / at_once).max(1);
+        let mut opened = [Open::EMPTY; R];
+        // SAFETY: rows of W are clamped to those there are; units stay inside them and inside x; outputs are this panel's own.
         unsafe {
-            let x: [*const f32; C] = std::array::from_fn(|c| {
-                let row = (self.x_row + c).min(x_rows - 1);
-                self.panel.x.as_ptr().add(row * k)
-            });
-            for start in (0..k).step_by(self.panel.chunk) {
-                let end = k.min(start + self.panel.chunk);
-                let mut sums = [[[L::splat(0.0); R]; C]; T];
-                for at in (start..end).step_by(UNIT) {
-                    let len = UNIT.min(end - at);
-                    for t in 0..T {
+            for row in rows.clone().step_by(R) {
+                for start in (0..k).step_by(self.panel.chunk) {
+                    let end = k.min(start + self.panel.chunk);
+                    let mut sums = [[L::splat(0.0); R]; C];
+                    for at in (start..end).step_by(UNIT) {
+                        let len = UNIT.min(end - at);
                         let w: [*const u8; R] = std::array::from_fn(|r| {
-                            let row = (row + t * R + r).min(rows.end - 1);
+                            let row = (row + r).min(rows.end - 1);
                             let at = row * row_bytes + F::bytes(at);
                             self.panel.bytes.as_ptr().add(at)
                         });
                         for r in 0..R {
                             F::open::<L>(w[r], len, &mut opened[r]);
-                            if self.x_row == 0 {
-                                prefetch::<L, F>(w[r].wrapping_add(T * R * row_bytes));
+                            if self.x.row == 0 {
+                                prefetch::<L, F>(w[r].wrapping_add(ahead));
                             }
                         }
-                        let x = x.map(|x| x.add(at));
-                        unit::<L, F, R, C>(w, opened, x, len, &mut sums[t]);
+                        let x = self.x.at.add(at * C);
+                        unit::<L, F, R, C>(w, &opened, x, len, &mut sums);
                     }
-                }
-                for t in 0..T {
-                    let rows = (row + t * R).min(rows.end)..rows.end;
-                    self.put::<L, R>(rows, start == 0, &sums[t]);
+                    self.put::<L, R>(row..rows.end, start == 0, &sums);
                 }
             }
         }
     }
 
     /// The sums of a chunk to the outputs, added to those of the chunks before.
+    ///
+    /// # Safety
+    /// The outputs of these rows are there, and no other thread writes them.
     #[inline(always)]
     unsafe fn put<L: Lanes, const R: usize>(
         &self,
@@ -161,16 +139,18 @@ impl<'a, F: Format, const C: usize> Columns<'a, F, C> {
         first: bool,
         sums: &[[L::Vector; R]; C],
     ) {
-        for c in 0..C.min(self.panel.x_rows - self.x_row) {
-            let at = (self.x_row + c) * self.panel.out_stride + rows.start;
-            // Four at a time, as every instruction set adds them up together.
-            for four in (0..R).step_by(4) {
-                // SAFETY: outputs that there are, this panel's own.
-                unsafe {
-                    let sums = std::array::from_fn(|r| sums[c][(four + r).min(R - 1)]);
-                    let sums = L::sum_each::<4>(sums);
-                    for r in four..R.min(rows.len()).min(four + 4) {
-                        let (out, sum) = (self.panel.out.add(at + r), sums[r - four]);
+        // Four at a time, as every instruction set adds them up together.
+        for four in (0..R * C).step_by(4) {
+            let place = |i: usize| ((four + i).min(R * C - 1) / R, (four + i) % R);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let each = std::array::from_fn(|i| sums[place(i).0][place(i).1]);
+                let each = L::sum_each::<4>(each);
+                for i in 0..4.min(R * C - four) {
+                    let (c, r) = place(i);
+                    if c < self.x.rows && r < rows.len() {
+                        let at = (self.x.row + c) * self.panel.out_stride + rows.start + r;
+                        let (out, sum) = (self.panel.out.add(at), each[i]);
                         *out = if first { sum } else { *out + sum };
                     }
                 }
@@ -184,7 +164,7 @@ impl<'a, F: Format, const C: usize> Columns<'a, F, C> {
 unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
     w: [*const u8; R],
     opened: &[Open; R],
-    x: [*const f32; C],
+    x: *const f32,
     len: usize,
     to: &mut [[L::Vector; R]; C],
 ) {
@@ -192,22 +172,51 @@ unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
     for group in 0..len / F::GROUP {
         // SAFETY: the caller's promise: `len` numbers of each row.
         unsafe {
-            let x = x.map(|x| x.add(group * F::GROUP));
-            for r in 0..R {
-                let numbers = F::unpack::<L>(w[r], &opened[r], group);
-                for i in 0..F::GROUP / L::WIDTH {
-                    for c in 0..C {
-                        let x = L::load(x[c].add(i * L::WIDTH));
-                        sums[c][r] = L::mul_add(x, numbers[i], sums[c][r]);
-                    }
-                }
+            let x = x.add(group * F::GROUP * C);
+            let mut codes = [F::group::<L>(w[0], &opened[0], group); R];
+            for r in 1..R {
+                codes[r] = F::group::<L>(w[r], &opened[r], group);
             }
+            // Written out: every step has shifts of its own, and a loop of this length is not unrolled.
+            macro_rules! steps {
+                ($($i:literal)*) => {$(
+                    if $i < F::GROUP / L::WIDTH {
+                        sums = step::<L, F, R, C>(&codes, opened, x, (group, $i), sums);
+                    }
+                )*};
+            }
+            steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         }
     }
     *to = sums;
 }
 
-/// Asks for the unit that is read when the next rows are at this place. Into L2: on their way to L1 the lines of all rows would
+/// The `i`-th vector of a group.
+#[inline(always)]
+unsafe fn step<L: Lanes, F: Format, const R: usize, const C: usize>(
+    codes: &[F::Group<L>; R],
+    opened: &[Open; R],
+    x: *const f32,
+    (group, i): (usize, usize),
+    mut sums: [[L::Vector; R]; C],
+) -> [[L::Vector; R]; C] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut numbers = [L::splat(0.0); R];
+        for r in 0..R {
+            numbers[r] = F::vector::<L>(&codes[r], &opened[r], group, i);
+        }
+        for c in 0..C {
+            let x = L::load(x.add((i * C + c) * L::WIDTH));
+            for r in 0..R {
+                sums[c][r] = L::mul_add(x, numbers[r], sums[c][r]);
+            }
+        }
+    }
+    sums
+}
+
+/// Asks for the unit at the same place of later rows. Into L2: on their way to L1 the lines of all rows would
 /// wait for its miss buffers, of which there are too few to read at the memory's rate (24 on Zen 4: half of it).
 #[inline(always)]
 fn prefetch<L: Lanes, F: Format>(unit: *const u8) {
