@@ -256,6 +256,55 @@ fn every_part_of_a_diffusers_repository_is_read_from_its_headers() {
 }
 
 #[test]
+fn a_checkpoint_in_one_file_is_taken_apart_by_its_names() {
+    let shared: [(&str, &str, &[u64]); 3] = [
+        ("text_encoders.clip_l.transformer.a", "F16", &[5]),
+        (
+            "text_encoders.t5xxl.transformer.encoder.block.0.layer.1.DenseReluDense.wo.weight",
+            "F16",
+            &[3, 2],
+        ),
+        (
+            "first_stage_model.decoder.conv_out.weight",
+            "F16",
+            &[3, 16, 3, 3],
+        ),
+    ];
+    let plan = |tensors: &[(&str, &str, &[u64])]| {
+        let files = Made::default().weights("model.safetensors", &[&shared, tensors].concat());
+        measure(&files, "x".to_owned()).map(|measured| {
+            let Facts::Picture(picture) = measured.facts.clone() else {
+                panic!("no picture");
+            };
+            (
+                Plan::new("x", &measured, &Asked::default(), &[]).unwrap(),
+                picture,
+            )
+        })
+    };
+    let (three, picture) = plan(&[(
+        "model.diffusion_model.x_embedder.proj.weight",
+        "F16",
+        &[64, 16, 2, 2],
+    )])
+    .unwrap();
+    assert_eq!(
+        line(&three.device, "weights of transformer").bytes,
+        2 * 64 * 16 * 2 * 2
+    );
+    // What leads out of T5's feed-forward layers stays f32.
+    assert_eq!(line(&three.device, "weights of text_encoder_t5").bytes, 24);
+    assert_eq!(
+        (picture.row_bytes, picture.usual, picture.upcast),
+        (16 * 64, (1024, 1024), true)
+    );
+    let (_, picture) = plan(&[("model.diffusion_model.img_in.weight", "F16", &[64, 64])]).unwrap();
+    assert_eq!(picture.row_bytes, 18 * 64);
+    let alone = plan(&[("img_in.weight", "F16", &[64, 64])]).unwrap_err();
+    assert!(alone.to_string().contains("FLUX"), "{alone}");
+}
+
+#[test]
 fn what_config_json_does_not_say_is_named_and_not_guessed() {
     let of = |config: &str| {
         let files = Made::default().with("config.json", config);

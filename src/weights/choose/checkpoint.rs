@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use super::{Choice, Listed, has, small, split};
 
 /// Folders whose small files count when they lie beside a checkpoint.
-const BESIDE: [&str; 7] = [
+const BESIDE: [&str; 10] = [
     "unet",
+    "transformer",
     "vae",
     "text_encoder",
     "text_encoder_2",
+    "text_encoder_3",
     "tokenizer",
     "tokenizer_2",
+    "tokenizer_3",
     "scheduler",
 ];
 /// Names that an error lists at most.

@@ -328,7 +328,8 @@ fn pickles_alone_are_refused_by_name() {
 
 #[test]
 fn a_checkpoint_in_one_file_is_named_or_alone() {
-    let one = "README.md 10\ntokenizer/vocab.json 20\nunet/config.json 20\nunet/other.bin 30\nxl-v1.2.safetensors 6938040682\n";
+    let one = "README.md 10\ntokenizer/vocab.json 20\ntokenizer_3/tokenizer.json 20\nunet/config.json 20\n\
+               unet/other.bin 30\nxl-v1.2.safetensors 6938040682\n";
     let alone = rule(None, &["", "fp16"])
         .choose(&listing(one), &|_| None)
         .unwrap();
@@ -337,6 +338,7 @@ fn a_checkpoint_in_one_file_is_named_or_alone() {
         alone.files,
         [
             "tokenizer/vocab.json",
+            "tokenizer_3/tokenizer.json",
             "unet/config.json",
             "xl-v1.2.safetensors"
         ]

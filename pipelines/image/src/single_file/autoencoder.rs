@@ -9,7 +9,8 @@ use super::refuse;
 use super::view::{Change, Piece, Pieces};
 use crate::error::Result;
 
-const PREFIX: &str = "first_stage_model.";
+/// What its names begin with; the second in FLUX's files.
+const PREFIXES: [&str; 2] = ["first_stage_model.", "vae."];
 
 /// In the middle, of encoder and decoder alike. There every projection is a 1×1 convolution.
 const MIDDLE: [(&str, &str, Change); 7] = [
@@ -42,14 +43,20 @@ const MIDDLE: [(&str, &str, Change); 7] = [
     ),
 ];
 
+/// What the names of the file's autoencoder begin with; nothing where it has none.
+pub(super) fn prefix(checkpoint: &Checkpoint) -> Option<&'static str> {
+    let here = |prefix: &&str| checkpoint.has_any(&format!("{prefix}decoder."));
+    PREFIXES.into_iter().find(here)
+}
+
 /// All tensors.
-pub(super) fn pieces(checkpoint: &Checkpoint) -> Pieces {
-    let levels = checkpoint.count(&format!("{PREFIX}decoder.up."));
+pub(super) fn pieces(checkpoint: &Checkpoint, prefix: &str) -> Pieces {
+    let levels = checkpoint.count(&format!("{prefix}decoder.up."));
     let piece = |stored: &str| {
-        let (name, change) = renamed(stored.strip_prefix(PREFIX)?, levels)?;
+        let (name, change) = renamed(stored.strip_prefix(prefix)?, levels)?;
         Some((name, Piece::new(stored, change)))
     };
-    checkpoint.under(PREFIX).filter_map(piece).collect()
+    checkpoint.under(prefix).filter_map(piece).collect()
 }
 
 fn renamed(name: &str, levels: usize) -> Option<(String, Change)> {
@@ -103,11 +110,11 @@ fn inside(name: &str, levels: usize) -> Option<(String, Change)> {
 }
 
 /// config.json.
-pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
-    let at = |name: &str| format!("{PREFIX}{name}");
+pub(super) fn config(checkpoint: &Checkpoint, prefix: &str, kind: Kind) -> Result<Value> {
+    let at = |name: &str| format!("{prefix}{name}");
     let levels = checkpoint.count(&at("encoder.down."));
     let outside = |name: &&str| name.contains(".attn.") && !name.contains(".mid.");
-    if let Some(name) = checkpoint.under(PREFIX).find(outside) {
+    if let Some(name) = checkpoint.under(prefix).find(outside) {
         let message = format!(
             "{name}: its autoencoder has attention on its levels; in the middle alone is supported"
         );
@@ -117,9 +124,11 @@ pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
         let name = at(&format!("encoder.down.{n}.block.0.conv1.weight"));
         checkpoint.side(&name, 0)
     });
-    let scaling_factor = match kind.family {
-        Family::One | Family::Two => 0.18215,
-        Family::Xl | Family::Refiner => 0.13025,
+    let (scaling_factor, shift_factor) = match kind.family {
+        Family::One | Family::Two => (0.18215, None),
+        Family::Xl | Family::Refiner => (0.13025, None),
+        Family::Three => (1.5305, Some(0.0609)),
+        Family::Flux => (0.3611, Some(0.1159)),
     };
     Ok(json!({
         "_class_name": "AutoencoderKL",
@@ -134,6 +143,7 @@ pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
         "use_quant_conv": checkpoint.has(&at("quant_conv.weight")),
         "use_post_quant_conv": checkpoint.has(&at("post_quant_conv.weight")),
         "scaling_factor": scaling_factor,
+        "shift_factor": shift_factor,
     }))
 }
 

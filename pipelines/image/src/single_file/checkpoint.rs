@@ -65,7 +65,9 @@ impl Checkpoint {
 
     /// The shape of a tensor that must be there.
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        Ok(self.source.tensor(name)?.shape().to_vec())
+        let tensor = self.source.tensor(name);
+        let tensor = tensor.map_err(|error| refuse(&self.path, error))?;
+        Ok(tensor.shape().to_vec())
     }
 
     /// One of its sides.

@@ -3,6 +3,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::refuse;
+use super::texts::{self, Texts};
 use crate::error::Result;
 
 /// A family, and whether its UNet takes a mask.
@@ -10,6 +11,8 @@ use crate::error::Result;
 pub(super) struct Kind {
     pub(super) family: Family,
     pub(super) masked: bool,
+    /// What the denoiser's names begin with.
+    pub(super) prefix: &'static str,
 }
 
 /// Families that are told apart by their text encoders.
@@ -23,68 +26,11 @@ pub(super) enum Family {
     Xl,
     /// OpenCLIP bigG alone.
     Refiner,
+    /// Stable Diffusion 3 and 3.5: CLIP L, OpenCLIP bigG, and T5 where it was not left out.
+    Three,
+    /// FLUX.1: CLIP L and T5.
+    Flux,
 }
-
-/// A text encoder of a family.
-pub(super) struct Texts {
-    /// Its folder in the diffusers layout.
-    pub(super) folder: &'static str,
-    /// Its tokenizer's.
-    pub(super) tokenizer: &'static str,
-    /// Its class.
-    pub(super) class: &'static str,
-    /// What its tensors' names begin with.
-    pub(super) prefix: &'static str,
-    /// Whether they are OpenCLIP's.
-    pub(super) open: bool,
-    /// What fills the room behind a text.
-    pub(super) pad: &'static str,
-}
-
-const END: &str = "<|endoftext|>";
-
-static ONE: [Texts; 1] = [Texts {
-    folder: "text_encoder",
-    tokenizer: "tokenizer",
-    class: "CLIPTextModel",
-    prefix: "cond_stage_model.transformer.",
-    open: false,
-    pad: END,
-}];
-static TWO: [Texts; 1] = [Texts {
-    folder: "text_encoder",
-    tokenizer: "tokenizer",
-    class: "CLIPTextModel",
-    prefix: "cond_stage_model.model.",
-    open: true,
-    pad: "!",
-}];
-static XL: [Texts; 2] = [
-    Texts {
-        folder: "text_encoder",
-        tokenizer: "tokenizer",
-        class: "CLIPTextModel",
-        prefix: "conditioner.embedders.0.transformer.",
-        open: false,
-        pad: END,
-    },
-    Texts {
-        folder: "text_encoder_2",
-        tokenizer: "tokenizer_2",
-        class: "CLIPTextModelWithProjection",
-        prefix: "conditioner.embedders.1.model.",
-        open: true,
-        pad: "!",
-    },
-];
-static REFINER: [Texts; 1] = [Texts {
-    folder: "text_encoder_2",
-    tokenizer: "tokenizer_2",
-    class: "CLIPTextModelWithProjection",
-    prefix: "conditioner.embedders.0.model.",
-    open: true,
-    pad: "!",
-}];
 
 /// Beginnings of keys by which something else is known, and what it is. The first that fits counts.
 const OTHERS: [(&str, &str); 11] = [
@@ -105,20 +51,17 @@ const OTHERS: [(&str, &str); 11] = [
         "it is a ControlNet: give its base model, and this one as --control NAME=FILE",
     ),
     (
-        "model.diffusion_model.joint_blocks.",
-        "Stable Diffusion 3 is served in the diffusers layout only (model_index.json and a folder for each part)",
+        "model.diffusion_model.distilled_guidance_layer.",
+        "Chroma is not supported",
+    ),
+    ("distilled_guidance_layer.", "Chroma is not supported"),
+    (
+        "model.diffusion_model.single_stream_modulation.",
+        "FLUX.2 is not supported; FLUX.1 is",
     ),
     (
-        "joint_blocks.",
-        "Stable Diffusion 3 is served in the diffusers layout only (model_index.json and a folder for each part)",
-    ),
-    (
-        "model.diffusion_model.double_blocks.",
-        "FLUX is served in the diffusers layout only (model_index.json and a folder for each part)",
-    ),
-    (
-        "double_blocks.",
-        "FLUX is served in the diffusers layout only (model_index.json and a folder for each part)",
+        "single_stream_modulation.",
+        "FLUX.2 is not supported; FLUX.1 is",
     ),
     (
         "down_blocks.",
@@ -134,10 +77,16 @@ const OTHERS: [(&str, &str); 11] = [
     ),
 ];
 
-const UNET: &str = "model.diffusion_model.";
+/// What a denoiser's names begin with in a whole checkpoint. A transformer alone may lack it.
+const DENOISER: &str = "model.diffusion_model.";
+/// Blocks by which families with a transformer are known.
+const BLOCKS: [(&str, Family); 2] = [
+    ("joint_blocks.", Family::Three),
+    ("double_blocks.", Family::Flux),
+];
 /// Parts of the original training that drawing does not need, as diffusers ignores them: averaged weights, the noise schedule
 /// (its configuration says the same), losses, and ids of positions.
-const PASSED_OVER: [&str; 9] = [
+const PASSED_OVER: [&str; 10] = [
     "model_ema.",
     "first_stage_model.loss.",
     "alphas_cumprod",
@@ -147,9 +96,13 @@ const PASSED_OVER: [&str; 9] = [
     "sqrt_",
     "global_step",
     "cond_stage_model.model.text_projection",
+    // What CLIP L pools is not projected in these families, whatever was saved.
+    "text_encoders.clip_l.transformer.text_projection.",
 ];
-const ENDS_PASSED_OVER: [&str; 5] = [
+const ENDS_PASSED_OVER: [&str; 6] = [
     ".position_ids",
+    // T5's table of embeddings once more.
+    "t5xxl.transformer.encoder.embed_tokens.weight",
     ".logit_scale",
     ".attn_mask",
     "denoiser.sigmas",
@@ -172,10 +125,30 @@ impl Kind {
         if let Some((_, what)) = other {
             return Err(refuse(path, what));
         }
-        let first = format!("{UNET}input_blocks.0.0.weight");
+        let of = |prefix| {
+            let blocks =
+                |(blocks, _): &&(&str, Family)| checkpoint.has_any(&format!("{prefix}{blocks}"));
+            let (_, family) = BLOCKS.iter().find(blocks)?;
+            Some(Self {
+                family: *family,
+                masked: false,
+                prefix,
+            })
+        };
+        match [DENOISER, ""].into_iter().find_map(of) {
+            Some(kind) => Ok(kind),
+            None => Self::of_unet(checkpoint),
+        }
+    }
+
+    /// The family of a file with a UNet.
+    fn of_unet(checkpoint: &Checkpoint) -> Result<Self> {
+        let path = checkpoint.path();
+        let first = format!("{DENOISER}input_blocks.0.0.weight");
         if !checkpoint.has(&first) {
             let message = format!(
-                "it is no diffusion model in the original layout (Stable Diffusion 1, 2 or XL): there is no tensor {first}"
+                "it is no diffusion model in the original layout (Stable Diffusion 1, 2, XL or 3, FLUX.1): there is no tensor {first}, and \
+                 there are neither joint_blocks nor double_blocks"
             );
             return Err(refuse(path, message));
         }
@@ -197,9 +170,9 @@ impl Kind {
         for label in ["label_emb.weight", "label_emb.0.0.weight"] {
             let is_larger = matches!(family, Family::Xl | Family::Refiner);
             let expected = is_larger && label != "label_emb.weight";
-            if !expected && checkpoint.has(&format!("{UNET}{label}")) {
+            if !expected && checkpoint.has(&format!("{DENOISER}{label}")) {
                 let message = format!(
-                    "{UNET}{label}: models with classes (unCLIP, upscalers) are not supported"
+                    "{DENOISER}{label}: models with classes (unCLIP, upscalers) are not supported"
                 );
                 return Err(refuse(path, message));
             }
@@ -207,6 +180,7 @@ impl Kind {
         Ok(Self {
             family,
             masked: checkpoint.side(&first, 1)? == 9,
+            prefix: DENOISER,
         })
     }
 
@@ -222,13 +196,26 @@ impl Kind {
             (Family::Xl, false) => "StableDiffusionXLPipeline",
             (Family::Refiner, false) => "StableDiffusionXLImg2ImgPipeline",
             (Family::Xl | Family::Refiner, true) => "StableDiffusionXLInpaintPipeline",
+            (Family::Three, _) => "StableDiffusion3Pipeline",
+            (Family::Flux, _) => "FluxPipeline",
+        }
+    }
+
+    /// The denoiser's folder and class in diffusers.
+    pub(super) fn denoiser(self) -> (&'static str, &'static str) {
+        match self.family {
+            Family::One | Family::Two | Family::Xl | Family::Refiner => {
+                ("unet", "UNet2DConditionModel")
+            }
+            Family::Three => ("transformer", "SD3Transformer2DModel"),
+            Family::Flux => ("transformer", "FluxTransformer2DModel"),
         }
     }
 
     /// Switches of the pipeline, as its publisher has set them.
     pub(super) fn flags(self) -> &'static [(&'static str, bool)] {
         match self.family {
-            Family::One | Family::Two => &[],
+            Family::One | Family::Two | Family::Three | Family::Flux => &[],
             Family::Xl => &[("force_zeros_for_empty_prompt", true)],
             Family::Refiner => &[
                 ("force_zeros_for_empty_prompt", false),
@@ -242,7 +229,7 @@ impl Kind {
         match (self.family, self.masked) {
             (Family::One, _) | (Family::Two, true) => 512,
             (Family::Two, false) => 768,
-            (Family::Xl | Family::Refiner, _) => 1024,
+            (Family::Xl | Family::Refiner | Family::Three | Family::Flux, _) => 1024,
         }
     }
 }
@@ -250,10 +237,12 @@ impl Kind {
 impl Family {
     fn texts(self) -> &'static [Texts] {
         match self {
-            Self::One => &ONE,
-            Self::Two => &TWO,
-            Self::Xl => &XL,
-            Self::Refiner => &REFINER,
+            Self::One => &texts::ONE,
+            Self::Two => &texts::TWO,
+            Self::Xl => &texts::XL,
+            Self::Refiner => &texts::REFINER,
+            Self::Three => &texts::THREE,
+            Self::Flux => &texts::FLUX,
         }
     }
 }

@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
-use super::kind::Texts;
+use super::heads_of_64;
+use super::texts::{TextSizes, Texts, text_config};
 use super::view::{Change, Piece, Pieces};
-use super::{TextSizes, heads_of_64, text_config};
 use crate::error::Result;
 
 /// Stable Diffusion 2 reads what its text encoder's last layer but one leaves: of 24 layers the last is never run.
@@ -53,7 +53,7 @@ fn renamed(name: &str, text: &Texts) -> Vec<(String, Change)> {
     if let Some((_, here)) = AROUND.iter().find(|(there, _)| *there == name) {
         return vec![((*here).to_owned(), Change::None)];
     }
-    if name == PROJECTION && projected(text) {
+    if name == PROJECTION && text.projected() {
         return vec![(format!("{PROJECTION}.weight"), Change::Transposed)];
     }
     let layer = || {
@@ -61,7 +61,7 @@ fn renamed(name: &str, text: &Texts) -> Vec<(String, Change)> {
             .strip_prefix("transformer.resblocks.")?
             .split_once('.')?;
         let number: usize = number.parse().ok()?;
-        (projected(text) || number != UNUSED_LAYER).then_some((number, rest))
+        (text.projected() || number != UNUSED_LAYER).then_some((number, rest))
     };
     let Some((number, rest)) = layer() else {
         return Vec::new();
@@ -81,21 +81,17 @@ fn renamed(name: &str, text: &Texts) -> Vec<(String, Change)> {
     found.into_iter().collect()
 }
 
-fn projected(text: &Texts) -> bool {
-    text.class == "CLIPTextModelWithProjection"
-}
-
 /// config.json.
 pub(super) fn config(checkpoint: &Checkpoint, text: &Texts) -> Result<Value> {
     let at = |name: &str| format!("{}{name}", text.prefix);
     let positions = at("positional_embedding");
     let width = checkpoint.side(&positions, 1)?;
     let layers = checkpoint.count(&at("transformer.resblocks."));
-    let layers = match projected(text) {
+    let layers = match text.projected() {
         true => layers,
         false => layers.min(UNUSED_LAYER),
     };
-    let projection = match projected(text) {
+    let projection = match text.projected() {
         true => checkpoint.side(&at(PROJECTION), 1)?,
         false => width,
     };

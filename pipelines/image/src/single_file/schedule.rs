@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
+use super::flux;
 use super::kind::{Family, Kind};
-use crate::error::Result;
 
 /// Keys without numbers by which fine-tuned SDXL models say that they predict velocities, and that their noise ends at nothing but
 /// noise: the convention of those who train them, which ComfyUI reads as well.
@@ -15,7 +15,30 @@ pub(super) const MARKS: [&str; 2] = ["v_pred", "ztsnr"];
 const BASE_STEPS: i64 = 875_000;
 
 /// scheduler_config.json.
-pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
+pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Value {
+    match kind.family {
+        Family::Three => json!({
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "num_train_timesteps": 1000,
+            "shift": 3.0,
+        }),
+        // Dev shifts more for larger pictures, schnell not at all.
+        Family::Flux => json!({
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "num_train_timesteps": 1000,
+            "shift": if flux::is_guided(checkpoint, kind) { 3.0 } else { 1.0 },
+            "use_dynamic_shifting": flux::is_guided(checkpoint, kind),
+            "base_image_seq_len": 256,
+            "max_image_seq_len": 4096,
+            "base_shift": 0.5,
+            "max_shift": 1.15,
+        }),
+        Family::One | Family::Two | Family::Xl | Family::Refiner => of_unet(checkpoint, kind),
+    }
+}
+
+/// The same of a model with a UNet.
+fn of_unet(checkpoint: &Checkpoint, kind: Kind) -> Value {
     let mut config = json!({
         "_class_name": "PNDMScheduler",
         "beta_start": 0.00085,
@@ -29,7 +52,7 @@ pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
         "prediction_type": "epsilon",
     });
     match kind.family {
-        Family::One => {}
+        Family::One | Family::Three | Family::Flux => {}
         Family::Two if kind.masked => {}
         Family::Two => {
             config["_class_name"] = json!("DDIMScheduler");
@@ -53,5 +76,5 @@ pub(super) fn config(checkpoint: &Checkpoint, kind: Kind) -> Result<Value> {
     if checkpoint.has(to_zero) {
         config["rescale_betas_zero_snr"] = json!(true);
     }
-    Ok(config)
+    config
 }

@@ -1,39 +1,46 @@
 //! The tokenizer that a single file lacks: the one that lies beside it in its own folder, else that folder's sibling with this
-//! encoder's padding, else CLIP's own vocabulary, which is compiled in.
+//! encoder's padding, else CLIP's own vocabulary, which is compiled in. T5's is not: it must lie beside.
 
 use std::collections::BTreeMap;
 
 use chandler_nn::weights::Snapshot;
 use serde_json::json;
 
-use super::kind::Texts;
+use super::kind::Kind;
+use super::texts::{Model, Texts};
 use crate::error::{ImageError, Result};
 use crate::prompt::clip_vocabulary;
 
+/// A tokenizer in one file.
+const WHOLE: &str = "tokenizer.json";
 /// The vocabulary, in either layout. With one of the first two there is one.
-const VOCABULARY: [&str; 4] = [
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-];
+const VOCABULARY: [&str; 4] = [WHOLE, "vocab.json", "merges.txt", "added_tokens.json"];
 /// What says which tokens begin, end and fill.
 const SPECIAL: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
-/// Where a second encoder's vocabulary may be borrowed.
+/// Where another of CLIP's encoders may borrow its vocabulary.
 const SIBLINGS: [&str; 2] = ["tokenizer", "tokenizer_2"];
 
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The files of a text encoder's tokenizer, whose embedding has rows for so many `tokens`.
-pub(super) fn files(beside: &Snapshot, (n, text): (usize, &Texts), tokens: u64) -> Result<Files> {
+pub(super) fn files(
+    beside: &Snapshot,
+    (n, text): (usize, &Texts),
+    tokens: u64,
+    kind: Kind,
+) -> Result<Files> {
     let own = text.tokenizer;
+    if text.model == Model::T5 {
+        return of_t5(beside, (n, own));
+    }
     let mut files = vocabulary(beside, own, own)?;
     if !files.is_empty() {
         take(beside, (own, own), &SPECIAL, &mut files)?;
         return Ok(files);
     }
     for sibling in SIBLINGS {
-        if files.is_empty() {
+        let is_t5s = |text: &Texts| text.tokenizer == sibling && text.model == Model::T5;
+        if files.is_empty() && !kind.texts().iter().any(is_t5s) {
             files = vocabulary(beside, sibling, own)?;
         }
     }
@@ -54,7 +61,7 @@ pub(super) fn files(beside: &Snapshot, (n, text): (usize, &Texts), tokens: u64) 
         "bos_token": "<|startoftext|>",
         "eos_token": "<|endoftext|>",
         "unk_token": "<|endoftext|>",
-        "pad_token": text.pad,
+        "pad_token": text.pad(),
     });
     files.insert(
         format!("{own}/tokenizer_config.json"),
@@ -63,12 +70,27 @@ pub(super) fn files(beside: &Snapshot, (n, text): (usize, &Texts), tokens: u64) 
     Ok(files)
 }
 
+/// T5's, of which only this form is read.
+fn of_t5(beside: &Snapshot, (n, own): (usize, &str)) -> Result<Files> {
+    let mut files = Files::new();
+    take(beside, (own, own), &[WHOLE], &mut files)?;
+    if files.is_empty() {
+        return Err(ImageError::Tokenizer(format!(
+            "text encoder {} is T5, whose tokenizer is not built in: put it beside the file, in a folder {own} ({WHOLE}; a sentencepiece \
+             model alone is not read, and transformers' save_pretrained makes one of it)",
+            n + 1
+        )));
+    }
+    take(beside, (own, own), &SPECIAL, &mut files)?;
+    Ok(files)
+}
+
 /// The vocabulary in a folder, as if it were in another; nothing where it is not whole.
 fn vocabulary(beside: &Snapshot, from: &str, to: &str) -> Result<Files> {
     let mut files = Files::new();
     take(beside, (from, to), &VOCABULARY, &mut files)?;
     let has = |name: &str| files.contains_key(&format!("{to}/{name}"));
-    let whole = has("tokenizer.json") || (has("vocab.json") && has("merges.txt"));
+    let whole = has(WHOLE) || (has("vocab.json") && has("merges.txt"));
     Ok(if whole { files } else { Files::new() })
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::checkpoint::Checkpoint;
 use super::contracting;
 use super::kind::{Family, Kind};
+use super::renaming::replaced;
 use super::view::{Change, Piece, Pieces};
 use crate::error::Result;
 
@@ -39,14 +40,6 @@ pub(super) fn pieces(checkpoint: &Checkpoint, layers: usize) -> Pieces {
         Some((name, Piece::new(stored, Change::None)))
     };
     checkpoint.under(PREFIX).filter_map(piece).collect()
-}
-
-/// Replaces a beginning by what a table has for it.
-fn replaced(table: &[(&str, &str)], name: &str) -> Option<String> {
-    table.iter().find_map(|(from, to)| {
-        let rest = name.strip_prefix(from)?;
-        Some(format!("{to}{rest}"))
-    })
 }
 
 /// A number and what is behind its dot.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::DType;
 use chandler_nn::error::NnError;
 use chandler_nn::weights::{HostTensor, TensorSource};
 
@@ -27,6 +28,14 @@ pub(super) enum Change {
     None,
     /// Rows are cut into three, of which this is one: a fused projection's queries, keys, values.
     Third(usize),
+    /// These rows alone: where they begin, and how many.
+    Rows(usize, usize),
+    /// Rows from here on.
+    From(usize),
+    /// Rows are cut into halves, which change places: a shift and a scale that diffusers has the other way round.
+    Swapped,
+    /// It is not looked at but for its type: this many rows of an identity.
+    Identity(usize),
     /// Rows and columns are exchanged.
     Transposed,
     /// What comes after rows and columns is dropped, of which there is one: a 1×1 convolution becomes a matrix.
@@ -128,6 +137,16 @@ impl Change {
                 Some(rows) if rows.is_multiple_of(3) => tensor.rows(n * rows / 3, rows / 3),
                 _ => Err(refuse("is not queries, keys and values in one")),
             },
+            Self::Rows(start, len) => tensor.rows(start, len),
+            Self::From(start) => match tensor.shape().first() {
+                Some(rows) if *rows > start => tensor.rows(start, rows - start),
+                _ => Err(refuse(&format!("has no rows past {start}"))),
+            },
+            Self::Swapped => match tensor.shape().first() {
+                Some(rows) if rows.is_multiple_of(2) => swapped(tensor, rows / 2),
+                _ => Err(refuse("is not a shift and a scale in one")),
+            },
+            Self::Identity(side) => identity(name, side)?.to_dtype(tensor.dtype()),
             Self::Matrix => match tensor.shape() {
                 [rows, columns, rest @ ..] if rest.iter().all(|side| *side == 1) => {
                     tensor.reshaped(vec![*rows, *columns])
@@ -136,4 +155,23 @@ impl Change {
             },
         }
     }
+}
+
+/// The rows from `half` on, and then those before.
+fn swapped(tensor: &HostTensor, half: usize) -> Result<HostTensor, NnError> {
+    let (first, second) = (tensor.rows(0, half)?, tensor.rows(half, half)?);
+    let bytes = [second.bytes(), first.bytes()].concat();
+    let shape = tensor.shape().to_vec();
+    HostTensor::from_bytes(tensor.name(), tensor.stored(), shape, bytes)
+}
+
+/// In f32.
+fn identity(name: &str, side: usize) -> Result<HostTensor, NnError> {
+    let mut bytes = vec![0; side * side * size_of::<f32>()];
+    // From one on the diagonal to the next it is a row and a number.
+    let numbers = bytes.chunks_exact_mut(size_of::<f32>());
+    for number in numbers.step_by(side + 1) {
+        number.copy_from_slice(&1f32.to_le_bytes());
+    }
+    HostTensor::from_bytes(name, DType::F32, vec![side; 2], bytes)
 }

@@ -8,6 +8,7 @@ mod refined;
 mod safety;
 mod sharing;
 mod single_file;
+mod single_flows;
 
 use std::path::{Path, PathBuf};
 

@@ -19,7 +19,18 @@ const FAMILIES: [&str; 5] = ["one", "one_fill", "two", "xl", "refiner"];
 
 fn made() -> Value {
     let text = std::fs::read(fixtures("single_file/single_file.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
+    let mut made: Value = serde_json::from_slice(&text).unwrap();
+    for family in FAMILIES {
+        let Some(like) = made["models"][family]["like"].as_str() else {
+            continue;
+        };
+        // What is listed last counts.
+        let mut tensors = made["models"][like]["tensors"].clone();
+        let own = made["models"][family]["tensors"].as_array().unwrap();
+        tensors.as_array_mut().unwrap().extend(own.iter().cloned());
+        made["models"][family]["tensors"] = tensors;
+    }
+    made
 }
 
 /// A model's one file, and whatever tokenizers are wanted beside it.
@@ -41,7 +52,7 @@ fn tokenizers(about: &Value) -> Vec<(&str, &str)> {
 }
 
 /// The sum of a part's tensors.
-fn sum_of(snapshot: &Snapshot, part: &str) -> String {
+pub(super) fn sum_of(snapshot: &Snapshot, part: &str) -> String {
     summed(&snapshot.part(part))
 }
 
@@ -117,7 +128,7 @@ fn a_controlnet_in_one_file_is_what_diffusers_makes_of_it() {
 }
 
 /// Opened, the error's text.
-fn refused(file: &Path) -> String {
+pub(super) fn refused(file: &Path) -> String {
     single_file::open(file).unwrap_err().to_string()
 }
 
@@ -165,11 +176,13 @@ fn what_is_no_model_says_what_it_is() {
     let mut about = all["models"]["one"].clone();
     for (tensor, wanted) in [
         ("lora_unet_mid.alpha", "--lora"),
-        ("double_blocks.0.img_attn.norm.key_norm.scale", "FLUX"),
         (
-            "joint_blocks.0.x_block.attn.qkv.weight",
-            "Stable Diffusion 3",
+            "double_blocks.0.img_attn.norm.key_norm.scale",
+            "img_in.weight",
         ),
+        ("joint_blocks.0.x_block.attn.qkv.weight", "x_embedder"),
+        ("single_stream_modulation.lin.weight", "FLUX.2"),
+        ("distilled_guidance_layer.in_proj.bias", "Chroma"),
         ("edm_mean", "Playground"),
         (
             "model.diffusion_model.input_blocks.0.0.weight",
