@@ -21,7 +21,7 @@ fn number(value: &Value) -> Option<f32> {
 fn input(asked: &Value, suppress: Vec<i64>) -> SpeechInput {
     let text = |field: &str| asked[field].as_str().map(str::to_owned);
     SpeechInput {
-        audio: Audio::File(served().join("sound.wav")),
+        audio: Audio::File(served().join("sound.flac")),
         language: text("language"),
         task: match asked["task"].as_str() {
             Some("translate") => SpeechTask::Translate,
