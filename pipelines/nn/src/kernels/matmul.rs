@@ -4,9 +4,9 @@
 //! that adds up the lanes; the order of additions depends on k alone. A row gives the same bits alone or among any others,
 //! which is what lets requests share a batch. Many rows of x take the same chains in another form (`outer`).
 
-use super::blocks::columns::Columns;
 use super::blocks::product::BlockPanel;
 use super::blocks::with_format;
+use super::blocks::x_tiles::XTiles;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
 use super::rows::{Source, Strided};
@@ -127,8 +127,8 @@ fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
     let mut panels = Vec::new();
     let mut work = 0;
     let quantised = |output: &&Output<'_>| matches!(output.matrix.stored, StoredAs::Quant(_));
-    let columns = outputs.iter().find(quantised);
-    let columns = columns.map(|output| Columns::new(isa, x, output.matrix.columns));
+    let first = outputs.iter().find(quantised);
+    let tiles = first.map(|output| XTiles::new(isa, x, output.matrix.columns));
     for output in outputs {
         let rows = output.matrix.rows;
         work += x.len() * rows;
@@ -144,7 +144,7 @@ fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
         if let Some(panel) = panels.get(index) {
             // SAFETY: `multiply` has checked the lengths, and the panels' rows, thus their outputs, are disjoint.
             unsafe {
-                match (panel.output.matrix.stored, &columns) {
+                match (panel.output.matrix.stored, &tiles) {
                     (StoredAs::Quant(kind), Some(x)) => panel.multiply_blocks(isa, kind, x),
                     _ => dispatch(isa, panel.clone()),
                 }
@@ -189,7 +189,7 @@ impl Kernel for Panel<'_> {
 
 impl Panel<'_> {
     /// The same for quantised rows.
-    unsafe fn multiply_blocks(&self, isa: Isa, kind: QuantType, x: &Columns<'_>) {
+    unsafe fn multiply_blocks(&self, isa: Isa, kind: QuantType, x: &XTiles<'_>) {
         let matrix = self.output.matrix;
         let blocks = BlockPanel {
             isa,

@@ -10,17 +10,24 @@ use half::f16;
 pub(crate) trait Codes<V: Copy>: Copy {
     /// The values of the 16 codes of four bits, in whatever form finds them fastest.
     type Table: Copy;
+    /// 64 bytes on their way to vectors.
+    type Bytes: Copy;
 
     /// Bytes without a sign.
     unsafe fn load_u8(from: *const u8) -> Self;
     /// Bytes with a sign.
     unsafe fn load_i8(from: *const u8) -> Self;
     unsafe fn shift_right_4(self) -> Self;
+    /// The low four bits or the high ones of a byte; the bits above these are any.
+    #[inline(always)]
+    unsafe fn half(self, high: bool) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { if high { self.shift_right_4() } else { self } }
+    }
 
-    /// 64 bytes without a sign, on their way to vectors.
-    type Bytes: Copy;
+    /// 64 bytes without a sign.
     unsafe fn load_64(from: *const u8) -> Self::Bytes;
-    /// The `vector`-th of their vectors, its low four bits or its high ones; the bits above these are any.
+    /// [`half`](Self::half) of the `vector`-th of their vectors.
     unsafe fn four_bits(bytes: Self::Bytes, vector: usize, high: bool) -> Self;
     /// The lowest four bits, and a fifth where the lane's bit of `bits` is set.
     unsafe fn with_fifth(self, bits: u32) -> Self;
@@ -73,10 +80,8 @@ impl Codes<[f32; 8]> for PortableCodes {
     #[inline(always)]
     unsafe fn four_bits(bytes: *const u8, vector: usize, high: bool) -> Self {
         // SAFETY: the caller's promise.
-        let codes = unsafe { Self::load_u8(bytes.add(vector * 8)) };
-        Self(codes.0.map(|code| if high { code >> 4 } else { code }))
+        unsafe { Self::load_u8(bytes.add(8 * vector)).half(high) }
     }
-
     #[inline(always)]
     unsafe fn load_u8(from: *const u8) -> Self {
         // SAFETY: the caller's promise.

@@ -63,12 +63,8 @@ impl Codes<__m256> for Avx2Codes {
     #[inline(always)]
     unsafe fn four_bits(bytes: *const u8, vector: usize, high: bool) -> Self {
         // SAFETY: the trait's contract.
-        unsafe {
-            let codes = Self::load_u8(bytes.add(8 * vector));
-            if high { codes.shift_right_4() } else { codes }
-        }
+        unsafe { Self::load_u8(bytes.add(8 * vector)).half(high) }
     }
-
     #[inline(always)]
     unsafe fn load_u8(from: *const u8) -> Self {
         // SAFETY: the trait's contract.
@@ -179,8 +175,7 @@ impl<const VBMI: bool> Codes<__m512> for Avx512Codes<VBMI> {
                 let shift = _mm512_set1_epi32((8 * vector + 4 * usize::from(high)) as i32);
                 return Self(_mm512_srlv_epi32(spread, shift));
             }
-            let codes = Self::load_u8(from.add(16 * vector));
-            if high { codes.shift_right_4() } else { codes }
+            Self::load_u8(from.add(16 * vector)).half(high)
         }
     }
 

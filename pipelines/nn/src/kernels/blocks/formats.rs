@@ -48,30 +48,34 @@ unsafe fn widen_scales<L: Lanes>(first: *const u8, block_bytes: usize, len: usiz
     }
 }
 
+/// What finds the values of codes of four bits.
+type Table<L> = <<L as Lanes>::Codes as Codes<<L as Lanes>::Vector>>::Table;
+
 /// A vector of the 32 codes of four bits in 16 bytes: the low halves first.
 #[inline(always)]
 unsafe fn of_16_bytes<L: Lanes>(from: *const u8, i: usize) -> L::Codes {
     let half = 16 / L::WIDTH;
     // SAFETY: the caller's promise.
-    unsafe {
-        let codes = L::Codes::load_u8(from.add(i % half * L::WIDTH));
-        if i < half {
-            codes
-        } else {
-            codes.shift_right_4()
-        }
-    }
+    unsafe { L::Codes::load_u8(from.add(i % half * L::WIDTH)).half(i >= half) }
 }
 
-/// The same with their fifth bits, at `high`.
-#[inline(always)]
-unsafe fn with_fifth<L: Lanes>(high: *const u8, from: *const u8, i: usize) -> L::Vector {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let high: u32 = read(high);
-        of_16_bytes::<L>(from, i)
-            .with_fifth(high >> (i * L::WIDTH))
-            .to_f32()
+/// 32 codes of five bits, with their factor and what is added.
+#[derive(Clone, Copy)]
+pub(super) struct FiveBits {
+    high: u32,
+    low: *const u8,
+    scale: f32,
+    offset: f32,
+}
+
+impl FiveBits {
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(&self, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let codes = of_16_bytes::<L>(self.low, i).with_fifth(self.high >> (i * L::WIDTH));
+            L::mul_add(codes.to_f32(), L::splat(self.scale), L::splat(self.offset))
+        }
     }
 }
 
@@ -92,51 +96,48 @@ impl Format for Q8_0 {
         }
     }
     #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        &(codes, scale): &Self::Group<L>,
-        _open: &Open,
-        _group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
         // SAFETY: the caller's promise.
-        unsafe { L::mul(L::Codes::load_i8(codes.add(i * L::WIDTH)).to_f32(), scale) }
+        unsafe {
+            L::mul(
+                L::Codes::load_i8(group.0.add(i * L::WIDTH)).to_f32(),
+                group.1,
+            )
+        }
     }
 }
 
 impl Format for Q4_0 {
     const KIND: QuantType = QuantType::Q4_0;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = (*const u8, Table<L>);
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe { widen_scales::<L>(unit, 18, len, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { unit.add(18 * group + 2) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        codes: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
             let scale = open.scale(group);
-            let table = L::Codes::table(scale, -8.0 * scale);
-            of_16_bytes::<L>(*codes, i).look_up(table)
+            (
+                unit.add(18 * group + 2),
+                L::Codes::table(scale, -8.0 * scale),
+            )
         }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { of_16_bytes::<L>(group.0, i).look_up(group.1) }
     }
 }
 
 impl Format for Q4_1 {
     const KIND: QuantType = QuantType::Q4_1;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = (*const u8, Table<L>);
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
@@ -146,60 +147,56 @@ impl Format for Q4_1 {
         }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { unit.add(20 * group + 4) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        codes: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
             let scale = open.scale(group);
-            let table = L::Codes::table(scale, open.offset(group));
-            of_16_bytes::<L>(*codes, i).look_up(table)
+            (
+                unit.add(20 * group + 4),
+                L::Codes::table(scale, open.offset(group)),
+            )
         }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { of_16_bytes::<L>(group.0, i).look_up(group.1) }
     }
 }
 
 impl Format for Q5_0 {
     const KIND: QuantType = QuantType::Q5_0;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = FiveBits;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe { widen_scales::<L>(unit, 22, len, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { unit.add(22 * group) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        block: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = open.scale(group);
-            let codes = with_fifth::<L>(block.add(2), block.add(6), i);
-            L::mul_add(codes, L::splat(scale), L::splat(-16.0 * scale))
+            let (block, scale) = (unit.add(22 * group), open.scale(group));
+            FiveBits {
+                high: read(block.add(2)),
+                low: block.add(6),
+                scale,
+                offset: -16.0 * scale,
+            }
         }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { group.vector::<L>(i) }
     }
 }
 
 impl Format for Q5_1 {
     const KIND: QuantType = QuantType::Q5_1;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = FiveBits;
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
@@ -209,55 +206,54 @@ impl Format for Q5_1 {
         }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { unit.add(24 * group) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        block: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = open.scale(group);
-            let codes = with_fifth::<L>(block.add(4), block.add(8), i);
-            L::mul_add(codes, L::splat(scale), L::splat(open.offset(group)))
+            let (block, scale) = (unit.add(24 * group), open.scale(group));
+            FiveBits {
+                high: read(block.add(4)),
+                low: block.add(8),
+                scale,
+                offset: open.offset(group),
+            }
         }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { group.vector::<L>(i) }
     }
 }
 
 impl Format for Q4K {
     const KIND: QuantType = QuantType::Q4K;
     const GROUP: usize = 128;
-    type Group<L: Lanes> = <L::Codes as Codes<L::Vector>>::Bytes;
+    type Group<L: Lanes> = (<L::Codes as Codes<L::Vector>>::Bytes, *const f32);
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
         unsafe { L::Codes::k_scales(unit, open.scales.as_mut_ptr()) }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(unit: *const u8, _open: &Open, group: usize) -> Self::Group<L> {
+    unsafe fn group<L: Lanes>(unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
-        unsafe { L::Codes::load_64(unit.add(16 + 64 * group)) }
+        unsafe {
+            (
+                L::Codes::load_64(unit.add(16 + 64 * group)),
+                open.scales.as_ptr().add(4 * group),
+            )
+        }
     }
     /// 64 codes in 32 bytes: the low halves are 32 numbers with one scale, the high ones 32 with the next.
     #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        codes: &Self::Group<L>,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
-        let (scale, within) = (i * L::WIDTH / 32, i * L::WIDTH % 32);
-        let byte = scale / 2 * 32 + within;
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
         // SAFETY: the caller's promise.
         unsafe {
-            let codes = L::Codes::four_bits(*codes, byte / L::WIDTH, scale % 2 == 1);
-            let scale = 4 * group + scale;
-            codes.look_up(L::Codes::table(open.scale(scale), open.offset(scale)))
+            let (scale, within) = (i * L::WIDTH / 32, i * L::WIDTH % 32);
+            let byte = scale / 2 * 32 + within;
+            let codes = L::Codes::four_bits(group.0, byte / L::WIDTH, scale % 2 == 1);
+            let scale = group.1.add(scale);
+            codes.look_up(L::Codes::table(*scale, *scale.add(OFFSETS)))
         }
     }
 }
@@ -265,7 +261,7 @@ impl Format for Q4K {
 impl Format for Q5K {
     const KIND: QuantType = QuantType::Q5K;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = (*const u8, f32, f32);
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
@@ -284,24 +280,22 @@ impl Format for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { open.codes.as_ptr().add(32 * group) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        codes: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
-            L::mul_add(
-                L::Codes::load_u8(codes.add(i * L::WIDTH)).to_f32(),
-                L::splat(open.scale(group)),
-                L::splat(open.offset(group)),
+            (
+                open.codes.as_ptr().add(32 * group),
+                open.scale(group),
+                open.offset(group),
             )
+        }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let codes = L::Codes::load_u8(group.0.add(i * L::WIDTH)).to_f32();
+            L::mul_add(codes, L::splat(group.1), L::splat(group.2))
         }
     }
 }
@@ -309,7 +303,7 @@ impl Format for Q5K {
 impl Format for Q6K {
     const KIND: QuantType = QuantType::Q6K;
     const GROUP: usize = 32;
-    type Group<L: Lanes> = *const u8;
+    type Group<L: Lanes> = (*const u8, *const f32);
     #[inline(always)]
     unsafe fn open<L: Lanes>(unit: *const u8, _len: usize, open: &mut Open) {
         // SAFETY: the caller's promise.
@@ -331,24 +325,21 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { open.codes.as_ptr().add(32 * group) }
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(
-        codes: &*const u8,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector {
+    unsafe fn group<L: Lanes>(_unit: *const u8, open: &Open, group: usize) -> Self::Group<L> {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = open.scale(2 * group + i * L::WIDTH / 16);
-            L::mul(
-                L::Codes::load_i8(codes.add(i * L::WIDTH)).to_f32(),
-                L::splat(scale),
+            (
+                open.codes.as_ptr().add(32 * group),
+                open.scales.as_ptr().add(2 * group),
             )
+        }
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let codes = L::Codes::load_i8(group.0.add(i * L::WIDTH)).to_f32();
+            L::mul(codes, L::splat(*group.1.add(i * L::WIDTH / 16)))
         }
     }
 }

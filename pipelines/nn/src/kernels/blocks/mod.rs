@@ -5,11 +5,11 @@
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod codes_x86;
-pub(super) mod columns;
 mod formats;
 pub(super) mod product;
 #[cfg(test)]
 mod tests;
+pub(super) mod x_tiles;
 
 pub(super) use codes::{Codes, PortableCodes};
 #[cfg(target_arch = "x86_64")]
@@ -67,7 +67,7 @@ pub(super) trait Format: Copy {
     /// Rows that one row of x is multiplied by together, of 16 lanes: more of them hide what each waits for, fewer are fewer
     /// streams out of memory.
     const ROWS: usize = 8;
-    /// The codes of a group, on their way to numbers.
+    /// A group's codes and what makes numbers of them. It may point into the unit and what was opened of it.
     type Group<L: Lanes>: Copy;
 
     /// Opens the unit at `unit`, of `len` numbers, whole blocks.
@@ -76,7 +76,7 @@ pub(super) trait Format: Copy {
     /// As for [`Lanes`]; the unit's bytes can be read.
     unsafe fn open<L: Lanes>(unit: *const u8, len: usize, open: &mut Open);
 
-    /// The codes of one group of an opened unit.
+    /// One group of an opened unit.
     ///
     /// # Safety
     /// As for [`open`](Self::open); `group` is inside the unit.
@@ -86,13 +86,8 @@ pub(super) trait Format: Copy {
     /// additions of one row alone would be longer than what a processor looks ahead.
     ///
     /// # Safety
-    /// As for [`group`](Self::group), which `codes` are of; `i` is inside the group.
-    unsafe fn vector<L: Lanes>(
-        codes: &Self::Group<L>,
-        open: &Open,
-        group: usize,
-        i: usize,
-    ) -> L::Vector;
+    /// As for [`group`](Self::group), of whose unit nothing has changed since; `i` is inside the group.
+    unsafe fn vector<L: Lanes>(group: &Self::Group<L>, i: usize) -> L::Vector;
 
     /// Bytes of `len` numbers, whole blocks.
     #[inline(always)]
@@ -146,11 +141,10 @@ pub(super) fn unpack(isa: Isa, kind: QuantType, bytes: &[u8], out: &mut [f32]) {
                     let unit = self.0.as_ptr().add(F::bytes(start));
                     F::open::<L>(unit, len, &mut open);
                     for group in 0..len / F::GROUP {
-                        let codes = F::group::<L>(unit, &open, group);
                         let to = self.1.as_mut_ptr().add(start + group * F::GROUP);
+                        let group = F::group::<L>(unit, &open, group);
                         for i in 0..F::GROUP / L::WIDTH {
-                            let numbers = F::vector::<L>(&codes, &open, group, i);
-                            L::store(to.add(i * L::WIDTH), numbers);
+                            L::store(to.add(i * L::WIDTH), F::vector::<L>(&group, i));
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 //! The order of additions is that of the plain product in `matmul` (lanes along k, a tree per chunk, chunks in order), so that
 //! the result has the bits of the same product with the dequantised matrix, whichever form that one takes.
 
-use super::columns::{Block, Columns, MOST};
+use super::x_tiles::{MOST, XTile, XTiles};
 use super::{Format, FormatWork, Open, UNIT};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::{Isa, Kernel, dispatch};
@@ -26,7 +26,7 @@ pub(in crate::kernels) struct BlockPanel<'a> {
     /// The rows of W to take.
     pub(in crate::kernels) rows: Range<usize>,
     /// [x rows, columns]
-    pub(in crate::kernels) x: &'a Columns<'a>,
+    pub(in crate::kernels) x: &'a XTiles<'a>,
     /// Where the product of the first row of x and the first row of W goes.
     pub(in crate::kernels) out: *mut f32,
     /// Numbers from one row of the product to the next.
@@ -37,17 +37,17 @@ impl FormatWork for BlockPanel<'_> {
     /// # Safety
     /// The lengths fit, x has a row, and no other thread writes these outputs.
     unsafe fn go<F: Format>(self) {
-        for block in self.x.blocks() {
+        for tile in self.x.tiles() {
             let panel = &self;
             // SAFETY: the caller's promise.
             unsafe {
-                match block.width {
-                    1 => dispatch(self.isa, Product::<F, 1>::of(panel, block)),
-                    2 => dispatch(self.isa, Product::<F, 2>::of(panel, block)),
-                    3 => dispatch(self.isa, Product::<F, 3>::of(panel, block)),
-                    4 => dispatch(self.isa, Product::<F, 4>::of(panel, block)),
-                    6 => dispatch(self.isa, Product::<F, 6>::of(panel, block)),
-                    _ => dispatch(self.isa, Product::<F, MOST>::of(panel, block)),
+                match tile.width {
+                    1 => dispatch(self.isa, Product::<F, 1>::of(panel, tile)),
+                    2 => dispatch(self.isa, Product::<F, 2>::of(panel, tile)),
+                    3 => dispatch(self.isa, Product::<F, 3>::of(panel, tile)),
+                    4 => dispatch(self.isa, Product::<F, 4>::of(panel, tile)),
+                    6 => dispatch(self.isa, Product::<F, 6>::of(panel, tile)),
+                    _ => dispatch(self.isa, Product::<F, MOST>::of(panel, tile)),
                 }
             }
         }
@@ -58,7 +58,7 @@ impl FormatWork for BlockPanel<'_> {
 /// for the compiler to hand out registers well.
 struct Product<'a, F, const C: usize> {
     panel: &'a BlockPanel<'a>,
-    x: Block,
+    x: XTile,
     format: PhantomData<F>,
 }
 
@@ -80,7 +80,7 @@ impl<F: Format, const C: usize> Kernel for Product<'_, F, C> {
 }
 
 impl<'a, F: Format, const C: usize> Product<'a, F, C> {
-    fn of(panel: &'a BlockPanel<'a>, x: Block) -> Self {
+    fn of(panel: &'a BlockPanel<'a>, x: XTile) -> Self {
         Self {
             panel,
             x,
@@ -173,15 +173,15 @@ unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
         // SAFETY: the caller's promise: `len` numbers of each row.
         unsafe {
             let x = x.add(group * F::GROUP * C);
-            let mut codes = [F::group::<L>(w[0], &opened[0], group); R];
+            let mut groups = [F::group::<L>(w[0], &opened[0], group); R];
             for r in 1..R {
-                codes[r] = F::group::<L>(w[r], &opened[r], group);
+                groups[r] = F::group::<L>(w[r], &opened[r], group);
             }
             // Written out: every step has shifts of its own, and a loop of this length is not unrolled.
             macro_rules! steps {
                 ($($i:literal)*) => {$(
                     if $i < F::GROUP / L::WIDTH {
-                        sums = step::<L, F, R, C>(&codes, opened, x, (group, $i), sums);
+                        sums = step::<L, F, R, C>(&groups, x, $i, sums);
                     }
                 )*};
             }
@@ -194,17 +194,16 @@ unsafe fn unit<L: Lanes, F: Format, const R: usize, const C: usize>(
 /// The `i`-th vector of a group.
 #[inline(always)]
 unsafe fn step<L: Lanes, F: Format, const R: usize, const C: usize>(
-    codes: &[F::Group<L>; R],
-    opened: &[Open; R],
+    groups: &[F::Group<L>; R],
     x: *const f32,
-    (group, i): (usize, usize),
+    i: usize,
     mut sums: [[L::Vector; R]; C],
 ) -> [[L::Vector; R]; C] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut numbers = [L::splat(0.0); R];
         for r in 0..R {
-            numbers[r] = F::vector::<L>(&codes[r], &opened[r], group, i);
+            numbers[r] = F::vector::<L>(&groups[r], i);
         }
         for c in 0..C {
             let x = L::load(x.add((i * C + c) * L::WIDTH));

@@ -17,17 +17,17 @@ thread_local! {
     static ROOM: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
-/// All rows of x, in blocks of those that are multiplied together.
-pub(in crate::kernels) struct Columns<'a> {
+/// All rows of x, in tiles of those that are multiplied together.
+pub(in crate::kernels) struct XTiles<'a> {
     /// [rows, k]
     x: &'a [f32],
     k: usize,
-    /// Where there is none every row is a block of its own, which is slower and gives the same bits.
+    /// Where there is none every row is a tile of its own, which is slower and gives the same bits.
     packed: Option<Buffer>,
 }
 
 /// Some rows of x.
-pub(super) struct Block {
+pub(super) struct XTile {
     /// The first of them.
     pub(super) row: usize,
     /// How many there are.
@@ -38,31 +38,31 @@ pub(super) struct Block {
     pub(super) at: *const f32,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> XTiles<'a> {
     /// Lays out `x`, whole rows of `k` numbers, which are whole vectors.
     pub(in crate::kernels) fn new(isa: Isa, x: &'a [f32], k: usize) -> Self {
-        let mut columns = Self { x, k, packed: None };
-        let needed = columns.padded_rows() * k;
-        if columns.rows() == 1 {
-            return columns;
+        let mut tiles = Self { x, k, packed: None };
+        let needed = tiles.padded_rows() * k;
+        if tiles.rows() == 1 {
+            return tiles;
         }
         let kept = ROOM.take().filter(|room| room.as_slice().len() >= needed);
         let Some(mut room) = kept.or_else(|| Buffer::zeroed(needed).ok()) else {
-            return columns;
+            return tiles;
         };
         let to = room.as_mut_slice().as_mut_ptr();
-        for row in (0..columns.rows()).step_by(MOST) {
+        for row in (0..tiles.rows()).step_by(MOST) {
             let pack = Pack {
-                columns: &columns,
+                tiles: &tiles,
                 row,
-                // SAFETY: the blocks before take up no more.
+                // SAFETY: the tiles before take up no more.
                 to: unsafe { to.add(row * k) },
             };
             // SAFETY: the rows are there, and room for as many as they are laid out as.
             unsafe { dispatch(isa, pack) }
         }
-        columns.packed = Some(room);
-        columns
+        tiles.packed = Some(room);
+        tiles
     }
 
     fn rows(&self) -> usize {
@@ -74,12 +74,12 @@ impl<'a> Columns<'a> {
         self.rows() - rest + if rest > 0 { width(rest) } else { 0 }
     }
 
-    pub(super) fn blocks(&self) -> impl Iterator<Item = Block> {
+    pub(super) fn tiles(&self) -> impl Iterator<Item = XTile> {
         let most = if self.packed.is_some() { MOST } else { 1 };
         (0..self.rows()).step_by(most).map(move |row| {
             let rows = most.min(self.rows() - row);
             let from = self.packed.as_ref().map_or(self.x, Buffer::as_slice);
-            Block {
+            XTile {
                 row,
                 rows,
                 width: width(rows),
@@ -89,7 +89,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-impl Drop for Columns<'_> {
+impl Drop for XTiles<'_> {
     fn drop(&mut self) {
         if let Some(room) = self.packed.take() {
             ROOM.set(Some(room));
@@ -106,9 +106,9 @@ fn width(rows: usize) -> usize {
     }
 }
 
-/// One block.
+/// One tile.
 struct Pack<'a, 'x> {
-    columns: &'a Columns<'x>,
+    tiles: &'a XTiles<'x>,
     row: usize,
     to: *mut f32,
 }
@@ -116,8 +116,8 @@ struct Pack<'a, 'x> {
 impl Kernel for Pack<'_, '_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Columns { x, k, .. } = *self.columns;
-        let rows = self.columns.rows();
+        let XTiles { x, k, .. } = *self.tiles;
+        let rows = self.tiles.rows();
         let width = width(MOST.min(rows - self.row));
         for c in 0..width {
             let row = (self.row + c).min(rows - 1);
@@ -126,6 +126,44 @@ impl Kernel for Pack<'_, '_> {
                 unsafe {
                     let numbers = L::load(x.as_ptr().add(row * k + v * L::WIDTH));
                     L::store(self.to.add((v * width + c) * L::WIDTH), numbers);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number is where its tile says, whether the rows were laid out or there was no memory for it.
+    #[test]
+    fn numbers_are_where_tiles_say() {
+        let k = 64;
+        for isa in Isa::all_available() {
+            let lanes = if isa >= Isa::Avx512 { 16 } else { 8 };
+            for rows in 1..=19 {
+                let x: Vec<f32> = (0..rows * k).map(|i| i as f32).collect();
+                let packed = XTiles::new(isa, &x, k);
+                assert_eq!(packed.packed.is_some(), rows > 1);
+                let alone = XTiles {
+                    x: &x,
+                    k,
+                    packed: None,
+                };
+                for tiles in [packed, alone] {
+                    let mut next = 0;
+                    for tile in tiles.tiles() {
+                        assert_eq!(tile.row, next, "{isa:?} {rows} rows");
+                        next += tile.rows;
+                        for (c, i) in (0..tile.rows).flat_map(|c| (0..k).map(move |i| (c, i))) {
+                            let at = (i / lanes * tile.width + c) * lanes + i % lanes;
+                            // SAFETY: inside the tile.
+                            let number = unsafe { *tile.at.add(at) };
+                            assert_eq!(number, ((tile.row + c) * k + i) as f32);
+                        }
+                    }
+                    assert_eq!(next, rows);
                 }
             }
         }
