@@ -1,6 +1,7 @@
 //! Speed of the language model in this process: prefill and decode at batch 1 and 8, and the roof they are under.
 //! `side_by_side.py` runs it beside `transformers` on the same weights, `quantized.py` beside llama.cpp; alone:
-//! `cargo bench --bench generation -- MODEL`, which is a directory or a GGUF file.
+//! `cargo bench --bench generation -- MODEL [--activations int8]`:
+//! the model is a directory or a GGUF file.
 //! Without a model it runs once on a tiny one that it is given by CI, or does nothing: a smoke run, never a figure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // Why: a benchmark may stop at the first surprise.
@@ -14,7 +15,7 @@ use chandler_core::{
     Admission, Event, Events, Input, Limits, Pipeline, Prompt, Sampling, TextInput, Ticket,
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::{BatchLimits, TextOptions, TextPipeline, gguf};
 use common::{Roof, median, middle, peak_bytes};
 
@@ -24,12 +25,16 @@ const RUNS: usize = 5;
 
 fn main() {
     // `cargo bench` adds --bench; cargo test --benches adds nothing.
-    let Some(model) = std::env::args().skip(1).find(|a| !a.starts_with("--")) else {
-        println!("usage: cargo bench --bench generation -- MODEL");
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let Some(model) = given.iter().find(|a| !a.starts_with("--")) else {
+        println!("usage: cargo bench --bench generation -- MODEL [--activations int8]");
         return;
     };
+    let activations = given.iter().skip_while(|a| *a != "--activations").nth(1);
+    let activations = activations.map_or(Activations::F32, |name| name.parse().unwrap());
     let started = Instant::now();
-    let mut pipeline = TextPipeline::load(&snapshot(model.as_ref()), options(), &|_| {}).unwrap();
+    let mut pipeline =
+        TextPipeline::load(&snapshot(model.as_ref()), options(activations), &|_| {}).unwrap();
     let load = started.elapsed().as_secs_f64();
     let window = pipeline.preparer().info().context_length;
     let vocab = pipeline.preparer().info().vocab_size as u32;
@@ -67,7 +72,7 @@ fn snapshot(model: &Path) -> Snapshot {
     }
 }
 
-fn options() -> TextOptions {
+fn options(activations: Activations) -> TextOptions {
     TextOptions {
         device: DeviceChoice::Cpu.into(),
         dtype: DTypeChoice::F32,
@@ -81,6 +86,7 @@ fn options() -> TextOptions {
         },
         cache_bytes: None,
         quantize: None,
+        activations,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
         adapters: Vec::new(),
     }

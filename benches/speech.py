@@ -213,6 +213,7 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(), "threads": given.threads, "shape": given.shape, "minutes": given.minutes, "tokens": TOKENS,
         "ours_f32": ours(binary, model, audio, given.threads),
         "ours_q8_0": ours(binary, model, audio, given.threads, "--quantize", "q8_0"),
+        "ours_q8_0_int8": ours(binary, model, audio, given.threads, "--quantize", "q8_0", "--activations", "int8"),
         "transformers_f32": peer("transformers", model, audio, given.threads),
         "faster_whisper_f32": peer("float32", converted["float32"], audio, given.threads),
         "faster_whisper_int8": peer("int8", converted["int8"], audio, given.threads),

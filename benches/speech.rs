@@ -1,6 +1,6 @@
 //! Speed of speech recognition in this process: the encoder, decoding at batch 1 and 8, a whole file, and clips beside each other.
 //! `speech.py` runs it beside faster-whisper and `transformers` on the same weights; alone:
-//! `cargo bench --bench speech -- MODEL AUDIO [--quantize q8_0] [--tokens 64]`.
+//! `cargo bench --bench speech -- MODEL AUDIO [--quantize q8_0] [--activations int8] [--tokens 64]`.
 //! Every window is made to have the same number of tokens: the end of a transcript is never chosen. Without arguments it does
 //! nothing; on the tiny model that CI gives it, it is a smoke run, never a figure.
 
@@ -15,8 +15,8 @@ use chandler_core::{
     Admission, Audio, Belief, Event, Events, Input, LongForm, Pipeline, Search, SpeechInput, Ticket,
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
-use chandler_nn::weights::Snapshot;
 use chandler_nn::weights::quantize::Quantize;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_speech::layers::Placement;
 use chandler_speech::whisper::caches::CacheLimits;
 use chandler_speech::whisper::decoding::{
@@ -37,16 +37,18 @@ struct Asked {
     model: String,
     audio: String,
     quantize: Option<String>,
+    activations: Activations,
     tokens: usize,
 }
 
 fn asked() -> Option<Asked> {
     let mut plain = Vec::new();
-    let (mut quantize, mut tokens) = (None, 64);
+    let (mut quantize, mut activations, mut tokens) = (None, Activations::F32, 64);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quantize" => quantize = arguments.next(),
+            "--activations" => activations = arguments.next()?.parse().ok()?,
             "--tokens" => tokens = arguments.next()?.parse().ok()?,
             // `cargo bench` adds --bench.
             other if other.starts_with("--") => {}
@@ -58,6 +60,7 @@ fn asked() -> Option<Asked> {
         model: plain.next()?,
         audio: plain.next()?,
         quantize,
+        activations,
         tokens,
     })
 }
@@ -65,7 +68,7 @@ fn asked() -> Option<Asked> {
 fn main() {
     let Some(asked) = asked() else {
         println!(
-            "usage: cargo bench --bench speech -- MODEL AUDIO [--quantize q8_0] [--tokens 64]"
+            "usage: cargo bench --bench speech -- MODEL AUDIO [--quantize q8_0] [--activations int8] [--tokens 64]"
         );
         return;
     };
@@ -109,6 +112,7 @@ fn options(asked: &Asked) -> SpeechOptions {
         prefill_chunk: 256,
         cache_bytes: None,
         quantize: quantize(asked),
+        activations: asked.activations,
     }
 }
 
@@ -206,7 +210,9 @@ fn parts(asked: &Asked) -> serde_json::Value {
         Some(quantize) => quantize.apply(weights, &role, &|_, _| {}).unwrap(),
         None => weights,
     };
-    let model = Whisper::load(description, weights.as_ref(), Placement::cpu()).unwrap();
+    let place = Placement::cpu();
+    let weights = asked.activations.apply(weights, &place.device).unwrap();
+    let model = Whisper::load(description, weights.as_ref(), place).unwrap();
     let limits = BatchLimits {
         caches: CacheLimits {
             windows: 8,

@@ -175,6 +175,7 @@ fn load_options(settings: &Settings) -> LoadOptions {
         safety_checker: *settings.safety_checker == Switch::On,
         speculate: settings.speculate.tokens(),
         quantize: settings.quantize.map(|scheme| scheme.as_str().to_owned()),
+        activations: settings.activations.as_str().to_owned(),
         cache_dir: settings.cache_dir.value.clone(),
         host_memory: Machine::here().memory().map(|memory| memory.available),
         threads: Some(threads::wanted(settings)),

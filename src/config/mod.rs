@@ -27,8 +27,8 @@ pub use resolve::{DEPLOYMENT_VARIABLE, Given, OWNER_VARIABLE, Resolution, resolv
 pub use setting::{Group, Setting, Shown, Source, Spec, Variable};
 pub use settings::{SPECS, Settings};
 pub use value::{
-    CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MASK, MirrorScope, Permission,
-    Quantize, S3Addressing, Speculate, Strength, Switch, Value, Variant,
+    Activations, CudaSwitch, Device, Dtype, Factor, LogFilter, LogFormat, MASK, MirrorScope,
+    Permission, Quantize, S3Addressing, Speculate, Strength, Switch, Value, Variant,
 };
 
 /// Why the settings do not make sense.

@@ -347,6 +347,15 @@ words! {
     Q8_0 = "q8_0" | "q8",
 }
 
+words! {
+    /// What quantised weights are multiplied with on a CPU.
+    Activations:
+    /// The numbers as they are: exact.
+    F32 = "f32" | "float32",
+    /// Bytes with a scale to each 32 numbers: faster, and near.
+    Int8 = "int8" | "q8",
+}
+
 /// Where tensors live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device(pub String);

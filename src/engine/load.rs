@@ -12,7 +12,7 @@ use chandler_core::mock::{MockArtist, MockOptions, MockPipeline, MockRecogniser}
 #[cfg(feature = "models")]
 use chandler_nn::device::{DTypeChoice, DeviceOptions};
 #[cfg(feature = "models")]
-use chandler_nn::weights::{LoadStep, Snapshot, quantize::Quantize};
+use chandler_nn::weights::{Activations, LoadStep, Snapshot, quantize::Quantize};
 
 use super::{Beside, Engine, EngineOptions, Fetch, Loaded, Stage};
 #[cfg(feature = "models")]
@@ -47,6 +47,8 @@ pub struct LoadOptions {
     pub speculate: usize,
     /// `q4k` or `q8_0`: matrices are quantised while loading.
     pub quantize: Option<String>,
+    /// `f32` or `int8`: what quantised weights are multiplied with.
+    pub activations: String,
     /// Where results of work that need not be done twice are kept.
     pub cache_dir: Option<PathBuf>,
     /// Bytes of the host's memory that are free for the work, where that is known.
@@ -87,6 +89,7 @@ impl Default for LoadOptions {
             safety_checker: true,
             speculate: 0,
             quantize: None,
+            activations: "f32".to_owned(),
             cache_dir: None,
             host_memory: None,
             threads: None,
@@ -235,6 +238,11 @@ impl LoadOptions {
             scheme: scheme.map_err(|error: String| LoadError::context("quantize", error))?,
             cache: self.cache_dir.clone(),
         }))
+    }
+
+    pub(super) fn activations(&self) -> Result<Activations, LoadError> {
+        let activations = self.activations.parse();
+        activations.map_err(|error: String| LoadError::context("activations", error))
     }
 
     fn open(self, source: &Source, progress: &LoadProgress<'_>) -> Result<Loaded, LoadError> {

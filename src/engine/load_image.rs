@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chandler_core::LoadError;
 use chandler_image::{AdapterFile, ImageError, ImageOptions, ImagePipeline, Usual, single_file};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 
 use super::beside::{Role, snapshot};
 use super::load::LoadOptions;
@@ -22,6 +22,10 @@ pub(super) fn load(
     if options.quantize.is_some() {
         let message = "an image model is not quantised while it is loaded: leave it out";
         return Err(LoadError::context("quantize", message));
+    }
+    if options.activations()? != Activations::F32 {
+        let message = "int8 is for quantised weights, which an image model has not: leave it out";
+        return Err(LoadError::context("activations", message));
     }
     if options.max_model_len.is_some() || options.speculate > 0 {
         tracing::warn!(

@@ -46,5 +46,6 @@ fn speech_options(options: &LoadOptions) -> Result<SpeechOptions, LoadError> {
         prefill_chunk: options.prefill_chunk,
         cache_bytes: options.kv_cache_bytes,
         quantize: options.quantize()?,
+        activations: options.activations()?,
     })
 }

@@ -33,6 +33,7 @@ pub(super) fn load(
         },
         cache_bytes: options.kv_cache_bytes,
         quantize: options.quantize()?,
+        activations: options.activations()?,
         clock: Arc::new(now),
         adapters: adapters(options)?,
     };

@@ -4,6 +4,7 @@
 
 use chandler_image::schedulers::{Asked, Begin, Sampler, SchedulerConfig};
 use chandler_nn::fields::Fields;
+use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
 /// The largest error that is let pass, relative to the largest number of the reference's. Rescaled betas begin an Euler run at a sigma of
@@ -21,10 +22,11 @@ fn tolerance(case: &Value) -> f32 {
 
 /// The cases. What several say is kept once, among the `values`: there a case has its number.
 fn cases() -> Vec<Value> {
-    let mut told: Value = serde_json::from_str(include_str!("fixtures/schedulers.json")).unwrap();
+    let packed: &[u8] = include_bytes!("fixtures/schedulers.json.gz");
+    let mut told: Value = serde_json::from_reader(GzDecoder::new(packed)).unwrap();
     let values = told["values"].take();
     let Value::Array(mut cases) = told["cases"].take() else {
-        panic!("schedulers.json has no cases");
+        panic!("schedulers.json.gz has no cases");
     };
     for case in &mut cases {
         for name in ["config", "start", "timesteps"] {

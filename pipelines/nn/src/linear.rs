@@ -41,7 +41,8 @@ impl Linear {
     ///
     /// On the CPU activations are f32 whatever `dtype` says; `dtype` is what the weight is kept in: f32 keeps it as it is
     /// stored (f16 and bf16 lose nothing by it), a half dtype converts other weights to it, once. A quantised weight stays
-    /// as it is whatever `dtype` says; the kernel unpacks it in registers, to the numbers that dequantising gives.
+    /// as it is whatever `dtype` says; the kernel unpacks it in registers, to the numbers that dequantising gives, or multiplies
+    /// bytes where the tensor asks for it ([`Activations`](crate::weights::Activations)).
     ///
     /// Elsewhere a quantised weight is dequantised to `dtype` once: there is no quantised kernel for CUDA.
     ///
@@ -201,6 +202,7 @@ impl Linear {
                 rows: self.outputs,
                 columns: self.inputs,
                 bias: host.bias.as_deref(),
+                activations: host.tensor.activations(),
             }),
             Weight::Plain { .. } => None,
         }

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use chandler_core::{ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
 use chandler_nn::weights::quantize::{Quantize, Role};
-use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
+use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
 
 use crate::error::Result;
 use crate::layers::Placement;
@@ -25,6 +25,8 @@ pub struct SpeechOptions {
     pub cache_bytes: Option<u64>,
     /// Whether matrices are quantised first, and where the result is kept.
     pub quantize: Option<Quantize>,
+    /// What quantised weights are multiplied with.
+    pub activations: Activations,
 }
 
 /// What caches take when nobody says.
@@ -59,6 +61,7 @@ pub(crate) fn open(
         }
         None => weights,
     };
+    let weights = options.activations.apply(weights, &device)?;
     weights.prefetch(&|done, total| progress(LoadStep::Weights { done, total }))?;
     progress(LoadStep::Building);
     Ok(Opened {

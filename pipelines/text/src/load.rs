@@ -7,7 +7,7 @@ use chandler_core::{CacheSize, ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
 use chandler_nn::kv_cache::{CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
-use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
+use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
 
 use crate::answer::dialect::Dialect;
 use crate::chat::{ChatTemplate, Clock};
@@ -40,6 +40,8 @@ pub struct TextOptions {
     pub cache_bytes: Option<u64>,
     /// Whether matrices are quantised first, and where the result is kept.
     pub quantize: Option<Quantize>,
+    /// What quantised weights are multiplied with.
+    pub activations: Activations,
     /// What templates are told when they ask for the date.
     pub clock: Clock,
     /// Adapters (LoRA) that requests may ask for: their names, and peft's directories.
@@ -71,6 +73,7 @@ impl TextPipeline {
             Some(quantize) => quantized(quantize, weights, &config, progress)?,
             None => weights,
         };
+        let weights = options.activations.apply(weights, &device)?;
         refuse_reordered(&config, &options.adapters)?;
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use chandler_core::{
     Ticket,
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::error::TextError;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
@@ -31,6 +31,7 @@ pub fn options(limits: BatchLimits, cache_bytes: Option<u64>) -> TextOptions {
         limits,
         cache_bytes,
         quantize: None,
+        activations: Activations::F32,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
         adapters: Vec::new(),
     }

@@ -9,6 +9,7 @@ mod drive;
 mod families;
 mod gguf;
 mod hostile;
+mod int8;
 mod lora;
 mod parity;
 mod reuse;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::attention::Span;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::config::DecoderConfig;
 use chandler_text::decoder::{Decoder, Pass};
 use serde_json::Value;
@@ -140,22 +140,42 @@ impl Model {
     }
 
     fn open(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(&Snapshot::dir(dir).unwrap(), context, false)
+        Self::build(
+            &Snapshot::dir(dir).unwrap(),
+            Activations::F32,
+            context,
+            false,
+        )
     }
 
     pub fn of(snapshot: &Snapshot) -> Self {
-        Self::build(snapshot, None, false)
+        Self::with_activations(snapshot, Activations::F32)
+    }
+
+    pub fn with_activations(snapshot: &Snapshot, activations: Activations) -> Self {
+        Self::build(snapshot, activations, None, false)
     }
 
     /// In candle operations throughout, as on a device that has no kernels of ours.
     pub fn plain(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(&Snapshot::dir(dir).unwrap(), context, true)
+        Self::build(
+            &Snapshot::dir(dir).unwrap(),
+            Activations::F32,
+            context,
+            true,
+        )
     }
 
-    fn build(snapshot: &Snapshot, context: Option<usize>, plain: bool) -> Self {
+    fn build(
+        snapshot: &Snapshot,
+        activations: Activations,
+        context: Option<usize>,
+        plain: bool,
+    ) -> Self {
         let config = DecoderConfig::from_snapshot(snapshot).unwrap();
         let config = config.for_context(context).unwrap();
         let weights = snapshot.weights().unwrap();
+        let weights = activations.apply(weights, &Device::Cpu).unwrap();
         let load = [Decoder::load, Decoder::load_plain][usize::from(plain)];
         let decoder = load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
         let shape = CacheShape {

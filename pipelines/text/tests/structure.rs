@@ -11,7 +11,7 @@ use chandler_core::{
     RequestError, Sampling, TextInput, Ticket,
 };
 use chandler_nn::device::{DTypeChoice, DeviceChoice};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
@@ -36,6 +36,7 @@ pub fn load(snapshot: &Path) -> TextPipeline {
         cache_bytes: None,
         clock: std::sync::Arc::new(|| chandler_text::chat::CivilTime::from_unix_seconds(0)),
         quantize: None,
+        activations: Activations::F32,
         adapters: Vec::new(),
     };
     TextPipeline::load(

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::error::Result;
 use chandler_nn::linear::Linear;
-use chandler_nn::weights::{HostTensor, QuantType, StoredType, quantize};
+use chandler_nn::weights::{Activations, HostTensor, QuantType, StoredType, quantize};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -29,26 +29,36 @@ pub fn run(only: Option<&str>, roof: f64) -> Result<()> {
         if only.is_some_and(|only| !kind.name().starts_with(only)) {
             continue;
         }
-        let model = model(kind)?;
-        let bytes: usize = model.iter().flatten().map(Linear::bytes).sum();
-        let one = seconds(&model, 1, 2.0)?;
-        let speed = bytes as f64 / one / 1e9;
-        print!(
-            "  {}: {:.0} tok/s, {speed:.1} GB/s, {:.0} %; batch",
-            kind.name(),
-            1.0 / one,
-            100.0 * speed / roof
-        );
-        for rows in [2, 4, 8, 16, 32] {
-            let time = seconds(&model, rows, 1.0)?;
-            print!(" {rows}: {:.2}x", rows as f64 * one / time);
+        for activations in [Activations::F32, Activations::Int8] {
+            if matches!(kind, StoredType::Quant(_)) || activations == Activations::F32 {
+                line(kind, activations, roof)?;
+            }
         }
-        println!("; prefill 512: {:.0}", 512.0 / seconds(&model, 512, 3.0)?);
     }
     Ok(())
 }
 
-fn model(kind: StoredType) -> Result<Model> {
+fn line(kind: StoredType, activations: Activations, roof: f64) -> Result<()> {
+    let model = model(kind, activations)?;
+    let bytes: usize = model.iter().flatten().map(Linear::bytes).sum();
+    let one = seconds(&model, 1, 2.0)?;
+    let speed = bytes as f64 / one / 1e9;
+    print!(
+        "  {} by {}: {:.0} tok/s, {speed:.1} GB/s, {:.0} %; batch",
+        kind.name(),
+        activations.name(),
+        1.0 / one,
+        100.0 * speed / roof
+    );
+    for rows in [2, 4, 8, 16, 32] {
+        let time = seconds(&model, rows, 1.0)?;
+        print!(" {rows}: {:.2}x", rows as f64 * one / time);
+    }
+    println!("; prefill 512: {:.0}", 512.0 / seconds(&model, 512, 3.0)?);
+    Ok(())
+}
+
+fn model(kind: StoredType, activations: Activations) -> Result<Model> {
     let linear = |outputs: usize, inputs: usize, seed: usize| -> Result<Linear> {
         // A few rows of numbers, over and over.
         let numbers: Vec<f32> = (0..16 * inputs)
@@ -64,6 +74,7 @@ fn model(kind: StoredType) -> Result<Model> {
         };
         let bytes = rows.repeat(outputs / 16);
         let weight = HostTensor::from_bytes("w", kind, vec![outputs, inputs], bytes)?;
+        let weight = weight.with_activations(activations);
         Linear::new(weight, None, &Device::Cpu, DType::F32)
     };
     let mut model = Vec::new();

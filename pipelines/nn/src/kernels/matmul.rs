@@ -10,8 +10,8 @@ use super::blocks::x_tiles::XTiles;
 use super::lanes::{Bf16, F16, F32, Lanes, Stored, StoredAs};
 use super::parallel::{self, Shared};
 use super::rows::{Source, Strided};
-use super::{Isa, Kernel, dispatch, outer};
-use crate::weights::QuantType;
+use super::{Isa, Kernel, dispatch, int8, outer};
+use crate::weights::{Activations, QuantType};
 use std::ops::Range;
 
 /// The longest stretch of k that is walked before the lanes are added up: four panels of W packed for `outer` are 0.75 MiB of
@@ -30,6 +30,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) bias: Option<&'a [f32]>,
+    /// What x is multiplied as, where the matrix is quantised.
+    pub(crate) activations: Activations,
 }
 
 /// A product to be made: `out` [x rows, matrix rows].
@@ -76,6 +78,11 @@ impl Output<'_> {
         self.out.get().wrapping_add(x_row * self.matrix.rows)
     }
 
+    fn is_int8(&self) -> bool {
+        let quantised = matches!(self.matrix.stored, StoredAs::Quant(_));
+        quantised && self.matrix.activations == Activations::Int8
+    }
+
     /// Adds the bias to the products of these rows.
     ///
     /// # Safety
@@ -116,10 +123,19 @@ pub(crate) fn multiply(isa: Isa, x: &[f32], x_rows: usize, products: &mut [Produ
             })
         })
         .collect();
-    // SAFETY: the lengths were checked, and outputs are borrowed uniquely.
-    let done = x_rows >= MANY_ROWS && unsafe { outer::multiply(isa, x, x_rows, &outputs) };
-    if !done {
-        few_rows(isa, x, x_rows, &outputs);
+    let (int8, f32): (Vec<_>, Vec<_>) = outputs.into_iter().partition(Output::is_int8);
+    for (outputs, int8) in [(int8, true), (f32, false)] {
+        if outputs.is_empty() {
+            continue;
+        }
+        // SAFETY: the lengths were checked, and outputs are borrowed uniquely.
+        let done = unsafe {
+            int8 && int8::multiply(isa, x, x_rows, &outputs)
+                || x_rows >= MANY_ROWS && outer::multiply(isa, x, x_rows, &outputs)
+        };
+        if !done {
+            few_rows(isa, x, x_rows, &outputs);
+        }
     }
 }
 
@@ -154,7 +170,7 @@ fn few_rows(isa: Isa, x: &[f32], x_rows: usize, outputs: &[Output<'_>]) {
 }
 
 /// Rows of W per task: enough tasks that the threads finish together, each large enough to be worth handing out.
-fn rows_per_task(matrix: &Matrix<'_>, x_rows: usize) -> usize {
+pub(super) fn rows_per_task(matrix: &Matrix<'_>, x_rows: usize) -> usize {
     /// Multiply-adds: some 8 µs when they come out of memory.
     const SMALLEST: usize = 1 << 15;
     let even = matrix.rows.div_ceil(parallel::threads() * 8);

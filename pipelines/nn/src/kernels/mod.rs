@@ -14,6 +14,7 @@ pub(crate) mod dense_attention;
 pub(crate) mod elementwise;
 pub(crate) mod filters;
 pub(crate) mod group_norm;
+mod int8;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod norms;

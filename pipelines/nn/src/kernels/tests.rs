@@ -5,6 +5,7 @@ use super::lanes::StoredAs;
 use super::matmul::{Matrix, Product, multiply};
 use super::norms::{Gain, Kind, Rows, norm};
 use super::{Isa, Kernel, dispatch};
+use crate::weights::Activations;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -66,6 +67,7 @@ fn check_product(isa: Isa, dtype: StoredAs, m: usize, n: usize, k: usize) {
         rows: n,
         columns: k,
         bias: Some(&bias),
+        activations: Activations::F32,
     };
     let out = product(isa, &x, m, matrix);
     for row in 0..m {
@@ -120,6 +122,7 @@ fn a_row_has_the_same_bits_in_any_company() {
                     rows: n,
                     columns: k,
                     bias: Some(&bias),
+                    activations: Activations::F32,
                 };
                 let all = product(isa, &x, 62, matrix);
                 let counts: &[usize] = if k > 101 {
@@ -149,6 +152,7 @@ fn a_prompt_longer_than_a_block_gives_the_bits_of_its_rows() {
         rows: n,
         columns: k,
         bias: None,
+        activations: Activations::F32,
     };
     for isa in Isa::all_available() {
         let all = product(isa, &x, m, matrix);
@@ -172,6 +176,7 @@ fn half_weights_give_what_their_f32_values_give() {
                 rows: n,
                 columns: k,
                 bias: None,
+                activations: Activations::F32,
             };
             for m in [1, 5, 20] {
                 let x = noise(m * k, 7);
@@ -193,6 +198,7 @@ fn products_of_one_input_are_those_of_each() {
         rows,
         columns: k,
         bias: None,
+        activations: Activations::F32,
     });
     let mut outs = [vec![0.0; m * 40], vec![0.0; m * 17]];
     let mut products: Vec<_> = matrices

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 
 use super::quantized::{QuantType, StoredType};
-use super::{convert, dequantize};
+use super::{Activations, convert, dequantize};
 use crate::error::{NnError, Result};
 
 /// Checkpoints are little-endian, and bytes are handed to candle as they are.
@@ -49,6 +49,8 @@ pub struct HostTensor {
     backing: Backing,
     /// Inside `backing`; exactly as long as `stored` needs for the shape. Both are checked by every constructor.
     range: Range<usize>,
+    /// What layers multiply it with, where it is quantised.
+    activations: Activations,
 }
 
 impl HostTensor {
@@ -92,7 +94,20 @@ impl HostTensor {
             shape,
             backing,
             range,
+            activations: Activations::default(),
         })
+    }
+
+    /// The same tensor, which layers multiply with `activations` where it is quantised. Its rows and its other shapes say the same.
+    #[must_use]
+    pub fn with_activations(mut self, activations: Activations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// What layers multiply it with, where it is quantised.
+    pub(crate) fn activations(&self) -> Activations {
+        self.activations
     }
 
     /// A tensor over bytes of its own, little-endian and row-major, in a plain dtype or a block format.
@@ -261,13 +276,14 @@ impl HostTensor {
             *first = len;
         }
         let range = self.range.start + start * row_bytes..self.range.start + end * row_bytes;
-        Self::over(
+        let rows = Self::over(
             self.name.clone(),
             self.stored,
             shape,
             self.backing.clone(),
             range,
-        )
+        )?;
+        Ok(rows.with_activations(self.activations))
     }
 
     /// The tensor at `index` of dimension 0, without that dimension: one expert of many. Shares the bytes.
@@ -277,7 +293,7 @@ impl HostTensor {
     pub fn at(&self, index: usize) -> Result<Self> {
         let one = self.rows(index, 1)?;
         let shape = one.shape.get(1..).unwrap_or_default().to_vec();
-        Self::over(one.name, one.stored, shape, one.backing, one.range)
+        one.reshaped(shape)
     }
 
     /// The same numbers in another shape; shares the bytes. A block format keeps whole blocks in a row.
@@ -285,14 +301,15 @@ impl HostTensor {
     /// # Errors
     /// [`NnError::TensorBytes`] when the shape is for another number of numbers, [`NnError::Blocks`] when its rows are no whole
     /// blocks.
-    pub fn reshaped(&self, shape: Vec<usize>) -> Result<Self> {
-        Self::over(
+    pub fn reshaped(&self, shape: impl Into<Arc<[usize]>>) -> Result<Self> {
+        let reshaped = Self::over(
             self.name.clone(),
             self.stored,
             shape,
             self.backing.clone(),
             self.range.clone(),
-        )
+        )?;
+        Ok(reshaped.with_activations(self.activations))
     }
 
     /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out]. A quantised one becomes f32,

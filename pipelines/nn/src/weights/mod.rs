@@ -1,6 +1,7 @@
 //! Weight reading: where a model's tensors come from and what they are on the host, before any device is chosen.
 //! Apart from the layers, which take a [`HostTensor`] and decide themselves in which form they keep it.
 
+mod activations;
 mod arriving;
 mod convert;
 pub(crate) mod dequantize;
@@ -20,6 +21,7 @@ mod snapshot;
 mod source;
 pub(crate) mod text;
 
+pub use activations::Activations;
 pub use arriving::Arrivals;
 pub use directory::SnapshotDir;
 pub use embedded::StaticSource;

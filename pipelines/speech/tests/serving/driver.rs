@@ -7,7 +7,7 @@ use chandler_core::{
     Admission, Audio, Collected, Event, Events, Input, Pipeline, RequestError, SpeechInput, Ticket,
 };
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
-use chandler_nn::weights::Snapshot;
+use chandler_nn::weights::{Activations, Snapshot};
 use chandler_speech::SpeechOptions;
 
 pub fn snapshot(path: &str) -> Snapshot {
@@ -27,6 +27,7 @@ pub fn options() -> SpeechOptions {
         prefill_chunk: 24,
         cache_bytes: None,
         quantize: None,
+        activations: Activations::F32,
     }
 }
 

@@ -8,7 +8,7 @@ mod codes_x86;
 mod formats;
 pub(super) mod product;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub(super) mod x_tiles;
 
 pub(super) use codes::{Codes, PortableCodes};

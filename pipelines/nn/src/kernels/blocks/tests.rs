@@ -5,7 +5,7 @@ use crate::kernels::Isa;
 use crate::kernels::elementwise::widen;
 use crate::kernels::lanes::StoredAs;
 use crate::kernels::matmul::{Matrix, Product, multiply};
-use crate::weights::{QuantType, dequantize};
+use crate::weights::{Activations, QuantType, dequantize};
 
 /// Random bytes, the same on every machine.
 fn random(len: usize, seed: u32) -> Vec<u8> {
@@ -19,7 +19,7 @@ fn random(len: usize, seed: u32) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn noise(len: usize, seed: u32) -> Vec<f32> {
+pub(in crate::kernels) fn noise(len: usize, seed: u32) -> Vec<f32> {
     let bytes = random(2 * len, seed);
     let pairs = bytes.as_chunks::<2>().0.iter();
     pairs
@@ -28,7 +28,12 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Blocks of random codes and scales from -0.06 to 0.06, one byte off any alignment, and their numbers.
-fn blocks(kind: QuantType, rows: usize, columns: usize, seed: u32) -> (Vec<u8>, Vec<f32>) {
+pub(in crate::kernels) fn blocks(
+    kind: QuantType,
+    rows: usize,
+    columns: usize,
+    seed: u32,
+) -> (Vec<u8>, Vec<f32>) {
     let places: &[usize] = match kind {
         QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q4K | QuantType::Q5K => &[0, 2],
         QuantType::Q6K => &[208],
@@ -49,7 +54,7 @@ fn blocks(kind: QuantType, rows: usize, columns: usize, seed: u32) -> (Vec<u8>, 
 }
 
 /// x [m, k] by an n by k matrix.
-fn product(isa: Isa, x: &[f32], m: usize, matrix: Matrix<'_>) -> Vec<f32> {
+pub(in crate::kernels) fn product(isa: Isa, x: &[f32], m: usize, matrix: Matrix<'_>) -> Vec<f32> {
     let mut out = vec![f32::NAN; m * matrix.rows];
     let products = &mut [Product {
         matrix,
@@ -59,11 +64,11 @@ fn product(isa: Isa, x: &[f32], m: usize, matrix: Matrix<'_>) -> Vec<f32> {
     out
 }
 
-fn bits(numbers: &[f32]) -> Vec<u32> {
+pub(in crate::kernels) fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-fn shapes(kind: QuantType) -> Vec<(usize, usize, usize)> {
+pub(in crate::kernels) fn shapes(kind: QuantType) -> Vec<(usize, usize, usize)> {
     let large = [
         (1, 1, 256),
         (1, 13, 512),
@@ -102,6 +107,7 @@ fn quantised_products_are_those_of_the_dequantised_matrix() {
                     rows: n,
                     columns: k,
                     bias: Some(&bias),
+                    activations: Activations::F32,
                 };
                 let out = product(isa, &x, m, matrix(&bytes[1..], StoredAs::Quant(kind)));
                 for (row, x) in x.chunks_exact(k).enumerate() {
@@ -133,6 +139,7 @@ fn a_row_has_the_same_bits_in_any_company_with_quantised_weights() {
                 rows: n,
                 columns: k,
                 bias: None,
+                activations: Activations::F32,
             };
             let all = product(isa, &x, 50, matrix);
             for m in (1..18).chain([24, 25, 32, 33, 48, 49]) {
