@@ -1,11 +1,13 @@
-"""Ours and llama.cpp in one run, on the same GGUF files: prefill and decode of a quantised Llama, at 314 M and 1.1 B.
+"""Ours, llama.cpp and mistral.rs in one run, on the same GGUF files: prefill and decode of a quantised Llama, at 314 M and 1.1 B.
 
     python3 -m venv VENV && VENV/bin/pip install -r benches/requirements.txt -r benches/requirements-llama-cpp.txt
     cargo build --release --bench generation --bin chandler
-    VENV/bin/python benches/quantized.py --work DIR [--out FILE] [--shapes 314m,1.1b] [--runs 5]
+    cargo install mistralrs-cli --version 0.8.1 --locked --root DIR
+    VENV/bin/python benches/quantized.py --work DIR [--out FILE] [--shapes 314m,1.1b] [--runs 5] [--mistralrs DIR/bin/mistralrs]
 
 Random weights are written to DIR as an F16 GGUF, which llama.cpp itself quantises to Q8_0 and Q4_K_M: the files are the
-peer's own. Each repetition runs one of ours and then one of theirs, so that a noisy minute meets both.
+peer's own. Each repetition runs ours by f32, ours by int8 and then llama.cpp, so that a noisy minute meets all of them; mistral.rs,
+whose own `bench` takes minutes, runs once.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -125,14 +128,26 @@ def prepare(work: pathlib.Path, shape: str) -> dict[str, pathlib.Path]:
     return files
 
 
+def mistralrs(binary: pathlib.Path, path: pathlib.Path) -> dict:
+    """One round of mistral.rs' own benchmark, read off its table."""
+    run = [binary, "bench", "--cpu", "--format", "gguf", "-m", path.parent, "-f", path.name,
+           "--prompt-len", str(PREFILL), "--gen-len", str(DECODE), "--iterations", "1"]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    found = dict(re.findall(r"(Prefill|Decode) \(\d+ tokens\)\s*┆\s*([\d.]+)", done.stdout))
+    return {"prefill_tokens_per_second": float(found["Prefill"]), "decode_tokens_per_second_batch_1": float(found["Decode"])}
+
+
 def compare(path: pathlib.Path, runs: int) -> dict:
     """Medians over `runs` of processes that take turns."""
-    peer = [sys.executable, "-c", PEER, str(path)]
-    pairs = [(last_json([bench_binary(), str(path)]), last_json(peer)) for _ in range(runs)]
-    sides = {"ours": [ours for ours, _ in pairs], "llama_cpp": [theirs for _, theirs in pairs]}
+    ours = [bench_binary(), str(path)]
+    sides = {"ours": ours, "ours_int8": [*ours, "--activations", "int8"], "llama_cpp": [sys.executable, "-c", PEER, str(path)]}
+    found = {side: [] for side in sides}
+    for _ in range(runs):
+        for side, run in sides.items():
+            found[side].append(last_json(run))
     median = {side: {key: statistics.median(run[key] for run in all_runs) for key in all_runs[0]
                      if isinstance(all_runs[0][key], (int, float))}
-              for side, all_runs in sides.items()}
+              for side, all_runs in found.items()}
     return {"bytes": path.stat().st_size, **median}
 
 
@@ -142,21 +157,23 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, help="file for the report, as JSON")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--mistralrs", type=pathlib.Path, help="its program, to be in the table too")
     args = parser.parse_args()
     import llama_cpp
 
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     report = {"commit": commit(), "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "threads": os.cpu_count(),
               "llama_cpp_python": llama_cpp.__version__, "shapes": {}}
-    print(f"{'':14}{'':34}{'ours':>9}{'llama.cpp':>11}{'ratio':>7}")
+    sides = ["ours", "ours_int8", "llama_cpp"] + ["mistralrs"] * bool(args.mistralrs)
+    print(f"{'':48}" + "".join(f"{side:>11}" for side in sides))
     for shape in args.shapes.split(","):
         for kind, path in prepare(args.work, shape).items():
             entry = report["shapes"][f"{shape} {kind}"] = compare(path, args.runs)
-            for row in ("prefill_tokens_per_second", "decode_tokens_per_second_batch_1"):
-                ours, theirs = entry["ours"][row], entry["llama_cpp"][row]
-                print(f"{shape + ' ' + kind:14}{row:34}{ours:9.1f}{theirs:11.1f}{ours / theirs:7.2f}")
-            one, eight = (entry["ours"][f"decode_tokens_per_second_batch_{n}"] for n in (1, 8))
-            print(f"{'':14}{'batch 8 beside batch 1':34}{eight:9.1f}{one:11.1f}{eight / one:7.2f}", flush=True)
+            if args.mistralrs:
+                entry["mistralrs"] = mistralrs(args.mistralrs, path)
+            for row in ("prefill_tokens_per_second", "decode_tokens_per_second_batch_1", "decode_tokens_per_second_batch_8"):
+                found = [entry[side].get(row) for side in sides]
+                print(f"{shape + ' ' + kind:14}{row:34}" + "".join(f"{one:11.1f}" if one else f"{'':11}" for one in found), flush=True)
             if args.out:  # after each: the large shape takes long
                 args.out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Ll
 import fixture_chat
 import fixture_gguf
 import fixture_gguf_families
+import fixture_int8
 import fixture_tools
 import fixture_tokenizers as tokens
 
@@ -374,6 +375,7 @@ def make(out):
     fixture_chat.make(out / "chat")
     fixture_gguf.make(out / "gguf", compact_json, greedy, Refused)
     fixture_gguf_families.make(out / "gguf", compact_json, greedy, Refused)
+    fixture_int8.make(out / "gguf")
     fixture_tools.make(out / "chat")
 
 

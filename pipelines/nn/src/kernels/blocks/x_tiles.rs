@@ -10,7 +10,7 @@ use crate::kernels::{Isa, Kernel, dispatch};
 use std::cell::Cell;
 
 /// Rows of x that an unpacked number is used for, at most.
-pub(super) const MOST: usize = 8;
+pub(in crate::kernels) const MOST: usize = 8;
 
 thread_local! {
     /// Room for the copies, kept from one product to the next: fresh pages are faults.
@@ -98,7 +98,7 @@ impl Drop for XTiles<'_> {
 }
 
 /// As how many rows so many are laid out: there is a kernel for each.
-fn width(rows: usize) -> usize {
+pub(in crate::kernels) fn width(rows: usize) -> usize {
     match rows {
         0..=4 => rows,
         5 | 6 => 6,

@@ -2,6 +2,7 @@
 //! multiplied together lie beside each other. Apart from `product` because it is done once, before threads take rows of W.
 
 use super::formats::GROUP;
+use crate::kernels::blocks::x_tiles::{MOST, width};
 use crate::kernels::buffer::Buffer;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::parallel::{self, Shared};
@@ -24,9 +25,6 @@ pub(super) struct Beside {
 
 /// Bytes that a group of a row takes.
 const GROUP_BYTES: usize = GROUP + size_of::<Beside>();
-
-/// Rows that are multiplied together at most, whatever the instruction set.
-const WIDEST: usize = 8;
 
 thread_local! {
     /// Room for the codes, kept from one product to the next: fresh pages are faults.
@@ -64,7 +62,7 @@ impl CodesOfX {
     /// memory for it.
     pub(super) fn new(isa: Isa, x: &[f32], k: usize, most: usize) -> Option<Self> {
         let rows = x.len() / k.max(1);
-        let most = most.clamp(1, WIDEST);
+        let most = most.clamp(1, MOST);
         let mut codes = Self {
             room: None,
             rows,
@@ -118,15 +116,6 @@ impl Drop for CodesOfX {
         if let Some(room) = self.room.take() {
             ROOM.set(Some(room));
         }
-    }
-}
-
-/// As how many rows so many are laid out: there is a kernel for each.
-fn width(rows: usize) -> usize {
-    match rows {
-        0..=4 => rows,
-        5 | 6 => 6,
-        _ => WIDEST,
     }
 }
 

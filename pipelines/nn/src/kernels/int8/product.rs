@@ -109,6 +109,10 @@ impl<'a, F, const C: usize> OneTile<'a, F, C> {
 impl<F: RowFormat, const C: usize> RowKernel for OneTile<'_, F, C> {
     #[inline(always)]
     unsafe fn run<L: RowLanes>(self) {
+        if C > L::MOST {
+            // No tile is so wide, and no copy is compiled.
+            return;
+        }
         let panel = self.panel;
         let mut scales = [Scales::EMPTY; 8];
         for row in panel.rows.clone().step_by(ROWS) {
@@ -171,7 +175,7 @@ impl<F: RowFormat> RowKernel for ManyTiles<'_, F> {
                 for tile in panel.x.tiles() {
                     // SAFETY: the tile has as many groups, and the outputs are this panel's own.
                     unsafe {
-                        match tile.width.min(L::MOST) {
+                        match tile.width {
                             1 => w.multiply::<L, F, 1>(&tile, &output),
                             2 => w.multiply::<L, F, 2>(&tile, &output),
                             3 => w.multiply::<L, F, 3>(&tile, &output),
@@ -218,6 +222,10 @@ impl Stretch<'_> {
         tile: &XTile,
         output: &Output,
     ) {
+        if C > L::MOST {
+            // As for one tile.
+            return;
+        }
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = Sums::<L, C> {
