@@ -15,6 +15,8 @@ use serde_json::Value;
 /// max|a−b| / max|b|, as design.md defines it.
 const TOLERANCE: f32 = 1e-4;
 
+const EXACT: Activations = Activations::F32;
+
 pub const FIXTURES: [&str; 6] = [
     "llama2-f32",
     "llama3-bf16-sharded",
@@ -140,37 +142,26 @@ impl Model {
     }
 
     fn open(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(
-            &Snapshot::dir(dir).unwrap(),
-            Activations::F32,
-            context,
-            false,
-        )
+        Self::build(&Snapshot::dir(dir).unwrap(), context, (false, EXACT))
     }
 
     pub fn of(snapshot: &Snapshot) -> Self {
-        Self::with_activations(snapshot, Activations::F32)
+        Self::with_activations(snapshot, EXACT)
     }
 
     pub fn with_activations(snapshot: &Snapshot, activations: Activations) -> Self {
-        Self::build(snapshot, activations, None, false)
+        Self::build(snapshot, None, (false, activations))
     }
 
     /// In candle operations throughout, as on a device that has no kernels of ours.
     pub fn plain(dir: &Path, context: Option<usize>) -> Self {
-        Self::build(
-            &Snapshot::dir(dir).unwrap(),
-            Activations::F32,
-            context,
-            true,
-        )
+        Self::build(&Snapshot::dir(dir).unwrap(), context, (true, EXACT))
     }
 
     fn build(
         snapshot: &Snapshot,
-        activations: Activations,
         context: Option<usize>,
-        plain: bool,
+        (plain, activations): (bool, Activations),
     ) -> Self {
         let config = DecoderConfig::from_snapshot(snapshot).unwrap();
         let config = config.for_context(context).unwrap();
