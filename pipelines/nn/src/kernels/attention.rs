@@ -110,6 +110,14 @@ struct Strip {
     len: usize,
 }
 
+/// What queries are multiplied by at a time.
+struct Tile {
+    strips: [Strip; STRIPS],
+    /// Those that come after, for the first queries to ask for: few queries wait for memory, of which a head's keys are short
+    /// stretches that the processor does not foresee.
+    ahead: Option<[Strip; STRIPS]>,
+}
+
 impl Strip {
     /// The lanes that a query at `position` sees.
     #[inline(always)]
@@ -143,21 +151,27 @@ impl Kernel for Task<'_> {
         for tile in layout.strip_of(first) / STRIPS..=last_strip / STRIPS {
             // SAFETY: the caller's promise: blocks cover the context.
             unsafe {
-                let strips = std::array::from_fn(|i| self.strip(tile * STRIPS + i, last_strip));
+                let strips =
+                    |tile| std::array::from_fn(|i| self.strip(tile * STRIPS + i, last_strip));
+                let mut tile = Tile {
+                    strips: strips(tile),
+                    ahead: Some(strips(tile + 1)),
+                };
                 let mut query = 0;
                 while query < queries {
                     let left = queries - query;
                     // 32 registers keep four queries' scores of a tile, 16 registers two.
                     if left >= 4 && L::TILE_ROWS == 8 {
-                        self.tile::<L, 4>(query, &strips, &mut states, &mut outputs);
+                        self.tile::<L, 4>(query, &tile, &mut states, &mut outputs);
                         query += 4;
                     } else if left >= 2 {
-                        self.tile::<L, 2>(query, &strips, &mut states, &mut outputs);
+                        self.tile::<L, 2>(query, &tile, &mut states, &mut outputs);
                         query += 2;
                     } else {
-                        self.tile::<L, 1>(query, &strips, &mut states, &mut outputs);
+                        self.tile::<L, 1>(query, &tile, &mut states, &mut outputs);
                         query += 1;
                     }
+                    tile.ahead = None;
                 }
             }
         }
@@ -214,10 +228,11 @@ impl Task<'_> {
     unsafe fn tile<L: Lanes, const Q: usize>(
         &self,
         first: usize,
-        strips: &[Strip; STRIPS],
+        tile: &Tile,
         states: &mut [Softmax],
         outputs: &mut [f32],
     ) {
+        let strips = &tile.strips;
         let mut scores = [[0.0f32; TILE]; Q];
         let mut scales = [0.0f32; Q];
         // Lanes that any of the queries sees: the values of the others are not read.
@@ -227,7 +242,7 @@ impl Task<'_> {
             let queries = std::array::from_fn(|q| {
                 self.attention.queries.as_ptr().add(self.offset(first + q))
             });
-            self.score::<L, Q>(queries, strips, &mut scores);
+            self.score::<L, Q>(queries, tile, &mut scores);
             for q in 0..Q {
                 let position = self.position((first + q) / self.group);
                 let state = states.get_unchecked_mut(first + q);
@@ -242,7 +257,7 @@ impl Task<'_> {
     unsafe fn score<L: Lanes, const Q: usize>(
         &self,
         queries: [*const f32; Q],
-        strips: &[Strip; STRIPS],
+        tile: &Tile,
         scores: &mut [[f32; TILE]; Q],
     ) {
         for pass in (0..TILE).step_by(VECTORS * L::WIDTH) {
@@ -250,10 +265,17 @@ impl Task<'_> {
             unsafe {
                 let keys: [*const f32; VECTORS] = std::array::from_fn(|v| {
                     let key = pass + v * L::WIDTH;
-                    strips[key / STRIP].keys.add(key % STRIP)
+                    tile.strips[key / STRIP].keys.add(key % STRIP)
                 });
                 let mut sums = [[L::splat(0.0); VECTORS]; Q];
                 for d in 0..self.attention.layout.head_dim {
+                    if let (Some(ahead), 0) = (&tile.ahead, pass) {
+                        for strip in ahead {
+                            // A line of each: of values a strip has as many numbers as of keys.
+                            L::prefetch_far(strip.keys.wrapping_add(d * STRIP).cast());
+                            L::prefetch_far(strip.values.wrapping_add(d * STRIP).cast());
+                        }
+                    }
                     let mut vectors = [L::splat(0.0); VECTORS];
                     for v in 0..VECTORS {
                         vectors[v] = L::load(keys[v].add(d * STRIP));
