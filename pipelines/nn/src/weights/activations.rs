@@ -16,7 +16,7 @@ pub enum Activations {
     #[default]
     F32,
     /// Each 32 numbers of a row as bytes with a scale of their own, found while the product is made ("dynamic quantisation",
-    /// W8A8 or W4A8, as llama.cpp and CTranslate2 do it): up to four times as fast, and a product is off by some half percent.
+    /// W8A8 or W4A8, as llama.cpp and CTranslate2 do it): up to three times as fast, and a product is off by some half percent.
     Int8,
 }
 

@@ -115,20 +115,19 @@ fn has_vnni(isa: Isa) -> bool {
     isa >= Isa::Avx512 && Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Rows of x that the copy for `isa` takes together.
+/// Rows of x that the copy for `isa` takes together: asked of the copy that runs, so that x is laid out as it is read.
 fn most(isa: Isa) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if has_vnni(isa) {
-            return vnni::Vnni::MOST;
-        }
-        if isa >= Isa::Avx2 && Isa::Avx2.is_available() {
-            return avx2::Avx2::MOST;
+    struct Most<'a>(&'a mut usize);
+    impl RowKernel for Most<'_> {
+        #[inline(always)]
+        unsafe fn run<L: RowLanes>(self) {
+            *self.0 = L::MOST;
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = isa;
-    row_lanes::Portable::MOST
+    let mut most = 1;
+    // SAFETY: it has no pointers.
+    unsafe { dispatch(isa, Most(&mut most)) }
+    most
 }
 
 /// Runs the copy of a kernel for `isa`; AVX-512 without VNNI runs the one for AVX2.
