@@ -2,6 +2,7 @@
 //! Apart from the other modalities; knows no HTTP, no clock and no environment.
 
 pub mod autoencoder;
+pub mod embeddings;
 pub mod error;
 mod failure;
 pub mod layers;

@@ -21,11 +21,13 @@ pub enum Family {
     StableDiffusion3,
     /// FLUX.1: CLIP's pooled text and T5, a transformer.
     Flux,
+    /// PixArt-α and PixArt-Σ: T5, a transformer.
+    PixArt,
 }
 
 /// Classes of diffusers, and the family of each. What a checkpoint was saved as says nothing of what it can do: with a denoiser of as
 /// many channels as the latents, all three tasks are open to it.
-const CLASSES: [(&str, Family); 14] = [
+const CLASSES: [(&str, Family); 16] = [
     ("StableDiffusionPipeline", Family::StableDiffusion),
     ("StableDiffusionImg2ImgPipeline", Family::StableDiffusion),
     ("StableDiffusionInpaintPipeline", Family::StableDiffusion),
@@ -49,6 +51,8 @@ const CLASSES: [(&str, Family); 14] = [
     ("FluxPipeline", Family::Flux),
     ("FluxImg2ImgPipeline", Family::Flux),
     ("FluxInpaintPipeline", Family::Flux),
+    ("PixArtAlphaPipeline", Family::PixArt),
+    ("PixArtSigmaPipeline", Family::PixArt),
 ];
 
 /// The classes that are served.

@@ -5,6 +5,7 @@
 mod autoencoder;
 mod checkpoint;
 mod lora;
+mod pixart;
 mod safety;
 mod schedulers;
 mod serving;

@@ -1,4 +1,4 @@
-//! Chat templates against what transformers rendered (`fixtures/chat/templates.json`), and what a request gets wrong.
+//! Chat templates against what transformers rendered (`fixtures/chat/templates.json.gz`), and what a request gets wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use chandler_core::{ErrorKind, RequestError};
 use chandler_nn::weights::Snapshot;
 use chandler_text::chat::{ChatTemplate, CivilTime, Clock};
 use chandler_text::tokenizer::Tokenizer;
+use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
 /// 2024-07-26T15:04:05, the fixtures' `now`.
@@ -16,8 +17,8 @@ fn frozen() -> Clock {
 }
 
 fn cases() -> Vec<Value> {
-    let text = include_str!("fixtures/chat/templates.json");
-    let fixture: Value = serde_json::from_str(text).unwrap();
+    let packed = include_bytes!("fixtures/chat/templates.json.gz");
+    let fixture: Value = serde_json::from_reader(GzDecoder::new(&packed[..])).unwrap();
     assert_eq!(fixture["now"], "2024-07-26T15:04:05");
     fixture["cases"].as_array().unwrap().clone()
 }

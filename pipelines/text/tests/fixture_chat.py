@@ -1,6 +1,7 @@
-"""Chat templates, encoding and decoding as transformers does them: templates.json and tokenizer_cases.json."""
+"""Chat templates, encoding and decoding as transformers does them: templates.json.gz and tokenizer_cases.json."""
 
 import datetime
+import gzip
 import json
 import unittest.mock
 
@@ -87,9 +88,9 @@ def tokenizer_cases(folder):
     return found
 
 
-def write(path, what):
+def compact(what):
     """Without spaces: these are the longest texts of the fixtures."""
-    path.write_text(json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    return json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def make(folder):
@@ -100,9 +101,10 @@ def make(folder):
     for name, (tokenizer, flavour) in built.items():
         tokens.save(tokens.wrap(tokenizer, flavour), folder / name)
         cases.append(tokenizer_cases(folder / name))
-    write(folder / "tokenizer_cases.json", cases)
+    (folder / "tokenizer_cases.json").write_text(compact(cases), encoding="utf-8")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=built["metaspace"][0])
     with unittest.mock.patch.object(chat_template_utils, "datetime", Frozen):
         rendered = [render(tokenizer, one) for one in CASES]
-    write(folder / "templates.json", {"now": NOW, "cases": rendered})
+    whole = compact({"now": NOW, "cases": rendered}).encode()
+    (folder / "templates.json.gz").write_bytes(gzip.compress(whole, mtime=0))
     print(f"chat: {len(rendered)} templates, {sum(len(c['encode']) + len(c['decode']) + len(c['stream']) for c in cases)} tokenizer cases")

@@ -190,8 +190,8 @@ pub(super) fn of_config(fields: Fields) -> Result<Facts, PlanError> {
     {
         return Err(PlanError::UnknownKind {
             what: format!("architecture {name:?} in {}", fields.file),
-            known: "known are …ForCausalLM, GPT2LMHeadModel, WhisperForConditionalGeneration, …ForCTC and diffusers' Stable Diffusion and \
-                    Flux pipelines",
+            known: "known are …ForCausalLM, GPT2LMHeadModel, WhisperForConditionalGeneration, …ForCTC and diffusers' Stable Diffusion, \
+                    Flux and PixArt pipelines",
         });
     }
     text(fields.inner(), name).map(Facts::Text)
@@ -296,9 +296,11 @@ pub(super) fn of_gguf(file: &str, head: &Head) -> Result<Facts, PlanError> {
 /// Bytes that a row of a UNet takes for each element of the latents' plane, at a first level of 320 channels; as in the pipeline
 /// (pipelines/image, families/unet.rs), which was measured against it.
 const UNET_ROW: (u64, u64) = (4 * 6000, 320);
-/// Numbers that a row takes for each token, in widths of the residual stream; as in families/stable_diffusion_3.rs and flux.rs.
+/// Numbers that a row takes for each token, in widths of the residual stream, by what the class's name begins with; as in
+/// families/stable_diffusion_3.rs, flux.rs and pixart.rs.
 const SD3_WIDTHS: u64 = 16;
-const FLUX_WIDTHS: u64 = 18;
+const WIDTHS: [(&str, u64); 2] = [("Flux", 18), ("PixArt", 14)];
+const PIXART: &str = "PixArtTransformer2DModel";
 /// Latents for a token, along a side.
 const PATCH: u64 = 2;
 /// The side in latents of pictures of a UNet that does not say (Stable Diffusion 1), and of Flux.
@@ -312,10 +314,9 @@ pub(super) fn unet_row(channels: u64) -> u64 {
 
 /// What a row takes of a transformer of this width.
 pub(super) fn transformer_row(class: &str, width: u64) -> u64 {
-    match class.starts_with("Flux") {
-        true => 4 * FLUX_WIDTHS * width / (PATCH * PATCH),
-        false => (4 * SD3_WIDTHS * width).div_ceil(PATCH * PATCH),
-    }
+    let found = WIDTHS.iter().find(|(name, _)| class.starts_with(name));
+    let widths = found.map_or(SD3_WIDTHS, |(_, widths)| *widths);
+    (4 * widths * width).div_ceil(PATCH * PATCH)
 }
 
 /// Reads the configurations of a denoiser and an autoencoder.
@@ -343,7 +344,13 @@ pub(super) fn of_diffusers(denoiser: &Fields, vae: &Fields) -> Result<Picture, P
                 UNET_SIDE,
             )
         }
-        "SD3Transformer2DModel" | "FluxTransformer2DModel" => {
+        // The last of them is what PixArt was a part of when its checkpoints were published.
+        "SD3Transformer2DModel" | "FluxTransformer2DModel" | PIXART | "Transformer2DModel" => {
+            let class = if class == "Transformer2DModel" {
+                PIXART
+            } else {
+                class
+            };
             let heads = denoiser.need(&["num_attention_heads"])?;
             let width = heads * denoiser.need(&["attention_head_dim"])?;
             (transformer_row(class, width), FLUX_SIDE)
@@ -351,7 +358,7 @@ pub(super) fn of_diffusers(denoiser: &Fields, vae: &Fields) -> Result<Picture, P
         other => {
             return Err(PlanError::UnknownKind {
                 what: format!("denoiser {other:?} in {}", denoiser.file),
-                known: "UNet2DConditionModel, SD3Transformer2DModel and FluxTransformer2DModel are",
+                known: "UNet2DConditionModel, SD3Transformer2DModel, FluxTransformer2DModel and PixArtTransformer2DModel are",
             });
         }
     };

@@ -11,6 +11,7 @@ pub(crate) mod clip_vocabulary;
 pub mod compose;
 pub mod encode;
 mod folder;
+mod sentencepiece;
 pub mod t5_text;
 pub mod t5_tokenizer;
 pub mod tags;

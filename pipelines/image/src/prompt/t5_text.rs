@@ -14,6 +14,8 @@ pub struct T5Text {
     tokens: Vec<u32>,
     /// One for each token; 1 for its end and what is beyond.
     weights: Vec<f32>,
+    /// Tokens that are looked at: all, but for padding that is not.
+    seen: usize,
     /// What stands at the end, and beyond it.
     end: u32,
     pad: u32,
@@ -46,6 +48,7 @@ impl T5Text {
         tokens.push(tokenizer.end());
         weights.push(1.0);
         Ok(Self {
+            seen: tokens.len(),
             tokens,
             weights,
             end: tokenizer.end(),
@@ -70,7 +73,20 @@ impl T5Text {
         }
         self.tokens.resize(length, self.pad);
         self.weights.resize(length, 1.0);
+        self.seen = length;
         left_out
+    }
+
+    /// Pads it to `length` tokens, none of which is looked at; a longer one stays as it is.
+    pub fn pad_unseen(&mut self, length: usize) {
+        let length = length.max(self.tokens.len());
+        self.tokens.resize(length, self.pad);
+        self.weights.resize(length, 1.0);
+    }
+
+    /// Tokens that are looked at, of those that there are; none beyond.
+    pub fn seen(&self) -> usize {
+        self.seen
     }
 
     /// Multiplies the rows of `hidden` [tokens, width] by the weights. Unlike CLIP's their mean is not brought back: the last norm leaves

@@ -1,4 +1,4 @@
-//! T5's tokenizer, as SD 3 and FLUX use it: text to ids, without what stands around them. Apart from CLIP's because it is of another kind
+//! T5's tokenizer, as SD 3, FLUX and PixArt use it: text to ids, without what stands around them. Apart from CLIP's because it is of another kind
 //! (Unigram), and keeps capitals; what an encoder reads is made in `t5_text`.
 
 use std::fmt;
@@ -7,9 +7,11 @@ use chandler_nn::weights::Snapshot;
 use serde_json::{Map, Value};
 
 use super::folder::Folder;
+use super::sentencepiece;
 use crate::error::{ImageError, Result};
 
 const WHOLE: &str = "tokenizer.json";
+const PIECES: &str = "spiece.model";
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 
@@ -30,7 +32,8 @@ impl fmt::Debug for T5Tokenizer {
 }
 
 impl T5Tokenizer {
-    /// The tokenizer in `folder` of a snapshot: `tokenizer_2` of FLUX, `tokenizer_3` of SD 3.
+    /// The tokenizer in `folder` of a snapshot, `tokenizer_2` of FLUX, `tokenizer_3` of SD 3: tokenizer.json, or where that is missing
+    /// spiece.model.
     ///
     /// # Errors
     /// [`ImageError::Tokenizer`] naming the file that is missing or not what it should be.
@@ -39,17 +42,17 @@ impl T5Tokenizer {
             snapshot,
             name: folder,
         };
-        let Some(mut whole) = folder.object(WHOLE)? else {
-            let reason = "it is missing; a sentencepiece model alone is not read, and transformers' save_pretrained makes one of it";
-            return Err(folder.fault(WHOLE, reason));
+        let (file, inner) = match (folder.object(WHOLE)?, folder.bytes(PIECES)?) {
+            (Some(whole), _) => (WHOLE, bare(&folder, whole)?),
+            (None, Some(bytes)) => {
+                let read = sentencepiece::tokenizer(&bytes);
+                (PIECES, read.map_err(|reason| folder.fault(PIECES, reason))?)
+            }
+            (None, None) => {
+                let reason = format!("it is missing, and so is {PIECES}");
+                return Err(folder.fault(WHOLE, reason));
+            }
         };
-        for wrapping in ["post_processor", "truncation", "padding"] {
-            whole.insert(wrapping.into(), Value::Null);
-        }
-        let bytes =
-            serde_json::to_vec(&whole).map_err(|error| ImageError::Tokenizer(error.to_string()))?;
-        let inner =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| folder.fault(WHOLE, error))?;
         let config = folder.object(CONFIG)?.unwrap_or_default();
         let special = folder.object(SPECIAL)?.unwrap_or_default();
         let id = |name: &str, default: &str| -> Result<u32> {
@@ -57,7 +60,7 @@ impl T5Tokenizer {
             let content = content.unwrap_or(default);
             inner.token_to_id(content).ok_or_else(|| {
                 let reason = format!("{name} {content:?} is not in the vocabulary");
-                folder.fault(WHOLE, reason)
+                folder.fault(file, reason)
             })
         };
         Ok(Self {
@@ -88,6 +91,16 @@ impl T5Tokenizer {
     pub fn pad(&self) -> u32 {
         self.pad
     }
+}
+
+/// The tokenizer of a tokenizer.json without what it puts around a text.
+fn bare(folder: &Folder<'_>, mut whole: Map<String, Value>) -> Result<tokenizers::Tokenizer> {
+    for wrapping in ["post_processor", "truncation", "padding"] {
+        whole.insert(wrapping.into(), Value::Null);
+    }
+    let bytes =
+        serde_json::to_vec(&whole).map_err(|error| ImageError::Tokenizer(error.to_string()))?;
+    tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| folder.fault(WHOLE, error))
 }
 
 /// A special token's text, which is written as it is or in an object.

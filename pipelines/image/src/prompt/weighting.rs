@@ -37,6 +37,15 @@ pub enum Piece {
     Break,
 }
 
+impl Piece {
+    /// In small letters, without space around it: what PixArt's pipelines make of a text.
+    pub fn lower(&mut self) {
+        if let Self::Text { text, .. } = self {
+            *text = text.trim().to_lowercase();
+        }
+    }
+}
+
 /// Cuts a prompt where its weights change.
 ///
 /// `(word)` weighs 1.1 times as much, `((word))` 1.21 times, `(word:1.3)` 1.3 times; `[word]` weighs 1/1.1. A bracket that is not

@@ -90,7 +90,7 @@ pub(super) fn predict(model: &Model, members: &[Member<'_>]) -> Result<Vec<Vec<f
     let out = expert.denoiser.predict(&Batch {
         latents: model.placement.move_in(&latents)?,
         timesteps: rows.timesteps,
-        words: Tensor::cat(&rows.words, 0)?,
+        words: rows.words,
         pooled: match rows.pooled.as_slice() {
             [] => None,
             pooled => Some(Tensor::cat(pooled, 0)?),

@@ -92,9 +92,11 @@ impl TextEncoders {
             clip.push(self.read_by_clip(texts, 0, &adapters)?);
             of_t5.push(t5_text(texts));
         }
-        let tokens: Vec<&[u32]> = of_t5.iter().flatten().map(|text| text.tokens()).collect();
+        let texts = || of_t5.iter().flatten();
+        let tokens: Vec<&[u32]> = texts().map(|text| text.tokens()).collect();
+        let seen: Vec<usize> = texts().map(|text| text.seen()).collect();
         let t5 = match self.t5() {
-            Some(model) => Some(model.begin(&tokens)?),
+            Some(model) => Some(model.begin(&tokens, &seen)?),
             None => None,
         };
         Ok(Encoding { clip, t5 })
@@ -126,7 +128,8 @@ impl TextEncoders {
             let t5 = match (&t5, t5_text(texts)) {
                 (Some(hidden), Some(text)) => {
                     let weighed = text.weigh(&hidden.get(number)?)?;
-                    Some(self.placement.move_in(&weighed)?)
+                    let seen = weighed.narrow(0, 0, text.seen())?;
+                    Some(self.placement.move_in(&seen)?)
                 }
                 _ => None,
             };

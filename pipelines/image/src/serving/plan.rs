@@ -50,7 +50,7 @@ impl Plan {
     pub(super) fn read(snapshot: &Snapshot) -> Result<Self> {
         let index = ModelIndex::read(snapshot)?;
         let facts = families::facts(index.family);
-        index.needed_part(facts.denoiser.folder, &[facts.denoiser.class])?;
+        index.needed_part(facts.denoiser.folder, facts.denoiser.classes)?;
         index.needed_part("vae", &["AutoencoderKL"])?;
         let mut texts = Vec::with_capacity(facts.texts.len());
         for part in facts.texts {
@@ -92,6 +92,7 @@ impl Plan {
             force_zeros: self.index.flag("force_zeros_for_empty_prompt")?,
             told: self.design.told,
             lengths: self.design.text_lengths,
+            small_letters: self.facts.small_letters,
         })
     }
 

@@ -1,16 +1,16 @@
-//! What a request's texts are read into, off the engine's thread: tokens for each text encoder, and for SDXL the sizes of the picture that
-//! is to be imitated. Apart from `encoders`, which makes numbers of them. After `encode_prompt` and `_get_add_time_ids` of `diffusers`
+//! What a request's texts are read into, off the engine's thread: tokens for each text encoder, and for models that are told them sizes, for
+//! SDXL of the picture that is to be imitated. Apart from `encoders`, which makes numbers of them. After `encode_prompt` and `_get_add_time_ids` of `diffusers`
 //! pipeline_stable_diffusion.py and pipeline_stable_diffusion_xl.py.
 
 use chandler_core::{Micro, Prompts, RequestError};
 
-use super::families::Clip;
+use super::families::{Clip, TextLengths};
 use crate::pixels::Size;
 use crate::prompt::chunks::Chunks;
 use crate::prompt::clip_tokenizer::ClipTokenizer;
 use crate::prompt::t5_text::T5Text;
 use crate::prompt::t5_tokenizer::T5Tokenizer;
-use crate::prompt::weighting::{Syntax, parse};
+use crate::prompt::weighting::{Piece, Syntax, parse};
 
 /// How beautiful a refiner is told that the picture and the negative one are, when nobody says.
 const AESTHETIC_SCORES: [f64; 2] = [6.0, 2.5];
@@ -23,7 +23,7 @@ pub(super) struct Reading {
     pub(super) negative: Option<Negative>,
     pub(super) skip: usize,
     pub(super) ids: Option<[Vec<f64>; 2]>,
-    /// Tokens that the denoiser attends to.
+    /// Tokens that the denoiser attends to; 0 where those of one pass need not have as many.
     pub(super) length: usize,
 }
 
@@ -53,8 +53,10 @@ pub(super) struct Reader {
     pub(super) force_zeros: bool,
     /// Whether the denoiser is told sizes, and whether a score of beauty with them.
     pub(super) told: Told,
-    /// Tokens that T5's texts are padded to: the least that has room.
-    pub(super) lengths: &'static [usize],
+    /// How long T5's texts are.
+    pub(super) lengths: TextLengths,
+    /// Whether texts are read in small letters, without space around them.
+    pub(super) small_letters: bool,
 }
 
 /// The tokenizer of an encoder.
@@ -78,6 +80,8 @@ pub(super) enum Told {
     Sizes,
     /// Sizes, crops and a score of beauty: a refiner.
     SizesAndScore,
+    /// The picture's own height and width, and their quotient: PixArt-α.
+    Shape,
 }
 
 impl Told {
@@ -90,7 +94,8 @@ impl Told {
             .is_some();
         let crops = micro.crop.or(micro.negative_crop).is_some();
         let scores = micro.aesthetic_scores.is_some();
-        let (told_sizes, refiner) = (self != Self::Nothing, self == Self::SizesAndScore);
+        let refiner = self == Self::SizesAndScore;
+        let told_sizes = refiner || self == Self::Sizes;
         let asked = [
             ("original_size", sizes && !told_sizes),
             ("crops_coords_top_left", crops && !told_sizes),
@@ -188,7 +193,10 @@ impl Reader {
                     field.to_owned(),
                 ),
             };
-            let pieces = parse(text, Syntax::Weighted, &field)?;
+            let mut pieces = parse(text, Syntax::Weighted, &field)?;
+            if self.small_letters {
+                pieces.iter_mut().for_each(Piece::lower);
+            }
             match &reader.tokenizer {
                 Tokenizer::Clip(tokenizer) => {
                     let mut chunks = Chunks::new(tokenizer, &pieces, &field)?;
@@ -208,7 +216,7 @@ impl Reader {
     }
 
     fn has_room(&self, tokens: usize, field: &str) -> Result<(), RequestError> {
-        let most = self.lengths.last().copied().unwrap_or(0);
+        let most = self.lengths.most();
         if tokens <= most {
             return Ok(());
         }
@@ -234,7 +242,10 @@ impl Reader {
                 }
             }
         }
-        let room = self.lengths.iter().find(|length| of_t5 <= **length);
+        let room = match self.lengths {
+            TextLengths::Padded(lengths) => lengths.iter().find(|length| of_t5 <= **length),
+            TextLengths::Own(_) => None,
+        };
         let room = room.copied().unwrap_or(of_t5);
         let (mut by_clip, mut by_t5) = (0, 0);
         for text in all {
@@ -243,18 +254,26 @@ impl Reader {
                     chunks.pad_to(windows);
                     by_clip = chunks.as_slice().iter().map(|c| c.tokens.len()).sum();
                 }
-                Text::T5(text) => {
-                    text.fit(room);
-                    by_t5 = room;
-                }
+                Text::T5(text) => match self.lengths {
+                    TextLengths::Padded(_) => {
+                        text.fit(room);
+                        by_t5 = room;
+                    }
+                    TextLengths::Own(_) => text.pad_unseen(room),
+                },
             }
         }
         (by_clip + by_t5, tokens as u32)
     }
 
-    /// SDXL's numbers for the prompt and for what it is guided away from.
+    /// The numbers of sizes for the prompt and for what it is guided away from.
     fn ids(&self, micro: &Micro, size: Size) -> Option<[Vec<f64>; 2]> {
         let own = [size.height, size.width];
+        if self.told == Told::Shape {
+            let [height, width] = own.map(f64::from);
+            let ids = vec![height, width, height / width];
+            return Some([ids.clone(), ids]);
+        }
         let original = micro.original_size.unwrap_or(own);
         let crop = micro.crop.unwrap_or_default();
         let target = micro.target_size.unwrap_or(own);
@@ -273,7 +292,7 @@ impl Reader {
             let mut ids = [pair(original), pair(crop)].concat();
             match self.told {
                 Told::SizesAndScore => ids.extend(scores.next()),
-                Told::Sizes | Told::Nothing => ids.extend(pair(target)),
+                Told::Sizes | Told::Nothing | Told::Shape => ids.extend(pair(target)),
             }
             ids
         });

@@ -15,7 +15,7 @@ use crate::sequences::{exactly, linear, linears};
 /// Tokens of a text: four times what any model in use reads, and the bias is as large as heads times this twice.
 const MOST_TOKENS: usize = 1 << 11;
 
-/// The encoder. Padding is looked at, as in SD 3 and FLUX, which give no mask.
+/// The encoder. Padding is looked at as in SD 3 and FLUX, which give no mask, or not, as in PixArt.
 pub struct T5Encoder {
     config: T5Config,
     tokens: Embedding,
@@ -44,7 +44,7 @@ struct Layer {
 pub struct Passing {
     /// [texts, tokens, width], in f32: the residual outgrows f16.
     x: Tensor,
-    /// [1, heads, tokens, tokens]
+    /// [1 or texts, heads, tokens, tokens]
     bias: Tensor,
     done: usize,
 }
@@ -157,28 +157,34 @@ impl T5Encoder {
     /// # Errors
     /// As [`begin`](Self::begin).
     pub fn forward(&self, texts: &[&[u32]]) -> Result<Tensor> {
-        let mut passing = self.begin(texts)?;
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let mut passing = self.begin(texts, &lengths)?;
         while !self.advance(&mut passing)? {}
         self.finish(&passing)
     }
 
     /// [`forward`](Self::forward) in pieces, so that nobody waits for a whole one: first this, then
-    /// [`advance`](Self::advance) until it says so, then [`finish`](Self::finish).
+    /// [`advance`](Self::advance) until it says so, then [`finish`](Self::finish). `seen` are the tokens of each text that are looked at; what
+    /// becomes of the others says nothing.
     ///
     /// # Errors
     /// [`ImageError::Input`] for texts of other lengths, an error of the embedding for an id past the vocabulary.
-    pub fn begin(&self, texts: &[&[u32]]) -> Result<Passing> {
+    pub fn begin(&self, texts: &[&[u32]], seen: &[usize]) -> Result<Passing> {
         let length = texts.first().map_or(0, |text| text.len());
-        if length == 0 || length > MOST_TOKENS || texts.iter().any(|text| text.len() != length) {
+        let fits = (1..=MOST_TOKENS).contains(&length)
+            && texts.iter().all(|text| text.len() == length)
+            && seen.len() == texts.len()
+            && seen.iter().all(|seen| (1..=length).contains(seen));
+        if !fits {
             let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
             return Err(ImageError::Input(format!(
-                "texts of {lengths:?} tokens; all of one length from 1 to {MOST_TOKENS} are wanted"
+                "texts of {lengths:?} tokens, of which {seen:?} are looked at; all of one length from 1 to {MOST_TOKENS} are wanted"
             )));
         }
         let x = self.tokens.forward(&texts.concat())?;
         let x = x.reshape((texts.len(), length, self.config.width))?;
         Ok(Passing {
-            bias: self.bias(length, &x)?,
+            bias: self.bias(length, seen, &x)?,
             x: x.to_dtype(DType::F32)?,
             done: 0,
         })
@@ -212,8 +218,9 @@ impl T5Encoder {
         Ok(normed.to_dtype(self.activations)?)
     }
 
-    /// What is added to scores: [1, heads, queries, keys], a number for each kind of distance and head.
-    fn bias(&self, length: usize, like: &Tensor) -> Result<Tensor> {
+    /// What is added to scores: [1 or texts, heads, queries, keys], a number for each kind of distance and head, and for keys that are not
+    /// looked at the least there is, as in the reference.
+    fn bias(&self, length: usize, seen: &[usize], like: &Tensor) -> Result<Tensor> {
         let heads = self.config.heads;
         // One for each distance, from a key `length - 1` before its query on.
         let reach = length as isize - 1;
@@ -231,7 +238,19 @@ impl T5Encoder {
                 bias.extend(of_distance.iter().skip(first).take(length));
             }
         }
-        let shape = (1, heads, length, length);
+        if seen.iter().all(|seen| *seen == length) {
+            let shape = (1, heads, length, length);
+            return Ok(Tensor::from_vec(bias, shape, like.device())?);
+        }
+        let of_text = |seen: &usize| {
+            let mut bias = bias.clone();
+            for keys in bias.chunks_exact_mut(length) {
+                keys.iter_mut().skip(*seen).for_each(|key| *key = f32::MIN);
+            }
+            bias
+        };
+        let bias: Vec<f32> = seen.iter().flat_map(of_text).collect();
+        let shape = (seen.len(), heads, length, length);
         Ok(Tensor::from_vec(bias, shape, like.device())?)
     }
 }

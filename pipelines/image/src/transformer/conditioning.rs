@@ -2,49 +2,24 @@
 //! shifted and scaled by it. Mirrors `diffusers` models/embeddings.py, `CombinedTimestep(Guidance)TextProjEmbeddings`, and
 //! models/normalization.py, `AdaLayerNormZero`, `AdaLayerNormZeroSingle`, `SD35AdaLayerNormZeroX`, `AdaLayerNormContinuous`.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use chandler_nn::activation::Activation;
 use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
 
+use crate::embeddings::{Embedding, Waves};
 use crate::error::{ImageError, Result};
-use crate::layers::Loader;
+use crate::layers::{Loader, Placement};
 use crate::lora::{Layer, Projection};
 
-/// Numbers that a timestep is spread over: `Timesteps(num_channels=256)`.
-const SPREAD: usize = 256;
-/// The longest period of a sine among them.
-const LONGEST_PERIOD: f64 = 10_000.0;
+/// What a timestep, a guidance scale or a size becomes: `Timesteps(num_channels=256, flip_sin_to_cos=True, downscale_freq_shift=0)`.
+pub(super) const WAVES: Waves = Waves {
+    width: 256,
+    flip_sin_to_cos: true,
+    freq_shift: 0.0,
+};
 /// `eps` of all norms that are modulated.
 const NORM_EPS: f64 = 1e-6;
-
-/// Two linear layers with a SiLU between: `TimestepEmbedding`, `PixArtAlphaTextProjection`.
-struct Embedder {
-    first: Projection,
-    second: Projection,
-}
-
-impl Embedder {
-    fn load(at: &Loader<'_>, inputs: usize, width: usize) -> Result<Self> {
-        Ok(Self {
-            first: Projection::load(at, "linear_1", inputs, width)?,
-            second: Projection::load(at, "linear_2", width, width)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        let inner = Activation::Silu.forward(&self.first.forward(x, adapters)?)?;
-        self.second.forward(&inner, adapters)
-    }
-
-    fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
-        found.extend([&mut self.first, &mut self.second].map(Layer::Linear));
-    }
-
-    fn bytes(&self) -> usize {
-        self.first.bytes() + self.second.bytes()
-    }
-}
 
 /// What a sample's blocks are conditioned on, one number for each sample of a batch.
 pub(super) struct Conditions<'a> {
@@ -68,12 +43,11 @@ pub(super) struct Told<'a> {
 
 /// `time_text_embed`.
 pub(super) struct TimeText {
-    time: Embedder,
-    guidance: Option<Embedder>,
-    text: Embedder,
+    time: Embedding,
+    guidance: Option<Embedding>,
+    text: Embedding,
     pooled: usize,
-    dtype: DType,
-    device: Device,
+    placement: Placement,
 }
 
 impl TimeText {
@@ -82,17 +56,18 @@ impl TimeText {
         (pooled, width): (usize, usize),
         guided: bool,
     ) -> Result<Self> {
-        let placement = at.placement();
+        let embedding = |name: &str, inputs: usize| {
+            Embedding::load(&at.at(name), (inputs, width), None, Activation::Silu)
+        };
         Ok(Self {
-            time: Embedder::load(&at.at("timestep_embedder"), SPREAD, width)?,
+            time: embedding("timestep_embedder", WAVES.width)?,
             guidance: match guided {
-                true => Some(Embedder::load(&at.at("guidance_embedder"), SPREAD, width)?),
+                true => Some(embedding("guidance_embedder", WAVES.width)?),
                 false => None,
             },
-            text: Embedder::load(&at.at("text_embedder"), pooled, width)?,
+            text: embedding("text_embedder", pooled)?,
             pooled,
-            dtype: placement.activations(),
-            device: placement.device.clone(),
+            placement: at.placement().clone(),
         })
     }
 
@@ -107,13 +82,14 @@ impl TimeText {
             )));
         }
         let adapters = conditions.adapters;
-        let timesteps = self.spread(conditions.timesteps)?;
-        let mut sum = self.time.forward(&timesteps, adapters)?;
+        let timesteps = spread(conditions.timesteps, &self.placement)?;
+        let mut sum = self.time.forward(&timesteps, None, adapters)?;
         match (&self.guidance, conditions.guidance) {
             (Some(embedder), Some(scales)) if scales.len() == batch => {
                 // The reference multiplies it by 1000, as the timestep.
                 let scales: Vec<f32> = scales.iter().map(|scale| scale * 1000.0).collect();
-                sum = (sum + embedder.forward(&self.spread(&scales)?, adapters)?)?;
+                let scales = spread(&scales, &self.placement)?;
+                sum = (sum + embedder.forward(&scales, None, adapters)?)?;
             }
             (None, None) => {}
             (embedder, scales) => {
@@ -128,30 +104,12 @@ impl TimeText {
                 )));
             }
         }
-        let text = self
-            .text
-            .forward(&conditions.pooled.to_dtype(self.dtype)?, adapters)?;
+        let pooled = conditions.pooled.to_dtype(self.placement.activations())?;
+        let text = self.text.forward(&pooled, None, adapters)?;
         Ok(Told {
             condition: Activation::Silu.forward(&(sum + text)?)?,
             adapters,
         })
-    }
-
-    /// Cosines and sines of a number at 128 frequencies: [numbers, 256].
-    fn spread(&self, numbers: &[f32]) -> Result<Tensor> {
-        let half = SPREAD / 2;
-        let mut spread = Vec::with_capacity(numbers.len() * SPREAD);
-        for number in numbers {
-            // Exponent, frequency and angle each rounded to f32, as in the reference.
-            let angles = (0..half).map(|n| {
-                let exponent = -LONGEST_PERIOD.ln() as f32 * n as f32 / half as f32;
-                number * exponent.exp()
-            });
-            spread.extend(angles.clone().map(f32::cos));
-            spread.extend(angles.map(f32::sin));
-        }
-        let spread = Tensor::from_vec(spread, (numbers.len(), SPREAD), &self.device)?;
-        Ok(spread.to_dtype(self.dtype)?)
     }
 
     pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
@@ -162,9 +120,15 @@ impl TimeText {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let guidance = self.guidance.as_ref().map_or(0, Embedder::bytes);
+        let guidance = self.guidance.as_ref().map_or(0, Embedding::bytes);
         self.time.bytes() + guidance + self.text.bytes()
     }
+}
+
+/// Each number's cosines and sines, [numbers, 256].
+pub(super) fn spread(numbers: &[f32], placement: &Placement) -> Result<Tensor> {
+    let numbers: Vec<f64> = numbers.iter().map(|number| f64::from(*number)).collect();
+    WAVES.tensor(numbers.iter().map(std::slice::from_ref), placement)
 }
 
 /// A linear layer whose output is cut into `PARTS` rows for each sample: shifts, scales, gates.

@@ -3,7 +3,6 @@
 //! for FLUX's rotation.
 
 use candle_core::Tensor;
-use chandler_nn::activation::Activation;
 use chandler_nn::lora::AdapterRows;
 use chandler_nn::norm::Norm;
 use chandler_nn::rope::Rotation;
@@ -11,12 +10,10 @@ use chandler_nn::rope::Rotation;
 use super::attention::{Heading, IMAGE, Names, TEXT, attend};
 use super::conditioning::{Modulation, Told, add_gated, clip, modulate, plain_norm};
 use super::config::Heads;
+use super::feed_forward::FeedForward;
 use crate::error::Result;
 use crate::layers::Loader;
 use crate::lora::{Layer, Projection};
-
-/// Width inside a feed-forward layer, as a multiple of the stream's.
-const FEED_FORWARD: usize = 4;
 
 /// What a block has.
 #[derive(Clone, Copy)]
@@ -28,31 +25,6 @@ pub(super) struct Shape {
     pub(super) dual: bool,
     /// The text is not needed after it: SD 3's last.
     pub(super) last: bool,
-}
-
-/// `FeedForward(activation_fn="gelu-approximate")`.
-struct FeedForward {
-    up: Projection,
-    down: Projection,
-}
-
-impl FeedForward {
-    fn load(at: &Loader<'_>, width: usize) -> Result<Self> {
-        let net = at.at("net");
-        Ok(Self {
-            up: Projection::load(&net, "0.proj", width, FEED_FORWARD * width)?,
-            down: Projection::load(&net, "2", FEED_FORWARD * width, width)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        let inner = Activation::GeluTanh.forward(&self.up.forward(x, adapters)?)?;
-        self.down.forward(&inner, adapters)
-    }
-
-    fn bytes(&self) -> usize {
-        self.up.bytes() + self.down.bytes()
-    }
 }
 
 /// What a sequence goes through after attention.
@@ -89,8 +61,8 @@ impl After {
     }
 
     fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
-        let layers = [&mut self.out, &mut self.feed.up, &mut self.feed.down];
-        found.extend(layers.map(Layer::Linear));
+        found.push(Layer::Linear(&mut self.out));
+        self.feed.layers(found);
     }
 
     fn bytes(&self) -> usize {

@@ -1,5 +1,6 @@
-//! FLUX's latents as a sequence: each 2×2 square of a picture's latents is one token. Mirrors `diffusers` pipeline_flux.py,
-//! `_pack_latents`, `_unpack_latents` and `_prepare_latent_image_ids`. Apart from the model, which knows sequences alone.
+//! Latents as a sequence. FLUX's: each 2×2 square of a picture's latents is one token, after `diffusers` pipeline_flux.py, `_pack_latents`,
+//! `_unpack_latents` and `_prepare_latent_image_ids`. Stable Diffusion 3's and PixArt's on their way out, `unpatchify` of their models.
+//! Apart from the models, which know sequences alone.
 
 use candle_core::Tensor;
 
@@ -44,4 +45,17 @@ pub fn unpack(tokens: &Tensor, (rows, columns): (usize, usize)) -> Result<Tensor
 pub fn positions(rows: usize, columns: usize) -> Vec<[f32; 3]> {
     let of_row = |row| (0..columns).map(move |column| [0.0, row as f32, column as f32]);
     (0..rows).flat_map(of_row).collect()
+}
+
+/// Tokens [batch, rows · columns, patch² · channels], of which each is a square of `patch` × `patch`, as latents [batch, channels,
+/// rows · patch, columns · patch].
+pub(super) fn unpatch(
+    tokens: &Tensor,
+    (rows, columns): (usize, usize),
+    (patch, channels): (usize, usize),
+) -> Result<Tensor> {
+    let (batch, _, _) = tokens.dims3()?;
+    let squares = tokens.reshape(&[batch, rows, columns, patch, patch, channels])?;
+    let squares = squares.permute([0, 5, 1, 3, 2, 4].as_slice())?;
+    Ok(squares.reshape((batch, channels, rows * patch, columns * patch))?)
 }

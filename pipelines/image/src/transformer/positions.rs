@@ -1,11 +1,11 @@
-//! Where a token is: FLUX's rotation by three axes, and SD 3's table of sines cut to the picture.
-//! Mirrors `diffusers` transformer_flux.py, `FluxPosEmbed`, and models/embeddings.py, `PatchEmbed.cropped_pos_embed`.
+//! Where a token is: FLUX's rotation by three axes, SD 3's table of sines cut to the picture, and PixArt's stretched over it.
+//! Mirrors `diffusers` transformer_flux.py, `FluxPosEmbed`, and models/embeddings.py, `PatchEmbed`.
 
 use candle_core::{Device, Tensor};
 use chandler_nn::rope::Rotation;
 
 use crate::error::{ImageError, Result};
-use crate::layers::Loader;
+use crate::layers::{Loader, Placement};
 
 const THETA: f64 = 10_000.0;
 
@@ -63,7 +63,9 @@ impl PositionTable {
         let table = match at.has(NAME) {
             true => at.tensor(NAME, &[1, side * side, width])?,
             false => {
-                let numbers = sines(shape);
+                let step = side as f32 / shape.base as f32;
+                let places: Vec<f32> = (0..side).map(|place| place as f32 / step).collect();
+                let numbers = sines((&places, &places), width);
                 let placement = at.placement();
                 let table = Tensor::from_vec(numbers, (side * side, width), &placement.device)?;
                 table.to_dtype(placement.activations())?
@@ -93,24 +95,48 @@ impl PositionTable {
     }
 }
 
+/// Where PixArt's tokens are: as many places as the picture has, over the square that the model was made for.
+pub(super) struct Grid {
+    /// Places along a side of the pictures that the model was made for.
+    pub(super) base: usize,
+    /// What places are divided by.
+    pub(super) scale: usize,
+    /// Width of a row.
+    pub(super) width: usize,
+}
+
+/// PixArt's rows for a picture of `rows` × `columns` places, [1, rows · columns, width]: `PatchEmbed.forward` without a largest size.
+pub(super) fn pixart_positions(
+    grid: &Grid,
+    (rows, columns): (usize, usize),
+    placement: &Placement,
+) -> Result<Tensor> {
+    let places = |count: usize| -> Vec<f32> {
+        let step = count as f32 / grid.base as f32;
+        let place = |place: usize| place as f32 / step / grid.scale as f32;
+        (0..count).map(place).collect()
+    };
+    let numbers = sines((&places(rows), &places(columns)), grid.width);
+    let table = Tensor::from_vec(numbers, (1, rows * columns, grid.width), &placement.device)?;
+    Ok(table.to_dtype(placement.activations())?)
+}
+
 /// `get_2d_sincos_pos_embed`: of each place the column's sines and cosines, then the row's.
-fn sines(shape: &TableShape) -> Vec<f32> {
-    let TableShape { side, width, base } = *shape;
+fn sines((rows, columns): (&[f32], &[f32]), width: usize) -> Vec<f32> {
     let quarter = width / 4;
-    let along = |place: usize| -> Vec<f32> {
-        let place = f64::from(place as f32 / (side as f32 / base as f32));
-        let angle = |n: usize| place / THETA.powf(n as f64 / quarter as f64);
+    let along = |place: &f32| -> Vec<f32> {
+        let angle = |n: usize| f64::from(*place) / THETA.powf(n as f64 / quarter as f64);
         let sines = (0..quarter).map(|n| angle(n).sin() as f32);
         sines
             .chain((0..quarter).map(|n| angle(n).cos() as f32))
             .collect()
     };
-    let places: Vec<Vec<f32>> = (0..side).map(along).collect();
-    let mut table = Vec::with_capacity(side * side * width);
-    for row in &places {
-        for column in &places {
+    let columns: Vec<Vec<f32>> = columns.iter().map(along).collect();
+    let mut table = Vec::with_capacity(rows.len() * columns.len() * width);
+    for row in rows.iter().map(along) {
+        for column in &columns {
             table.extend_from_slice(column);
-            table.extend_from_slice(row);
+            table.extend_from_slice(&row);
         }
     }
     table

@@ -8,6 +8,7 @@ use chandler_nn::norm::Norm;
 
 use super::conditioning::{Conditions, Modulation, TimeText, modulate, plain_norm};
 use super::joint_block::{JointBlock, Shape};
+use super::packing::unpatch;
 use super::positions::{PositionTable, TableShape};
 use super::sd3_config::Sd3Config;
 use crate::error::{ImageError, Result};
@@ -144,7 +145,8 @@ impl Sd3Transformer {
         let [scale, shift] = self.modulation.forward(&told)?;
         let normed = modulate(&self.norm.forward(&image)?, &shift, &scale)?;
         let out = self.out.forward(&normed, told.adapters)?;
-        self.unpatch(&out, (rows, columns))
+        let Sd3Config { patch, outputs, .. } = self.config;
+        unpatch(&out, (rows, columns), (patch, outputs))
     }
 
     /// Rows and columns of patches.
@@ -170,14 +172,5 @@ impl Sd3Transformer {
             input.text.dims(),
             input.timesteps.len()
         )))
-    }
-
-    /// Tokens [batch, rows · columns, patch² · channels] as a picture.
-    fn unpatch(&self, tokens: &Tensor, (rows, columns): (usize, usize)) -> Result<Tensor> {
-        let (batch, _, _) = tokens.dims3()?;
-        let Sd3Config { patch, outputs, .. } = self.config;
-        let squares = tokens.reshape(&[batch, rows, columns, patch, patch, outputs])?;
-        let squares = squares.permute([0, 5, 1, 3, 2, 4].as_slice())?;
-        Ok(squares.reshape((batch, outputs, rows * patch, columns * patch))?)
     }
 }

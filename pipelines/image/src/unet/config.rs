@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::block_fields::Blocks;
 use super::per_block::{count, only, sizes};
-use super::time::Waves;
+use crate::embeddings::Waves;
 use crate::error::Result;
 
 /// The class's name in config.json.

@@ -8,7 +8,7 @@ use super::blocks::{DownBlock, MidBlock, Pass};
 use super::config::ContractingConfig;
 use super::model::TextTime;
 use super::resnet::ResnetSizes;
-use super::time::Embedding;
+use crate::embeddings::Embedding;
 use crate::error::{ImageError, Result};
 use crate::layers::{Loader, Placement};
 use crate::lora::Layer;

@@ -12,11 +12,9 @@ mod model;
 pub(crate) mod per_block;
 pub(crate) mod resample;
 pub(crate) mod resnet;
-mod time;
 mod transformer;
 
 pub use config::{ContractingConfig, UNetConfig};
 pub use control::{ControlInput, ControlNet};
 pub use control_config::ControlNetConfig;
 pub use model::{Residuals, TextTime, UNet, UNetInput};
-pub use time::Waves;

@@ -3,6 +3,7 @@
 mod adapters;
 mod control;
 mod parity;
+mod pixart;
 mod preview;
 mod refined;
 mod safety;
@@ -29,8 +30,8 @@ fn fixtures(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// What make_served.py and make_flows.py wrote, each in a folder of its name.
-const SUITES: [&str; 2] = ["served", "flows"];
+/// What make_served.py, make_flows.py and make_pixart.py wrote, each in a folder of its name.
+const SUITES: [&str; 3] = ["served", "flows", "pixart"];
 
 /// What make_refined.py wrote: a refiner, and pictures that it and the XL model of the first suite draw.
 const REFINED: &str = "refined";

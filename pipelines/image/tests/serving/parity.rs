@@ -93,6 +93,8 @@ fn pictures_are_those_of_diffusers() {
         ("dev", 3),
         ("lcm", 1),
         ("nine", 1),
+        ("pixart_alpha", 1),
+        ("pixart_sigma", 2),
         ("schnell", 2),
         ("sd", 6),
         ("sd3", 3),

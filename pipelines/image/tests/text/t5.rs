@@ -50,9 +50,22 @@ fn texts_are_cut_and_padded_as_transformers_does_it() {
     let missing = T5Tokenizer::from_snapshot(&snapshot("t5"), "text_encoder").unwrap_err();
     let missing = missing.to_string();
     assert!(
-        missing.contains("text_encoder/tokenizer.json: it is missing"),
+        missing.ends_with("text_encoder/tokenizer.json: it is missing, and so is spiece.model"),
         "{missing}"
     );
+}
+
+#[test]
+fn a_sentencepiece_model_is_read_as_transformers_reads_it() {
+    let tokenizer = T5Tokenizer::from_snapshot(&snapshot("t5"), "spiece").unwrap();
+    assert_eq!((tokenizer.pad(), tokenizer.end()), (0, 1));
+    let expected = json("t5/spiece/expected.json");
+    let prompts = texts(&expected["prompts"]);
+    let wanted = expected["ids"].as_array().unwrap().iter().map(ids);
+    assert_eq!(prompts.len(), 5);
+    for (prompt, wanted) in prompts.iter().zip(wanted) {
+        assert_eq!(tokenizer.ids(prompt).unwrap(), wanted, "{prompt:?}");
+    }
 }
 
 #[test]
@@ -106,9 +119,28 @@ fn hidden_states_are_those_of_the_pipelines_alone_and_together() {
         let same = found.get(number).unwrap();
         assert_eq!(numbers(&alone), numbers(&same));
     }
-    let mut passing = model.begin(&together).unwrap();
+    let lengths: Vec<usize> = together.iter().map(|text| text.len()).collect();
+    let mut passing = model.begin(&together, &lengths).unwrap();
     assert!(!model.advance(&mut passing).unwrap());
     assert!(model.finish(&passing).is_err(), "not through all layers");
+}
+
+#[test]
+fn padding_that_is_not_looked_at_says_nothing() {
+    let model = load();
+    let (short, long) = (&[5, 7, 9, 1][..], &[8, 4, 6, 3, 2, 5, 1][..]);
+    let padded = [short, &[0; 3]].concat();
+    let mut passing = model.begin(&[&padded, long], &[4, 7]).unwrap();
+    while !model.advance(&mut passing).unwrap() {}
+    let together = model.finish(&passing).unwrap();
+    for (number, text) in [short, long].into_iter().enumerate() {
+        let alone = model.forward(&[text]).unwrap().get(0).unwrap();
+        let own = together.get(number).unwrap();
+        close(&own.narrow(0, 0, text.len()).unwrap(), &alone, 1e-6);
+    }
+    for seen in [&[4][..], &[0, 7], &[4, 8]] {
+        assert!(model.begin(&[&padded, long], seen).is_err(), "{seen:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use chandler_nn::fields::Fields;
 
 use super::{
     About, Batch, Clip, Context, Defaults, Denoiser, DenoiserPart, Design, Encoded, Facts, Guided,
-    TextPart, lacking, pooled,
+    TextLengths, TextPart, lacking, pooled,
 };
 use crate::error::Result;
 use crate::layers::Loader;
@@ -37,9 +37,10 @@ pub(super) const FACTS: Facts = Facts {
     clip: Clip::Pooled,
     denoiser: DenoiserPart {
         folder: "transformer",
-        class: "FluxTransformer2DModel",
+        classes: &["FluxTransformer2DModel"],
         probe: "x_embedder.weight",
     },
+    small_letters: false,
     design,
 };
 
@@ -91,7 +92,7 @@ fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
         guided,
         true_guidance: true,
         told: Told::Nothing,
-        text_lengths,
+        text_lengths: TextLengths::Padded(text_lengths),
         sigmas: Some(flux_sigmas),
         defaults,
         steered: None,
@@ -120,7 +121,7 @@ impl Denoiser for FluxTransformer {
         let guidance = singles(&batch.guidance);
         let tokens = self.forward(&FluxInput {
             latents: &packing::pack(&batch.latents)?,
-            text: &batch.words,
+            text: &batch.text()?,
             pooled: batch
                 .pooled
                 .as_ref()

@@ -2,6 +2,7 @@
 //! called, and what a request gets that does not say. A family is a file here that gives its [`Facts`]; all around them is shared.
 
 mod flux;
+mod pixart;
 mod stable_diffusion;
 mod stable_diffusion_3;
 mod stable_diffusion_xl;
@@ -33,6 +34,7 @@ pub(super) fn facts(family: Family) -> &'static Facts {
         Family::StableDiffusionXl => &stable_diffusion_xl::FACTS,
         Family::StableDiffusion3 => &stable_diffusion_3::FACTS,
         Family::Flux => &flux::FACTS,
+        Family::PixArt => &pixart::FACTS,
     }
 }
 
@@ -44,6 +46,8 @@ pub(super) struct Facts {
     pub(super) clip: Clip,
     /// Its denoiser.
     pub(super) denoiser: DenoiserPart,
+    /// Whether its texts are read in small letters, without space around them.
+    pub(super) small_letters: bool,
     /// Reads the denoiser's configuration.
     pub(super) design: fn(&Fields, &About<'_>) -> Result<Design>,
 }
@@ -71,7 +75,8 @@ pub(super) enum Clip {
 /// The part that takes the noise away.
 pub(super) struct DenoiserPart {
     pub(super) folder: &'static str,
-    pub(super) class: &'static str,
+    /// Its class, and what else checkpoints call it.
+    pub(super) classes: &'static [&'static str],
     /// A tensor whose dtype is the model's.
     pub(super) probe: &'static str,
 }
@@ -101,8 +106,8 @@ pub(super) struct Design {
     pub(super) true_guidance: bool,
     /// What it is told of sizes.
     pub(super) told: Told,
-    /// Tokens that T5's texts are padded to: the least that has room.
-    pub(super) text_lengths: &'static [usize],
+    /// How long T5's texts are.
+    pub(super) text_lengths: TextLengths,
     /// Noise levels for so many steps, where they are not the scheduler's own.
     pub(super) sigmas: Option<fn(usize) -> Vec<f64>>,
     /// What a request gets that does not say.
@@ -111,6 +116,25 @@ pub(super) struct Design {
     pub(super) steered: Option<ContractingConfig>,
     /// Builds it.
     pub(super) load: Box<Load>,
+}
+
+/// How long T5's texts are, in tokens, their ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TextLengths {
+    /// They are padded to the least of these that has room, and the padding is looked at.
+    Padded(&'static [usize]),
+    /// As long as they are, up to so many.
+    Own(usize),
+}
+
+impl TextLengths {
+    /// The most that a text may have.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Padded(lengths) => lengths.last().copied().unwrap_or(0),
+            Self::Own(most) => most,
+        }
+    }
 }
 
 /// Builds a denoiser of its weights.
@@ -161,11 +185,11 @@ pub(super) struct Batch {
     pub(super) latents: Tensor,
     /// One for each row, as the scheduler has it.
     pub(super) timesteps: Vec<f64>,
-    /// [rows, tokens, width]
-    pub(super) words: Tensor,
+    /// Each row's text, [1, tokens, width]; of one length but where [`TextLengths::Own`] is said.
+    pub(super) words: Vec<Tensor>,
     /// [rows, width]
     pub(super) pooled: Option<Tensor>,
-    /// SDXL's numbers for each row; none of other models.
+    /// The numbers of sizes that each row is told; none of models that are told nothing.
     pub(super) ids: Vec<Vec<f64>>,
     /// What each row is told of guidance; none for models that are told nothing.
     pub(super) guidance: Vec<f64>,
@@ -173,6 +197,13 @@ pub(super) struct Batch {
     pub(super) residuals: Option<Residuals>,
     /// Each row's adapters (LoRA).
     pub(super) adapters: AdapterRows,
+}
+
+impl Batch {
+    /// Texts of one length: [rows, tokens, width].
+    fn text(&self) -> Result<Tensor> {
+        Ok(Tensor::cat(&self.words, 0)?)
+    }
 }
 
 /// A denoiser, loaded.

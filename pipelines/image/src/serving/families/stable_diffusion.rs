@@ -14,13 +14,14 @@ pub(super) const FACTS: Facts = Facts {
     }],
     clip: Clip::Hidden(|skip| HiddenState::Normed { skip }, false),
     denoiser: UNET,
+    small_letters: false,
     design: |fields, about| unet::design(fields, about, DEFAULTS),
 };
 
 /// The UNet of all families that have one.
 pub(super) const UNET: DenoiserPart = DenoiserPart {
     folder: "unet",
-    class: "UNet2DConditionModel",
+    classes: &["UNet2DConditionModel"],
     probe: "conv_in.weight",
 };
 

@@ -7,7 +7,7 @@ use chandler_nn::fields::Fields;
 
 use super::{
     About, Batch, Clip, Context, Defaults, Denoiser, DenoiserPart, Design, Encoded, Facts, Guided,
-    TextPart, lacking, pooled,
+    TextLengths, TextPart, lacking, pooled,
 };
 use crate::error::Result;
 use crate::layers::Loader;
@@ -45,9 +45,10 @@ pub(super) const FACTS: Facts = Facts {
     clip: Clip::Hidden(|skip| HiddenState::Penultimate { skip }, true),
     denoiser: DenoiserPart {
         folder: "transformer",
-        class: "SD3Transformer2DModel",
+        classes: &["SD3Transformer2DModel"],
         probe: "pos_embed.proj.weight",
     },
+    small_letters: false,
     design,
 };
 
@@ -82,7 +83,7 @@ fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
         guided: Guided::ByPairs,
         true_guidance: false,
         told: Told::Nothing,
-        text_lengths: TEXT_LENGTHS,
+        text_lengths: TextLengths::Padded(TEXT_LENGTHS),
         sigmas: None,
         defaults: DEFAULTS,
         steered: None,
@@ -114,7 +115,7 @@ impl Denoiser for Sd3Transformer {
         let timesteps: Vec<f32> = batch.timesteps.iter().map(|t| *t as f32).collect();
         self.forward(&Sd3Input {
             latents: &batch.latents,
-            text: &batch.words,
+            text: &batch.text()?,
             pooled: batch
                 .pooled
                 .as_ref()

@@ -24,6 +24,7 @@ pub(super) const FACTS: Facts = Facts {
     ],
     clip: Clip::Hidden(|skip| HiddenState::Penultimate { skip }, true),
     denoiser: UNET,
+    small_letters: false,
     design: |fields, about| unet::design(fields, about, DEFAULTS),
 };
 

@@ -4,7 +4,9 @@
 use candle_core::{Device, Tensor};
 use chandler_nn::fields::Fields;
 
-use super::{About, Batch, Context, Defaults, Denoiser, Design, Encoded, Guided, lacking};
+use super::{
+    About, Batch, Context, Defaults, Denoiser, Design, Encoded, Guided, TextLengths, lacking,
+};
 use crate::error::Result;
 use crate::layers::{Loader, Placement};
 use crate::lora::Layer;
@@ -52,7 +54,7 @@ pub(super) fn design(fields: &Fields, about: &About<'_>, defaults: Defaults) -> 
         },
         true_guidance: false,
         told,
-        text_lengths: &[],
+        text_lengths: TextLengths::Padded(&[]),
         sigmas: None,
         defaults: match guidance_width {
             Some(_) => Defaults {
@@ -115,7 +117,7 @@ impl Denoiser for Model {
         self.unet.forward(&UNetInput {
             latents: &batch.latents,
             timesteps: &batch.timesteps,
-            context: &batch.words,
+            context: &batch.text()?,
             text_time,
             guidance_embed: waves.as_ref(),
             residuals: batch.residuals.as_ref(),

@@ -1,5 +1,5 @@
-//! Numbers as waves, and what a model makes of them: timesteps, and SDXL's sizes. Mirrors `diffusers` models/embeddings.py
-//! (get_timestep_embedding, TimestepEmbedding).
+//! Numbers as waves, and what a model makes of them: timesteps, guidance, sizes. Mirrors `diffusers` models/embeddings.py
+//! (get_timestep_embedding, TimestepEmbedding, PixArtAlphaTextProjection). Apart from UNets and transformers, which both begin so.
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
@@ -45,7 +45,7 @@ impl Waves {
     }
 
     /// [rows, values in a row · width], each row that of one sample.
-    pub(super) fn tensor<'v>(
+    pub(crate) fn tensor<'v>(
         &self,
         samples: impl ExactSizeIterator<Item = &'v [f64]>,
         placement: &Placement,
@@ -60,7 +60,7 @@ impl Waves {
 
 /// Two linear layers with an activation between.
 #[derive(Debug, Clone)]
-pub(super) struct Embedding {
+pub(crate) struct Embedding {
     first: Projection,
     second: Projection,
     condition: Option<Projection>,
@@ -70,7 +70,7 @@ pub(super) struct Embedding {
 impl Embedding {
     /// From rows of `inputs` to rows of `outputs`; `condition`, where there is one, is the width of rows that are added to those
     /// that come in.
-    pub(super) fn load(
+    pub(crate) fn load(
         loader: &Loader<'_>,
         (inputs, outputs): (usize, usize),
         condition: Option<usize>,
@@ -86,7 +86,7 @@ impl Embedding {
     }
 
     /// `x` [batch, inputs] to [batch, outputs].
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         x: &Tensor,
         condition: Option<&Tensor>,
@@ -103,11 +103,17 @@ impl Embedding {
     }
 
     /// Whether it takes a condition.
-    pub(super) fn is_conditioned(&self) -> bool {
+    pub(crate) fn is_conditioned(&self) -> bool {
         self.condition.is_some()
     }
 
-    pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
+    /// Bytes of its weights, mapped ones included.
+    pub(crate) fn bytes(&self) -> usize {
+        let condition = self.condition.as_ref().map_or(0, Projection::bytes);
+        self.first.bytes() + self.second.bytes() + condition
+    }
+
+    pub(crate) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {
         found.extend([&mut self.first, &mut self.second].map(Layer::Linear));
         found.extend(self.condition.as_mut().map(Layer::Linear));
     }
