@@ -1,4 +1,4 @@
-"""Chat templates, encoding and decoding as transformers does them: templates.json.gz and tokenizer_cases.json."""
+"""Chat templates, encoding and decoding as transformers does them: templates.json.gz and tokenizer_cases.json.gz."""
 
 import datetime
 import gzip
@@ -88,9 +88,10 @@ def tokenizer_cases(folder):
     return found
 
 
-def compact(what):
-    """Without spaces: these are the longest texts of the fixtures."""
-    return json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n"
+def packed(path, what):
+    """Without spaces, and packed: these are the longest texts of the fixtures."""
+    whole = json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n"
+    path.write_bytes(gzip.compress(whole.encode(), mtime=0))
 
 
 def make(folder):
@@ -101,10 +102,9 @@ def make(folder):
     for name, (tokenizer, flavour) in built.items():
         tokens.save(tokens.wrap(tokenizer, flavour), folder / name)
         cases.append(tokenizer_cases(folder / name))
-    (folder / "tokenizer_cases.json").write_text(compact(cases), encoding="utf-8")
+    packed(folder / "tokenizer_cases.json.gz", cases)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=built["metaspace"][0])
     with unittest.mock.patch.object(chat_template_utils, "datetime", Frozen):
         rendered = [render(tokenizer, one) for one in CASES]
-    whole = compact({"now": NOW, "cases": rendered}).encode()
-    (folder / "templates.json.gz").write_bytes(gzip.compress(whole, mtime=0))
+    packed(folder / "templates.json.gz", {"now": NOW, "cases": rendered})
     print(f"chat: {len(rendered)} templates, {sum(len(c['encode']) + len(c['decode']) + len(c['stream']) for c in cases)} tokenizer cases")

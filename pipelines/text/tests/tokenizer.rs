@@ -1,15 +1,16 @@
-//! Encoding, decoding and streams against transformers (`fixtures/chat/tokenizer_cases.json`), and the bytes of tokens.
+//! Encoding, decoding and streams against transformers (`fixtures/chat/tokenizer_cases.json.gz`), and the bytes of tokens.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chandler_nn::weights::Snapshot;
 use chandler_text::tokenizer::{StreamDecoder, Tokenizer};
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 fn cases() -> Vec<(Arc<Tokenizer>, Value)> {
-    let fixture: Vec<Value> =
-        serde_json::from_str(include_str!("fixtures/chat/tokenizer_cases.json")).unwrap();
+    let packed = include_bytes!("fixtures/chat/tokenizer_cases.json.gz");
+    let fixture: Vec<Value> = serde_json::from_reader(GzDecoder::new(&packed[..])).unwrap();
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/chat");
     fixture
         .into_iter()
