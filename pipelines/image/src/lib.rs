@@ -11,6 +11,7 @@ pub mod model_index;
 mod noise;
 mod pixels;
 pub mod prompt;
+mod region;
 mod resample;
 pub mod safety;
 pub mod schedulers;

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use chandler_core::{Picture, RequestError};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage};
 
 use crate::resample::{self, Filter};
 
@@ -98,20 +98,40 @@ impl Pixels {
     /// How light it is, as a mask: 1 where it is at least half white, 0 elsewhere, [height, width], at another size.
     pub fn mask(&self, size: Size) -> Vec<f32> {
         let rgb = self.resized(size);
-        let light = |[r, g, b]: [u8; 3]| {
-            // Pillow's conversion to grey, after ITU-R 601.
-            (u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16
-        };
         let pixels = rgb.pixels();
         pixels
-            .map(|pixel| if light(pixel.0) >= 128 { 1.0 } else { 0.0 })
+            .map(|pixel| if light(*pixel) >= 128 { 1.0 } else { 0.0 })
             .collect()
+    }
+
+    /// A picture that is made already.
+    pub(crate) fn of(rgb: RgbImage) -> Self {
+        Self(DynamicImage::ImageRgb8(rgb))
+    }
+
+    /// Red, green and blue of each pixel.
+    pub(crate) fn rgb8(&self) -> RgbImage {
+        self.0.to_rgb8()
+    }
+
+    /// How light each pixel is.
+    pub(crate) fn grey(&self) -> GrayImage {
+        let rgb = self.rgb8();
+        GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
+            Luma([light(*rgb.get_pixel(x, y))])
+        })
     }
 
     /// As diffusers resizes: what is transparent loses that first.
     fn resized(&self, size: Size) -> RgbImage {
-        resample::resized(&self.0.to_rgb8(), size, Filter::Lanczos)
+        resample::resized(&self.rgb8(), size, Filter::Lanczos)
     }
+}
+
+/// Pillow's conversion to grey, after ITU-R 601.
+fn light(Rgb([r, g, b]): Rgb<u8>) -> u8 {
+    let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471;
+    ((sum + 0x8000) >> 16) as u8
 }
 
 /// A black pixel as a PNG file, for whoever needs a picture and has none.
@@ -138,7 +158,7 @@ pub fn to_rgb8(planes: &[f32]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageFormat, Rgb};
+    use image::ImageFormat;
 
     fn png(width: u32, height: u32, of: impl Fn(u32, u32) -> [u8; 3]) -> Picture {
         let image = RgbImage::from_fn(width, height, |x, y| Rgb(of(x, y)));

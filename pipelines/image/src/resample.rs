@@ -1,6 +1,6 @@
 //! Pictures at another size, to the byte as Pillow makes them, which is what models were trained and are compared with: the `image` crate's
 //! filters are the same, but it rounds once where Pillow rounds after each direction, and a value at an edge comes out several steps away.
-//! Mirrors Pillow's src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc` and its vertical twin).
+//! Mirrors Pillow's src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc` and its vertical twin), version 13.
 
 use std::f64::consts::PI;
 
@@ -57,14 +57,33 @@ struct Window {
     weights: Vec<i32>,
 }
 
+/// From where to where a line is stretched, and over how many new pixels. One that has no length is its edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) new: u32,
+}
+
+impl Span {
+    /// All of a line, as it is.
+    pub(crate) fn whole(length: u32) -> Self {
+        Self {
+            from: 0,
+            to: length,
+            new: length,
+        }
+    }
+}
+
 /// The windows of all new pixels of a line of `length`.
-fn windows(length: u32, new: u32, filter: Filter) -> Vec<Window> {
-    let scale = f64::from(length) / f64::from(new);
+fn windows(length: u32, Span { from, to, new }: Span, filter: Filter) -> Vec<Window> {
+    let (first, scale) = (f64::from(from), f64::from(to - from) / f64::from(new));
     // What becomes smaller is a mean over more pixels.
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
     let window = |at: u32| {
-        let center = (f64::from(at) + 0.5) * scale;
+        let center = first + (f64::from(at) + 0.5) * scale;
         let from = (center - support + 0.5).max(0.0) as usize;
         let to = ((center + support + 0.5) as usize).min(length as usize);
         let weight = |pixel: usize| filter.weight((pixel as f64 - center + 0.5) * (1.0 / stretch));
@@ -99,26 +118,61 @@ fn pixel(window: Option<&Window>, old: &[u8], place: impl Fn(usize) -> usize) ->
     Rgb(sums.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8))
 }
 
-/// A picture at another size, first in width and then in height.
+/// A picture at another size.
 pub(crate) fn resized(picture: &RgbImage, size: Size, filter: Filter) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let across = match size.width == width {
-        true => picture.clone(),
-        false => {
-            let (windows, old) = (windows(width, size.width, filter), picture.as_raw());
-            RgbImage::from_fn(size.width, height, |x, y| {
-                let row = y as usize * width as usize;
-                pixel(windows.get(x as usize), old, |at| row + at)
-            })
-        }
+    let span = |length: u32, new: u32| Span {
+        new,
+        ..Span::whole(length)
     };
-    if size.height == height {
-        return across;
+    stretched(
+        picture,
+        filter,
+        (span(width, size.width), span(height, size.height)),
+    )
+}
+
+/// A part of a picture at another size, with what is about it as it weighs in; `from` is never behind `to`.
+pub(crate) fn stretched(
+    picture: &RgbImage,
+    filter: Filter,
+    (across_span, down_span): (Span, Span),
+) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let across = |picture: &RgbImage| across(picture, filter, across_span);
+    let down = |picture: &RgbImage| down(picture, filter, down_span);
+    // Which comes first changes the rounding. Since version 13 Pillow takes rows away first where there are many to be taken away.
+    let lost = |before: u32, span: Span| i64::from(before) - i64::from(span.new);
+    let (rows, columns) = (lost(height, down_span), lost(width, across_span));
+    match rows > 0 && rows > 2 * columns {
+        true => across(&down(picture)),
+        false => down(&across(picture)),
     }
-    let (windows, old) = (windows(height, size.height, filter), across.as_raw());
-    RgbImage::from_fn(size.width, size.height, |x, y| {
+}
+
+/// At another width.
+fn across(picture: &RgbImage, filter: Filter, span: Span) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    if span == Span::whole(width) {
+        return picture.clone();
+    }
+    let (windows, old) = (windows(width, span, filter), picture.as_raw());
+    RgbImage::from_fn(span.new, height, |x, y| {
+        let row = y as usize * width as usize;
+        pixel(windows.get(x as usize), old, |at| row + at)
+    })
+}
+
+/// At another height.
+fn down(picture: &RgbImage, filter: Filter, span: Span) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    if span == Span::whole(height) {
+        return picture.clone();
+    }
+    let (windows, old) = (windows(height, span, filter), picture.as_raw());
+    RgbImage::from_fn(width, span.new, |x, y| {
         pixel(windows.get(y as usize), old, |at| {
-            at * size.width as usize + x as usize
+            at * width as usize + x as usize
         })
     })
 }
@@ -153,6 +207,10 @@ mod tests {
         assert_eq!(sums(Filter::Bicubic, (64, 40)), [944_938, 3_705_436_546]);
         assert_eq!(sums(Filter::Bicubic, (23, 6)), [51_034, 10_835_315]);
         assert_eq!(sums(Filter::Bicubic, (11, 31)), [125_854, 65_793_486]);
+        assert_eq!(sums(Filter::Bicubic, (31, 11)), [125_908, 65_899_753]);
+        assert_eq!(sums(Filter::Bicubic, (21, 6)), [46_588, 9_032_985]);
+        assert_eq!(sums(Filter::Lanczos, (21, 6)), [46_609, 9_037_624]);
+        assert_eq!(sums(Filter::Lanczos, (20, 9)), [66_462, 18_382_670]);
         assert_eq!(sums(Filter::Lanczos, (23, 17)), [144_348, 86_588_818]);
         assert_eq!(sums(Filter::Lanczos, (9, 5)), [16_656, 1_160_013]);
         assert_eq!(sums(Filter::Lanczos, (64, 40)), [944_823, 3_705_932_309]);

@@ -53,6 +53,9 @@ pub(super) struct Flags {
     /// How much of --image may change, from 0 to 1 [default: the model's own]
     #[arg(long, value_name = "PART", requires = "image", value_parser = part, help_heading = HEADING)]
     strength: Option<f64>,
+    /// Draws the part about --mask alone, with so many pixels around it, as large as a whole picture, and puts it back
+    #[arg(long, value_name = "PIXELS", requires = "mask", help_heading = HEADING)]
+    padding_mask_crop: Option<u32>,
     /// Pictures; each has the seed after the one before
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = HEADING)]
     number: Option<u32>,
@@ -94,6 +97,7 @@ impl Flags {
             (self.image.is_some(), "--image"),
             (self.mask.is_some(), "--mask"),
             (self.strength.is_some(), "--strength"),
+            (self.padding_mask_crop.is_some(), "--padding-mask-crop"),
             (self.number.is_some(), "--number"),
             (self.quality.is_some(), "--quality"),
         ];
@@ -236,7 +240,7 @@ fn input(run: &Run, given: Given, ready: &Ready) -> anyhow::Result<ImageInput> {
         image,
         strength: flags.strength,
         mask: ready.mask.clone(),
-        padding_mask_crop: None,
+        padding_mask_crop: flags.padding_mask_crop,
     });
     Ok(ImageInput {
         prompt: Prompts::one(prompt),

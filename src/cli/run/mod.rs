@@ -294,6 +294,7 @@ mod tests {
             &["--format", "doc"],
             &["--format", "srt", "--json"],
             &["--mask", "a.png"],
+            &["--image", "a.png", "--padding-mask-crop", "8"],
             &["--image", "a.png", "--strength", "2"],
             &["--steps", "0"],
         ] {

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use chandler_core::{Control, RequestError};
 use chandler_nn::weights::Snapshot;
 
+use super::frame::Frame;
 use crate::autoencoder::AutoencoderConfig;
 use crate::error::{ImageError, Result};
 use crate::layers::{Loader, Placement};
@@ -237,7 +238,7 @@ impl Steering {
     pub(super) fn read(
         controls: &[Control],
         names: &[String],
-        size: Size,
+        frame: &Frame,
     ) -> Result<Vec<Self>, RequestError> {
         if !controls.is_empty() && names.is_empty() {
             let message = "this worker has no ControlNet; one is loaded with --control NAME=PLACE";
@@ -250,14 +251,14 @@ impl Steering {
             );
             return Err(RequestError::field("controls", message));
         }
-        let one = |(n, control)| Self::of(control, &format!("controls[{n}]"), (names, size));
+        let one = |(n, control)| Self::of(control, &format!("controls[{n}]"), (names, frame));
         controls.iter().enumerate().map(one).collect()
     }
 
     fn of(
         control: &Control,
         place: &str,
-        (names, size): (&[String], Size),
+        (names, frame): (&[String], &Frame),
     ) -> Result<Self, RequestError> {
         let refuse = |field: &str, message: String| {
             let field = format!("{place}.{field}");
@@ -290,11 +291,12 @@ impl Steering {
             );
             return Err(refuse("start", message));
         }
-        let picture = Pixels::decode(&control.image, &format!("{place}.image"))?;
+        let field = format!("{place}.image");
+        let picture = frame.of(Pixels::decode(&control.image, &field)?, &field)?;
         Ok(Self {
             net,
-            pixels: picture.unit_rgb(size),
-            size,
+            pixels: picture.unit_rgb(frame.size),
+            size: frame.size,
             scale: control.scale,
             part: [control.start, control.end],
             embedded: None,

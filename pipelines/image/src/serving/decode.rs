@@ -40,7 +40,7 @@ pub(super) fn decode(
     drawing.latents = Vec::new();
     match model.checker {
         Some(_) => drawing.stage = Stage::Checking(rgb),
-        None => hand_out((id, request), index, (rgb, false), events),
+        None => hand_out((id, request), index, (rgb, false), events)?,
     }
     Ok(())
 }
@@ -64,8 +64,7 @@ pub(super) fn check(
     if flagged {
         rgb.fill(0);
     }
-    hand_out((id, request), index, (rgb, flagged), events);
-    Ok(())
+    hand_out((id, request), index, (rgb, flagged), events)
 }
 
 /// A picture is finished; with the last one of a request, so is that.
@@ -74,10 +73,15 @@ fn hand_out(
     index: usize,
     (rgb, flagged): (Vec<u8>, bool),
     events: &mut Events,
-) {
+) -> Result<()> {
     let asked = Arc::clone(&request.asked);
+    let part = request.start.as_ref().and_then(|start| start.part.as_ref());
+    let (rgb, size) = match part {
+        Some(part) => (part.put_back(rgb, asked.size)?, part.size()),
+        None => (rgb, asked.size),
+    };
     let Some(drawing) = request.drawings.get_mut(index) else {
-        return;
+        return Ok(());
     };
     drawing.stage = Stage::Done;
     let recipe = Recipe {
@@ -87,8 +91,8 @@ fn hand_out(
     };
     let drawn = Drawn {
         index: drawing.index,
-        width: asked.size.width,
-        height: asked.size.height,
+        width: size.width,
+        height: size.height,
         rgb: rgb.into(),
         recipe,
     };
@@ -101,6 +105,7 @@ fn hand_out(
         };
         events.push(id, Event::Done(usage));
     }
+    Ok(())
 }
 
 /// A picture's numbers on the host.

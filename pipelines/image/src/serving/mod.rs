@@ -9,6 +9,7 @@ mod denoise;
 mod drawing;
 mod encoders;
 mod families;
+mod frame;
 mod guidance;
 mod legs;
 mod load;

@@ -13,6 +13,7 @@ use super::adapters;
 use super::controls::Steering;
 use super::drawing::{Asked, ImagePrepared};
 use super::families::Design;
+use super::frame::Frame;
 use super::guidance::{self, within};
 use super::load::Usual;
 use super::reading::{Reader, Reading, Sought};
@@ -49,10 +50,33 @@ pub struct ImagePreparer {
 }
 
 /// A first picture, decoded.
-struct Decoded<'a> {
+struct Decoded {
     image: Pixels,
-    mask: Option<&'a Picture>,
+    mask: Option<Pixels>,
     strength: f64,
+    /// Pixels about the mask that are drawn with it, where no more is.
+    padding: Option<u32>,
+}
+
+impl Decoded {
+    /// The size that its drawings have where nobody says: its own, but for a part, which is drawn as large as the model does it best.
+    fn usual(&self) -> Option<Size> {
+        self.padding.is_none().then(|| self.image.size())
+    }
+
+    /// What of it goes into drawings of a size.
+    fn frame(&self, size: Size) -> Result<Frame, RequestError> {
+        match (self.padding, &self.mask) {
+            (None, _) => Ok(Frame::whole(size)),
+            (Some(padding), Some(mask)) => Frame::about((&self.image, mask), padding, size),
+            (Some(padding), None) => {
+                let message = format!(
+                    "padding_mask_crop is {padding} and there is no mask: give one, or leave it out"
+                );
+                Err(RequestError::field("mask", message))
+            }
+        }
+    }
 }
 
 impl ImagePreparer {
@@ -61,14 +85,6 @@ impl ImagePreparer {
         input: &ImageInput,
         hand_over: HandOver,
     ) -> Result<(), RequestError> {
-        if input
-            .start
-            .as_ref()
-            .is_some_and(|start| start.padding_mask_crop.is_some())
-        {
-            let message = "the part about the mask is not drawn larger: leave it out";
-            return Err(RequestError::unsupported("padding_mask_crop", message));
-        }
         let masked = input
             .start
             .as_ref()
@@ -93,14 +109,18 @@ impl ImagePreparer {
         Ok(())
     }
 
-    fn decoded<'a>(&self, start: &'a Asks) -> Result<Decoded<'a>, RequestError> {
+    fn decoded(&self, start: &Asks) -> Result<Decoded, RequestError> {
         let [whole, masked] = self.design.defaults.strength;
         let usual = if start.mask.is_some() { masked } else { whole };
         let strength = start.strength.unwrap_or(usual);
         Ok(Decoded {
             strength: within("strength", strength, 1.0)?,
             image: Pixels::decode(&start.image, "image")?,
-            mask: start.mask.as_ref(),
+            mask: match &start.mask {
+                Some(mask) => Some(Pixels::decode(mask, "mask")?),
+                None => None,
+            },
+            padding: start.padding_mask_crop,
         })
     }
 
@@ -142,19 +162,22 @@ impl ImagePreparer {
 
     fn start(
         &self,
-        decoded: &Decoded<'_>,
-        size: Size,
+        decoded: Decoded,
+        frame: Frame,
         latent: [usize; 3],
     ) -> Result<Start, RequestError> {
+        let size = frame.size;
         let mask = match decoded.mask {
             None => None,
             Some(mask) => Some(Mask {
                 told: self.design.takes_mask,
-                ..Mask::new(Pixels::decode(mask, "mask")?.mask(size), size, latent)
+                ..Mask::new(frame.of(mask, "mask")?.mask(size), size, latent)
             }),
         };
-        let picture = (decoded.image.rgb(size), size);
-        Ok(Start::new(picture, mask, decoded.strength))
+        let picture = (frame.of(decoded.image, "image")?.rgb(size), size);
+        let mut start = Start::new(picture, mask, decoded.strength);
+        start.part = frame.into_part();
+        Ok(start)
     }
 }
 
@@ -175,11 +198,15 @@ impl Prepare for ImagePreparer {
             .map(|start| self.decoded(start))
             .transpose()?;
         let picture = match &decoded {
-            Some(decoded) => Some(decoded.image.size()),
+            Some(decoded) => decoded.usual(),
             None => steered_size(&input)?,
         };
         let size = self.sizes.of(input.width, input.height, picture)?;
-        let controls = Steering::read(&input.controls, &self.controls, size)?;
+        let frame = match &decoded {
+            Some(decoded) => decoded.frame(size)?,
+            None => Frame::whole(size),
+        };
+        let controls = Steering::read(&input.controls, &self.controls, &frame)?;
         let latent = self.latent(size);
         let strength = decoded.as_ref().map(|decoded| decoded.strength);
         let begin = strength.map_or(Begin::Noise, Begin::Strength);
@@ -194,7 +221,7 @@ impl Prepare for ImagePreparer {
             strength,
             ..legs.recipe()
         };
-        let start = decoded.map(|decoded| self.start(&decoded, size, latent));
+        let start = decoded.map(|decoded| self.start(decoded, frame, latent));
         let start = start.transpose()?;
         drop(one);
         Ok(ImagePrepared {

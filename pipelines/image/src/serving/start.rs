@@ -3,6 +3,7 @@
 
 use super::coder::{Coder, Pieces};
 use super::drawing::Drawing;
+use super::frame::Part;
 use crate::autoencoder::LatentDistribution;
 use crate::error::Result;
 use crate::noise::Draw;
@@ -19,6 +20,8 @@ pub(super) struct Start {
     encoding: Option<Pieces>,
     image: Option<LatentDistribution>,
     masked: Option<LatentDistribution>,
+    /// What drawings are put back into, where they are a part of a picture.
+    pub(super) part: Option<Part>,
 }
 
 /// What may change.
@@ -61,6 +64,7 @@ impl Start {
             encoding: None,
             image: None,
             masked: None,
+            part: None,
         }
     }
 
@@ -80,7 +84,8 @@ impl Start {
     /// Bytes on the host.
     pub(super) fn bytes(&self) -> usize {
         let mask = self.mask.as_ref().map_or(0, |mask| mask.pixels.len());
-        4 * (self.pixels.len() + mask)
+        let part = self.part.as_ref().map_or(0, Part::bytes);
+        4 * (self.pixels.len() + mask) + part
     }
 
     /// Encodes a piece.

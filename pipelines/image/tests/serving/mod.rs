@@ -3,6 +3,7 @@
 mod adapters;
 mod control;
 mod parity;
+mod parts;
 mod pixart;
 mod preview;
 mod refined;

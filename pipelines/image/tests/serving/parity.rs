@@ -12,11 +12,16 @@ fn text(value: &Value) -> Option<String> {
 
 pub(super) fn input(case: &Value, size: &Value, suite: &str) -> ImageInput {
     let file = |name: &str| Picture::new(std::fs::read(fixtures(suite).join(name)).unwrap());
+    // A part is of a picture of its own.
+    let (image, mask) = match case["part"].as_str() {
+        Some(mask) => ("part_image.png", mask),
+        None => ("image.png", "mask.png"),
+    };
     let start = case["image"].as_bool().unwrap().then(|| Start {
-        image: file("image.png"),
+        image: file(image),
         strength: case["strength"].as_f64(),
-        mask: case["mask"].as_bool().unwrap().then(|| file("mask.png")),
-        padding_mask_crop: None,
+        mask: case["mask"].as_bool().unwrap().then(|| file(mask)),
+        padding_mask_crop: case["padding_mask_crop"].as_u64().map(|n| n as u32),
     });
     let side = |name: &str| size[name].as_u64().map(|side| side as u32);
     ImageInput {
@@ -96,7 +101,7 @@ fn pictures_are_those_of_diffusers() {
         ("pixart_alpha", 1),
         ("pixart_sigma", 2),
         ("schnell", 2),
-        ("sd", 6),
+        ("sd", 8),
         ("sd3", 3),
         ("sd35", 1),
         ("sdxl", 2),
