@@ -2,6 +2,7 @@
 //! Apart from the other modalities; knows no HTTP, no clock and no environment.
 
 pub mod autoencoder;
+mod config_fields;
 pub mod embeddings;
 pub mod error;
 mod failure;

@@ -7,6 +7,7 @@ use chandler_core::{Picture, RequestError};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Luma, Rgb, RgbImage};
 
+use crate::region::Region;
 use crate::resample::{self, Filter};
 
 /// Pixels a side at most, and bytes that decoding may take: beyond it is a picture that was made to fill the machine.
@@ -112,6 +113,13 @@ impl Pixels {
     /// Red, green and blue of each pixel.
     pub(crate) fn rgb8(&self) -> RgbImage {
         self.0.to_rgb8()
+    }
+
+    /// Red, green and blue of each pixel of a part.
+    pub(crate) fn part(&self, Region { left, top, size }: Region) -> RgbImage {
+        self.0
+            .crop_imm(left, top, size.width, size.height)
+            .to_rgb8()
     }
 
     /// How light each pixel is.

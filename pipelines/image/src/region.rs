@@ -1,6 +1,7 @@
 //! A part of a picture that is drawn larger: the rectangle about what a mask leaves to be drawn, the part at the size that it is drawn at, and
 //! the drawing put back. To the byte as `diffusers` image_processor.py (`get_crop_region`, `_resize_and_fill`, `_resize_and_crop`,
-//! `apply_overlay`) makes it with Pillow. Apart from `pixels`, which knows whole pictures.
+//! `apply_overlay`) makes it with Pillow, but for transparency, which a picture has lost by then. Apart from `pixels`, which knows whole
+//! pictures.
 
 use image::{GrayImage, Rgb, RgbImage, imageops};
 
@@ -10,9 +11,9 @@ use crate::resample::{Filter, Span, resized, stretched};
 /// A rectangle of a picture; it is not empty and lies within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Region {
-    left: u32,
-    top: u32,
-    size: Size,
+    pub(crate) left: u32,
+    pub(crate) top: u32,
+    pub(crate) size: Size,
 }
 
 /// From where to where a rectangle goes along an axis.
@@ -49,12 +50,10 @@ impl Region {
         })
     }
 
-    /// This part of a picture, as large as it fits into `size` and in the middle of it; what is beyond goes on as its edges do.
-    pub(crate) fn of(&self, picture: &RgbImage, size: Size) -> RgbImage {
-        let Size { width, height } = self.size;
-        let part = imageops::crop_imm(picture, self.left, self.top, width, height).to_image();
-        let inner = fitted(self.size, size, false);
-        let resized = resized(&part, inner, Filter::Lanczos);
+    /// This part of a picture, cut out, as large as it fits into `size` and in the middle of it; what is beyond goes on as its edges do.
+    pub(crate) fn filled(part: &RgbImage, size: Size) -> RgbImage {
+        let inner = fitted(size_of(part), size, false);
+        let resized = resized(part, inner, Filter::Lanczos);
         let mut whole = RgbImage::new(size.width, size.height);
         let (above, before) = (
             middle(inner.height, size.height),
@@ -71,33 +70,52 @@ impl Region {
         whole
     }
 
-    /// A picture with what was drawn of this part of it, where a mask of the picture's size is white; between black and white a mixture.
+    /// A picture with what was drawn of this part of it, where the part's mask is white; between black and white a mixture. (All of the
+    /// mask beyond this part is black.)
     pub(crate) fn put_back(
         &self,
         drawn: &RgbImage,
         picture: &RgbImage,
         mask: &GrayImage,
     ) -> RgbImage {
-        let size = Size {
-            width: drawn.width(),
-            height: drawn.height(),
-        };
-        let cover = fitted(size, self.size, true);
-        let resized = resized(drawn, cover, Filter::Lanczos);
-        let mut part = RgbImage::new(self.size.width, self.size.height);
-        let place = (
-            middle(cover.width, self.size.width),
-            middle(cover.height, self.size.height),
-        );
-        imageops::replace(&mut part, &resized, place.0, place.1);
-        let mut whole = RgbImage::new(picture.width(), picture.height());
-        imageops::replace(&mut whole, &part, i64::from(self.left), i64::from(self.top));
-        let pixels = whole.pixels_mut().zip(picture.pixels().zip(mask.pixels()));
-        for (new, (old, light)) in pixels {
-            *new = over(*new, *old, 255 - light.0[0]);
+        let (from, to) = (size_of(drawn), self.size);
+        let cover = fitted(from, to, true);
+        // Of the drawing only what is seen is made: of a thin part it may be a thousandth.
+        let (across, left) = seen((from.width, cover.width), to.width);
+        let (down, top) = seen((from.height, cover.height), to.height);
+        let mut part = RgbImage::new(to.width, to.height);
+        let resized = stretched(drawn, Filter::Lanczos, (across, down));
+        imageops::replace(&mut part, &resized, left, top);
+        let mut whole = picture.clone();
+        for (x, y, light) in mask.enumerate_pixels() {
+            if let (Some(old), Some(new)) = (
+                whole.get_pixel_mut_checked(self.left + x, self.top + y),
+                part.get_pixel_checked(x, y),
+            ) {
+                *old = over(*new, *old, 255 - light.0[0]);
+            }
         }
         whole
     }
+}
+
+fn size_of(picture: &RgbImage) -> Size {
+    Size {
+        width: picture.width(),
+        height: picture.height(),
+    }
+}
+
+/// A line stretched from and to so many pixels, of which the middle is seen, as much as there is room for; and where that begins.
+fn seen((from, to): (u32, u32), room: u32) -> (Span, i64) {
+    let place = middle(to, room);
+    let hidden = u32::try_from(-place).unwrap_or(0);
+    let made = hidden..to.min(hidden.saturating_add(room));
+    let span = Span {
+        made,
+        ..Span::to(from, to)
+    };
+    (span, place.max(0))
 }
 
 /// A rectangle's side made as long as `wanted`, half to each side where there is room, and never longer than the picture's `most`.
@@ -161,7 +179,7 @@ fn bars(picture: &RgbImage, thick: i64, axis: Axis) -> Vec<(RgbImage, i64)> {
         let bar = Span {
             from: at,
             to: at,
-            new: thick,
+            ..Span::to(length, thick)
         };
         let bar = match axis {
             Axis::Down => stretched(picture, Filter::Bicubic, (Span::whole(width), bar)),
@@ -266,7 +284,9 @@ mod tests {
             ([5, 1, 9, 17], (12, 12), [57_374, 12_142_402]),
             ([5, 5, 6, 6], (8, 9), [22_976, 2_211_040]),
         ] {
-            let part = region(place).of(&picture, size(drawn));
+            let [left, top, right, bottom] = place;
+            let part = imageops::crop_imm(&picture, left, top, right - left, bottom - top);
+            let part = Region::filled(&part.to_image(), size(drawn));
             assert_eq!(part.dimensions(), drawn);
             assert_eq!(sums(&part), expected, "{place:?} {drawn:?}");
         }
@@ -277,12 +297,29 @@ mod tests {
         let light = GrayImage::from_raw(23, 17, light.collect()).unwrap();
         // apply_overlay, with a mask of all shades.
         for (place, (width, height), expected) in [
-            ([2, 3, 14, 9], (24, 12), [80_053, 44_973_050]),
-            ([2, 3, 14, 9], (16, 24), [80_655, 45_200_154]),
+            ([2, 3, 14, 9], (24, 12), [143_174, 86_156_962]),
+            ([2, 3, 14, 9], (16, 24), [143_776, 86_384_066]),
+            ([3, 1, 5, 16], (9, 7), [143_554, 86_308_982]),
             ([0, 0, 23, 17], (8, 8), [127_723, 78_977_906]),
         ] {
-            let whole = region(place).put_back(&wave(width, height), &picture, &light);
+            let [left, top, right, bottom] = place;
+            let mut black = GrayImage::new(23, 17);
+            let mask = imageops::crop_imm(&light, left, top, right - left, bottom - top);
+            let mask = mask.to_image();
+            imageops::replace(&mut black, &mask, left.into(), top.into());
+            let whole = region(place).put_back(&wave(width, height), &picture, &mask);
             assert_eq!(sums(&whole), expected, "{place:?} {width} {height}");
         }
+    }
+
+    #[test]
+    fn of_a_drawing_no_more_is_made_than_is_seen() {
+        // Made whole, what covers this part would have 2,097,152 columns of 16,384 pixels.
+        let picture = RgbImage::new(1, 16_384);
+        let mask = GrayImage::from_pixel(1, 16_384, Luma([255]));
+        let region = Region::about(&mask, 65_536, size((8192, 64))).unwrap();
+        let drawn = RgbImage::from_pixel(8192, 64, Rgb([9, 8, 7]));
+        let whole = region.put_back(&drawn, &picture, &mask);
+        assert!(whole.pixels().all(|pixel| *pixel == Rgb([9, 8, 7])));
     }
 }

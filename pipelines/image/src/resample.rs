@@ -3,6 +3,7 @@
 //! Mirrors Pillow's src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc` and its vertical twin), version 13.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use image::{Rgb, RgbImage};
 
@@ -57,28 +58,41 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// From where to where a line is stretched, and over how many new pixels. One that has no length is its edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// From where to where a line is stretched, over how many new pixels, and which of them are made. One that has no length is its edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) from: u32,
     pub(crate) to: u32,
     pub(crate) new: u32,
+    pub(crate) made: Range<u32>,
 }
 
 impl Span {
     /// All of a line, as it is.
     pub(crate) fn whole(length: u32) -> Self {
+        Self::to(length, length)
+    }
+
+    /// All of a line over `new` pixels.
+    pub(crate) fn to(length: u32, new: u32) -> Self {
         Self {
             from: 0,
             to: length,
-            new: length,
+            new,
+            made: 0..new,
         }
+    }
+
+    /// New pixels that are made.
+    fn count(&self) -> u32 {
+        self.made.end.saturating_sub(self.made.start)
     }
 }
 
-/// The windows of all new pixels of a line of `length`.
-fn windows(length: u32, Span { from, to, new }: Span, filter: Filter) -> Vec<Window> {
-    let (first, scale) = (f64::from(from), f64::from(to - from) / f64::from(new));
+/// The windows of the new pixels of a line of `length` that are made.
+fn windows(length: u32, span: &Span, filter: Filter) -> Vec<Window> {
+    let first = f64::from(span.from);
+    let scale = f64::from(span.to - span.from) / f64::from(span.new);
     // What becomes smaller is a mean over more pixels.
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -99,7 +113,7 @@ fn windows(length: u32, Span { from, to, new }: Span, filter: Filter) -> Vec<Win
             weights: weights.into_iter().map(fixed).collect(),
         }
     };
-    (0..new).map(window).collect()
+    span.made.clone().map(window).collect()
 }
 
 /// A new pixel; `place` says where the old ones of its line are.
@@ -121,15 +135,8 @@ fn pixel(window: Option<&Window>, old: &[u8], place: impl Fn(usize) -> usize) ->
 /// A picture at another size.
 pub(crate) fn resized(picture: &RgbImage, size: Size, filter: Filter) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let span = |length: u32, new: u32| Span {
-        new,
-        ..Span::whole(length)
-    };
-    stretched(
-        picture,
-        filter,
-        (span(width, size.width), span(height, size.height)),
-    )
+    let spans = (Span::to(width, size.width), Span::to(height, size.height));
+    stretched(picture, filter, spans)
 }
 
 /// A part of a picture at another size, with what is about it as it weighs in; `from` is never behind `to`.
@@ -139,11 +146,11 @@ pub(crate) fn stretched(
     (across_span, down_span): (Span, Span),
 ) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let across = |picture: &RgbImage| across(picture, filter, across_span);
-    let down = |picture: &RgbImage| down(picture, filter, down_span);
+    let across = |picture: &RgbImage| across(picture, filter, &across_span);
+    let down = |picture: &RgbImage| down(picture, filter, &down_span);
     // Which comes first changes the rounding. Since version 13 Pillow takes rows away first where there are many to be taken away.
-    let lost = |before: u32, span: Span| i64::from(before) - i64::from(span.new);
-    let (rows, columns) = (lost(height, down_span), lost(width, across_span));
+    let lost = |before: u32, span: &Span| i64::from(before) - i64::from(span.new);
+    let (rows, columns) = (lost(height, &down_span), lost(width, &across_span));
     match rows > 0 && rows > 2 * columns {
         true => across(&down(picture)),
         false => down(&across(picture)),
@@ -151,26 +158,26 @@ pub(crate) fn stretched(
 }
 
 /// At another width.
-fn across(picture: &RgbImage, filter: Filter, span: Span) -> RgbImage {
+fn across(picture: &RgbImage, filter: Filter, span: &Span) -> RgbImage {
     let (width, height) = picture.dimensions();
-    if span == Span::whole(width) {
+    if *span == Span::whole(width) {
         return picture.clone();
     }
     let (windows, old) = (windows(width, span, filter), picture.as_raw());
-    RgbImage::from_fn(span.new, height, |x, y| {
+    RgbImage::from_fn(span.count(), height, |x, y| {
         let row = y as usize * width as usize;
         pixel(windows.get(x as usize), old, |at| row + at)
     })
 }
 
 /// At another height.
-fn down(picture: &RgbImage, filter: Filter, span: Span) -> RgbImage {
+fn down(picture: &RgbImage, filter: Filter, span: &Span) -> RgbImage {
     let (width, height) = picture.dimensions();
-    if span == Span::whole(height) {
+    if *span == Span::whole(height) {
         return picture.clone();
     }
     let (windows, old) = (windows(height, span, filter), picture.as_raw());
-    RgbImage::from_fn(width, span.new, |x, y| {
+    RgbImage::from_fn(width, span.count(), |x, y| {
         pixel(windows.get(y as usize), old, |at| {
             at * width as usize + x as usize
         })

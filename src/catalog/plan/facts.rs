@@ -333,7 +333,11 @@ pub(super) fn of_diffusers(denoiser: &Fields, vae: &Fields) -> Result<Picture, P
         });
     };
     let factor = 1 << (levels.len() - 1).min(16);
-    let class = denoiser.text("_class_name").unwrap_or_default();
+    let class = match (denoiser.text("_class_name"), denoiser.text("norm_type")) {
+        // What PixArt was a part of when its checkpoints were published.
+        (Some("Transformer2DModel"), Some("ada_norm_single")) => PIXART,
+        (class, _) => class.unwrap_or_default(),
+    };
     let sizes = denoiser.list("sample_size");
     let (row_bytes, side) = match class {
         "UNet2DConditionModel" => {
@@ -344,13 +348,7 @@ pub(super) fn of_diffusers(denoiser: &Fields, vae: &Fields) -> Result<Picture, P
                 UNET_SIDE,
             )
         }
-        // The last of them is what PixArt was a part of when its checkpoints were published.
-        "SD3Transformer2DModel" | "FluxTransformer2DModel" | PIXART | "Transformer2DModel" => {
-            let class = if class == "Transformer2DModel" {
-                PIXART
-            } else {
-                class
-            };
+        "SD3Transformer2DModel" | "FluxTransformer2DModel" | PIXART => {
             let heads = denoiser.need(&["num_attention_heads"])?;
             let width = heads * denoiser.need(&["attention_head_dim"])?;
             (transformer_row(class, width), FLUX_SIDE)

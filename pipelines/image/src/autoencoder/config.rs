@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::scaling::Scaling;
 use super::tiles::TileSizes;
+use crate::config_fields::{only, sizes, texts};
 use crate::error::Result;
 use crate::unet::config::{activation, needed};
-use crate::unet::per_block::{only, sizes, texts};
 
 /// The class's name in config.json.
 pub const CLASS: &str = "AutoencoderKL";

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::config::{MOST_BLOCKS, MOST_CHANNELS, MOST_LAYERS};
 use super::scaling::Scaling;
+use crate::config_fields::{only, sizes};
 use crate::error::Result;
 use crate::layers::{Loaded, Loader, Placement};
 use crate::unet::config::needed;
-use crate::unet::per_block::{only, sizes};
 
 /// The class's name in config.json.
 pub const CLASS: &str = "AutoencoderTiny";

@@ -62,10 +62,14 @@ pub(super) fn tokenizer(bytes: &[u8]) -> Result<Tokenizer, String> {
     let unigram = Unigram::from(vocabulary, Some(model.unknown), false);
     let mut tokenizer = Tokenizer::new(unigram.map_err(|error| said(&error))?);
     if !model.characters.is_empty() {
-        // The crate looks at the first unit of the table without asking whether there is one.
-        let bytes = model.characters.first_chunk().copied();
-        if bytes.map_or(0, u32::from_le_bytes) < 4 {
-            return Err("its precompiled_charsmap has no table".to_owned());
+        // The crate makes room for the table before it looks whether it is there, and looks at its first unit whether there is one.
+        let table = model.characters.split_first_chunk();
+        let fits = |(size, rest): (&[u8; 4], &[u8])| {
+            let size = u32::from_le_bytes(*size) as usize;
+            (4..=rest.len()).contains(&size) && size.is_multiple_of(4)
+        };
+        if !table.is_some_and(fits) {
+            return Err("its precompiled_charsmap has no whole table".to_owned());
         }
         let replaced = Precompiled::from(model.characters).map_err(|error| said(&error))?;
         let set = tokenizer.with_normalizer(Some(replaced));
@@ -259,7 +263,7 @@ mod tests {
         assert!(error(&nobody).contains("unk_id is 9, of 2 pieces"));
         let odd = [whole.clone(), piece("b", f32::NAN, 1)].concat();
         assert!(error(&odd).contains("score of \"b\""));
-        for characters in [&[9, 0, 0, 0, 1][..], &[0, 0, 0, 0, 65, 0], &[4]] {
+        for characters in [&[9, 0, 0, 0, 1][..], &[0, 0, 0, 0, 65, 0], &[4], &[255; 9]] {
             let bytes = [whole.clone(), nested(3, &nested(2, characters))].concat();
             assert!(tokenizer(&bytes).is_err(), "{characters:?}");
         }

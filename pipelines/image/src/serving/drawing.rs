@@ -9,6 +9,7 @@ use chandler_core::{Cost, Prepared, Recipe};
 use super::coder::Pieces;
 use super::controls::Steering;
 use super::encoders::{Conditions, Encoding};
+use super::frame::Part;
 use super::reading::Reading;
 use super::start::Start;
 use crate::error::Result;
@@ -266,7 +267,9 @@ impl Prepared for ImagePrepared {
         let latents: usize = self.asked.latent.iter().product();
         let start = self.start.as_ref().map_or(0, Start::bytes);
         let controls: usize = self.controls.iter().map(Steering::bytes).sum();
-        let picture = 3 * self.asked.size.width as usize * self.asked.size.height as usize;
+        let part = self.start.as_ref().and_then(|start| start.part.as_ref());
+        let size = part.map_or(self.asked.size, Part::size);
+        let picture = 3 * size.width as usize * size.height as usize;
         Cost {
             rows: self.drawings.len() * self.rows_each(),
             blocks: 0,

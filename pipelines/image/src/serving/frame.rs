@@ -1,14 +1,16 @@
 //! How a request's pictures are brought to the size that is drawn: whole, or the part about a mask alone (`padding_mask_crop`), which is put
-//! back when it is drawn. Apart from `start`, which knows numbers alone. After `diffusers` pipeline_stable_diffusion_inpaint.py.
+//! back when it is drawn. Apart from `start`, which encodes and mixes them. After `diffusers` pipeline_stable_diffusion_inpaint.py.
 
 use chandler_core::RequestError;
-use image::{GrayImage, RgbImage};
+use image::{GrayImage, RgbImage, imageops};
 
 use crate::error::{ImageError, Result};
 use crate::pixels::{Pixels, Size};
 use crate::region::Region;
 
 const FIELD: &str = "padding_mask_crop";
+/// Pixels of a picture that a part is put back into, at most: each drawing is an answer of that size.
+const MOST_PIXELS: u64 = 1 << 26;
 
 /// What of a request's pictures is drawn.
 pub(super) struct Frame {
@@ -20,7 +22,9 @@ pub(super) struct Frame {
 /// A part of pictures that is drawn, and what it is put back into.
 pub(super) struct Part {
     region: Region,
+    /// The whole picture.
     picture: RgbImage,
+    /// Of the part; beyond it all is black.
     mask: GrayImage,
 }
 
@@ -33,23 +37,35 @@ impl Frame {
     /// The part of a picture about what a mask leaves to be drawn, and `padding` pixels more.
     ///
     /// # Errors
-    /// When the two are not of one size, or the mask leaves nothing.
+    /// When the two are not of one size or too large, or the mask leaves nothing.
     pub(super) fn about(
         (picture, mask): (&Pixels, &Pixels),
         padding: u32,
         size: Size,
     ) -> Result<Self, RequestError> {
-        alike("mask", mask.size(), picture.size())?;
+        let of = picture.size();
+        if u64::from(of.width) * u64::from(of.height) > MOST_PIXELS {
+            let message = format!(
+                "image has {} × {} pixels; for {FIELD} it may have {MOST_PIXELS}",
+                of.width, of.height
+            );
+            return Err(RequestError::field("image", message));
+        }
+        alike("mask", mask.size(), of)?;
         let mask = mask.grey();
         let Some(region) = Region::about(&mask, padding, size) else {
             let message = format!("mask is black all over, and {FIELD} draws what is white in it");
             return Err(RequestError::field("mask", message));
         };
-        let picture = picture.rgb8();
+        let Region {
+            left,
+            top,
+            size: own,
+        } = region;
         let part = Part {
             region,
-            picture,
-            mask,
+            picture: picture.rgb8(),
+            mask: imageops::crop_imm(&mask, left, top, own.width, own.height).to_image(),
         };
         Ok(Self {
             size,
@@ -66,7 +82,10 @@ impl Frame {
             return Ok(picture);
         };
         alike(field, picture.size(), part.size())?;
-        Ok(Pixels::of(part.region.of(&picture.rgb8(), self.size)))
+        Ok(Pixels::of(Region::filled(
+            &picture.part(part.region),
+            self.size,
+        )))
     }
 
     /// What drawings are put back into, where they are a part.

@@ -69,6 +69,7 @@ impl Plan {
         let about = About {
             index: &index,
             latents: vae.latent_channels,
+            t5: texts.iter().find_map(TextPlan::t5_width),
         };
         let design = (facts.design)(&config(snapshot, facts.denoiser.folder)?, &about)?;
         let scheduler = SchedulerConfig::load(snapshot, SCHEDULER_FILE)?;
@@ -107,6 +108,13 @@ impl Plan {
 }
 
 impl TextPlan {
+    fn t5_width(&self) -> Option<usize> {
+        match &self.config {
+            TextConfig::T5(config) => Some(config.width),
+            TextConfig::Clip(_) => None,
+        }
+    }
+
     fn read(snapshot: &Snapshot, part: &'static TextPart) -> Result<Self> {
         let fields = config(snapshot, part.folder)?;
         let config = match part.class == T5 {

@@ -12,7 +12,8 @@ use crate::error::{ImageError, Result};
 use crate::layers::Loader;
 use crate::sequences::{exactly, linear, linears};
 
-/// Tokens of a text: four times what any model in use reads, and the bias is as large as heads times this twice.
+/// Tokens of a text: four times what any model in use reads, and the bias is as large as heads times this twice, for each text where some are
+/// padded with what is not looked at.
 const MOST_TOKENS: usize = 1 << 11;
 
 /// The encoder. Padding is looked at as in SD 3 and FLUX, which give no mask, or not, as in PixArt.

@@ -1,4 +1,4 @@
-//! What the configurations of both transformers say in the same words, and bounds on it. Apart so that both check alike.
+//! What the configurations of all transformers say in the same words, and bounds on it. Apart so that both check alike.
 
 use chandler_nn::fields::Fields;
 

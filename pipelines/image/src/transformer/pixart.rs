@@ -3,15 +3,15 @@
 
 use candle_core::Tensor;
 use chandler_nn::activation::Activation;
-use chandler_nn::conv2d::{Conv2d, Conv2dConfig, Padding};
-use chandler_nn::lora::AdapterRows;
+use chandler_nn::conv2d::{Conv2dConfig, Padding};
+use chandler_nn::lora::{AdapterRows, Convolution};
 use chandler_nn::norm::Norm;
 
 use super::conditioning::{modulate, plain_norm};
 use super::crossing::Words;
 use super::pixart_block::PixArtBlock;
 use super::pixart_config::PixArtConfig;
-use super::positions::{Grid, pixart_positions};
+use super::positions::{Grid, Stretched};
 pub use super::single_norm::PictureSize;
 use super::single_norm::{SingleNorm, Table};
 use crate::embeddings::Embedding;
@@ -22,7 +22,8 @@ use crate::lora::{Layer, Projection};
 /// The transformer.
 pub struct PixArtTransformer {
     config: PixArtConfig,
-    patches: Conv2d,
+    patches: Convolution,
+    positions: Stretched,
     single_norm: SingleNorm,
     text_in: Embedding,
     blocks: Vec<PixArtBlock>,
@@ -58,7 +59,7 @@ impl PixArtTransformer {
         let (width, patch) = (config.heads.width(), config.patch);
         let blocks = weights.at("transformer_blocks");
         Ok(Self {
-            patches: weights.at("pos_embed").conv(
+            patches: weights.at("pos_embed").convolution(
                 "proj",
                 (config.inputs, width, patch),
                 Conv2dConfig {
@@ -66,6 +67,11 @@ impl PixArtTransformer {
                     padding: Padding::default(),
                 },
             )?,
+            positions: Stretched::new(Grid {
+                base: config.sample_size / patch,
+                scale: config.scale,
+                width,
+            }),
             single_norm: SingleNorm::load(&weights.at("adaln_single"), width, config.sized)?,
             text_in: Embedding::load(
                 &weights.at("caption_projection"),
@@ -89,9 +95,9 @@ impl PixArtTransformer {
         &self.config
     }
 
-    /// All its linear layers, each with its module's name in diffusers: where adapters go.
+    /// All its layers that adapters may be for, each with its module's name in diffusers: where adapters go.
     pub fn layers(&mut self) -> Vec<Layer<'_>> {
-        let mut found = Vec::new();
+        let mut found = vec![Layer::Convolution(&mut self.patches)];
         self.single_norm.layers(&mut found);
         self.text_in.layers(&mut found);
         for block in &mut self.blocks {
@@ -104,7 +110,7 @@ impl PixArtTransformer {
     /// Bytes of all weights, mapped ones included.
     pub fn bytes(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(PixArtBlock::bytes).sum();
-        let ends = self.patches.bytes() + self.text_in.bytes() + self.out.bytes();
+        let ends = self.patches.conv().bytes() + self.text_in.bytes() + self.out.bytes();
         let norms = self.single_norm.bytes() + self.norm.bytes() + self.table.bytes();
         ends + norms + blocks
     }
@@ -122,14 +128,10 @@ impl PixArtTransformer {
             .single_norm
             .forward(input.timesteps, input.sizes, adapters)?;
         let dtype = self.placement.activations();
-        let patches = self.patches.forward(&input.latents.to_dtype(dtype)?)?;
+        let latents = input.latents.to_dtype(dtype)?;
+        let patches = self.patches.forward(&latents, adapters)?;
         let patches = patches.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
-        let grid = Grid {
-            base: self.config.sample_size / self.config.patch,
-            scale: self.config.scale,
-            width: self.config.heads.width(),
-        };
-        let places = pixart_positions(&grid, (rows, columns), &self.placement)?;
+        let places = self.positions.over((rows, columns), &self.placement)?;
         let mut x = patches.broadcast_add(&places)?;
         let text = input.text.to_dtype(dtype)?;
         let words = Words {

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use chandler_nn::norm::Norm;
 
 use super::attention::{Heading, IMAGE, attend};
-use super::conditioning::{add_gated, clip, modulate, plain_norm};
+use super::conditioning::{add_gated, modulate, plain_norm};
 use super::config::Heads;
 use super::crossing::{Crossing, Words};
 use super::feed_forward::FeedForward;
@@ -55,11 +55,7 @@ impl PixArtBlock {
         let x = add_gated(x, &self.out.forward(&attended, adapters)?, &gate)?;
         let x = (&x + self.crossing.forward(&x, words, adapters)?)?;
         let normed = modulate(&self.norm.forward(&x)?, &feed_shift, &feed_scale)?;
-        clip(add_gated(
-            &x,
-            &self.feed.forward(&normed, adapters)?,
-            &feed_gate,
-        )?)
+        add_gated(&x, &self.feed.forward(&normed, adapters)?, &feed_gate)
     }
 
     pub(super) fn layers<'s>(&'s mut self, found: &mut Vec<Layer<'s>>) {

@@ -5,13 +5,13 @@ use chandler_nn::fields::Fields;
 use serde_json::json;
 
 use super::config::{Heads, MOST_CHANNELS, MOST_LAYERS, MOST_PATCH, MOST_WIDTH};
+use crate::config_fields::only;
 use crate::error::Result;
-use crate::unet::per_block::only;
 
 /// Latents along a side of the pictures that a model was made for; the largest has 256.
 const MOST_SIDE: usize = 1 << 12;
-/// Times that positions are pressed together; the largest model has 4.
-const MOST_SCALE: usize = 1 << 8;
+/// Times that positions are pressed together; published models have 0.5 to 4.
+const MOST_SCALE: f64 = 256.0;
 /// A model for pictures of so many latents a side, which is told their size unless it says otherwise: Alpha's for 1024 pixels.
 const TOLD_SIDE: usize = 128;
 
@@ -33,7 +33,7 @@ pub struct PixArtConfig {
     /// Width of T5's hidden states.
     pub text_width: usize,
     /// What places are divided by: `interpolation_scale`.
-    pub scale: usize,
+    pub scale: f32,
     /// Whether it is told height, width and their quotient: Alpha's for 1024 pixels.
     pub sized: bool,
 }
@@ -66,14 +66,6 @@ impl PixArtConfig {
             let message = format!("{words} is not the width of all heads together, {width}");
             return Err(fields.fault(WIDTH, message).into());
         }
-        if !width.is_multiple_of(12) {
-            // A quarter of it are sines of a row, and a third says how high a picture is.
-            let message = format!(
-                "{} times num_attention_heads is no multiple of 12",
-                heads.dim
-            );
-            return Err(fields.fault("attention_head_dim", message).into());
-        }
         let patch = size("patch_size", MOST_PATCH, 2)?;
         let sample_size = size("sample_size", MOST_SIDE, 128)?;
         if sample_size < patch {
@@ -86,6 +78,16 @@ impl PixArtConfig {
             false => 8,
         };
         let told = fields.flag("use_additional_conditions")?;
+        let sized = told.unwrap_or(sample_size == TOLD_SIDE);
+        // A quarter of it are sines of a row, and where it is told a third says how high a picture is.
+        let parts = if sized { 12 } else { 4 };
+        if !width.is_multiple_of(parts) {
+            let message = format!(
+                "{} times num_attention_heads is no multiple of {parts}",
+                heads.dim
+            );
+            return Err(fields.fault("attention_head_dim", message).into());
+        }
         Ok(Self {
             sample_size,
             patch,
@@ -94,8 +96,19 @@ impl PixArtConfig {
             layers: size("num_layers", MOST_LAYERS, 28)?,
             heads,
             text_width: fields.needed_size("caption_channels", MOST_WIDTH)?,
-            scale: size("interpolation_scale", MOST_SCALE, (sample_size / 64).max(1))?,
-            sized: told.unwrap_or(sample_size == TOLD_SIDE),
+            scale: scale(fields, (sample_size / 64).max(1))?,
+            sized,
         })
     }
+}
+
+/// `interpolation_scale`.
+fn scale(fields: &Fields, default: usize) -> Result<f32> {
+    const NAME: &str = "interpolation_scale";
+    let scale = fields.number(NAME)?.unwrap_or(default as f64);
+    if scale > 0.0 && scale <= MOST_SCALE {
+        return Ok(scale as f32);
+    }
+    let message = format!("{scale} is not above 0 and at most {MOST_SCALE}");
+    Err(fields.fault(NAME, message).into())
 }

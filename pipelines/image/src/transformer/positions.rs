@@ -1,6 +1,8 @@
 //! Where a token is: FLUX's rotation by three axes, SD 3's table of sines cut to the picture, and PixArt's stretched over it.
 //! Mirrors `diffusers` transformer_flux.py, `FluxPosEmbed`, and models/embeddings.py, `PatchEmbed`.
 
+use std::cell::RefCell;
+
 use candle_core::{Device, Tensor};
 use chandler_nn::rope::Rotation;
 
@@ -100,20 +102,47 @@ pub(super) struct Grid {
     /// Places along a side of the pictures that the model was made for.
     pub(super) base: usize,
     /// What places are divided by.
-    pub(super) scale: usize,
+    pub(super) scale: f32,
     /// Width of a row.
     pub(super) width: usize,
 }
 
-/// PixArt's rows for a picture of `rows` × `columns` places, [1, rows · columns, width]: `PatchEmbed.forward` without a largest size.
-pub(super) fn pixart_positions(
+/// PixArt's positions. Those of the last picture's size are kept: they are the same at every step.
+pub(super) struct Stretched {
+    grid: Grid,
+    last: RefCell<Option<((usize, usize), Tensor)>>,
+}
+
+impl Stretched {
+    pub(super) fn new(grid: Grid) -> Self {
+        Self {
+            grid,
+            last: RefCell::new(None),
+        }
+    }
+
+    /// For a picture of `rows` × `columns` places, [1, rows · columns, width]: `PatchEmbed.forward` without a largest size.
+    pub(super) fn over(&self, size: (usize, usize), placement: &Placement) -> Result<Tensor> {
+        let mut last = self.last.borrow_mut();
+        match last.as_ref() {
+            Some((of, found)) if *of == size => Ok(found.clone()),
+            _ => {
+                let made = stretched(&self.grid, size, placement)?;
+                *last = Some((size, made.clone()));
+                Ok(made)
+            }
+        }
+    }
+}
+
+fn stretched(
     grid: &Grid,
     (rows, columns): (usize, usize),
     placement: &Placement,
 ) -> Result<Tensor> {
     let places = |count: usize| -> Vec<f32> {
         let step = count as f32 / grid.base as f32;
-        let place = |place: usize| place as f32 / step / grid.scale as f32;
+        let place = |place: usize| place as f32 / step / grid.scale;
         (0..count).map(place).collect()
     };
     let numbers = sines((&places(rows), &places(columns)), grid.width);

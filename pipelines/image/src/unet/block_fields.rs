@@ -8,7 +8,7 @@ use super::config::{
     BlockConfig, MOST_BLOCKS, MOST_CHANNELS, MOST_DEPTH, MOST_LAYERS, MOST_WIDTH, TimeConfig,
     TransformerSizes, TransformersConfig, groups, waves,
 };
-use super::per_block::{count, only, per_block, size, sizes, texts};
+use crate::config_fields::{count, only, per_block, size, sizes, texts};
 use crate::error::Result;
 
 /// The time embedding's width, in widths of the first block.

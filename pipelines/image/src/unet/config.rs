@@ -8,7 +8,7 @@ use chandler_nn::weights::Snapshot;
 use serde_json::{Value, json};
 
 use super::block_fields::Blocks;
-use super::per_block::{count, only, sizes};
+use crate::config_fields::{count, only, sizes};
 use crate::embeddings::Waves;
 use crate::error::Result;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::block_fields::Blocks;
 use super::config::{ContractingConfig, MOST_BLOCKS, MOST_CHANNELS, needed};
-use super::per_block::{only, sizes};
+use crate::config_fields::{only, sizes};
 use crate::error::Result;
 
 /// The class's name in config.json.

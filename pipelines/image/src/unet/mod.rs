@@ -9,7 +9,6 @@ mod contracting;
 mod control;
 mod control_config;
 mod model;
-pub(crate) mod per_block;
 pub(crate) mod resample;
 pub(crate) mod resnet;
 mod transformer;

@@ -70,6 +70,7 @@ const SCHNELL: Defaults = Defaults {
 
 fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
     let config = FluxConfig::read(fields)?;
+    about.check_t5(fields, "joint_attention_dim", config.text_width)?;
     let packed = about.latents * PATCH * PATCH;
     if (config.inputs, config.outputs) != (packed, packed) {
         let message = format!(
@@ -117,8 +118,7 @@ impl Denoiser for FluxTransformer {
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
         let (_, _, height, width) = batch.latents.dims4()?;
         let squares = (height / PATCH, width / PATCH);
-        let singles = |numbers: &[f64]| -> Vec<f32> { numbers.iter().map(|x| *x as f32).collect() };
-        let guidance = singles(&batch.guidance);
+        let guidance: Vec<f32> = batch.guidance.iter().map(|x| *x as f32).collect();
         let tokens = self.forward(&FluxInput {
             latents: &packing::pack(&batch.latents)?,
             text: &batch.text()?,
@@ -126,7 +126,7 @@ impl Denoiser for FluxTransformer {
                 .pooled
                 .as_ref()
                 .ok_or_else(|| lacking("a pooled text"))?,
-            timesteps: &singles(&batch.timesteps),
+            timesteps: &batch.times(),
             guidance: (!guidance.is_empty()).then_some(guidance.as_slice()),
             positions: &packing::positions(squares.0, squares.1),
             adapters: Some(&batch.adapters),

@@ -86,6 +86,21 @@ pub(super) struct About<'a> {
     pub(super) index: &'a ModelIndex,
     /// Channels of the autoencoder's latents.
     pub(super) latents: usize,
+    /// Width of T5's hidden states, where the model has one.
+    pub(super) t5: Option<usize>,
+}
+
+impl About<'_> {
+    /// Refuses a denoiser that wants another width of T5's hidden states than there is; `field` says what it wants.
+    fn check_t5(&self, fields: &Fields, field: &str, wanted: usize) -> Result<()> {
+        match self.t5 {
+            Some(width) if width != wanted => {
+                let message = format!("{wanted}, and d_model of the text encoder is {width}");
+                Err(fields.fault(field, message).into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is true of one model.
@@ -203,6 +218,11 @@ impl Batch {
     /// Texts of one length: [rows, tokens, width].
     fn text(&self) -> Result<Tensor> {
         Ok(Tensor::cat(&self.words, 0)?)
+    }
+
+    /// Each row's timestep, as transformers have it.
+    fn times(&self) -> Vec<f32> {
+        self.timesteps.iter().map(|time| *time as f32).collect()
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) const FACTS: Facts = Facts {
 /// `max_sequence_length` of both pipelines.
 const ALPHA_LENGTH: usize = 120;
 const SIGMA_LENGTH: usize = 300;
-/// Numbers that a row takes for each token of the picture, in widths of the residual stream: queries, keys and values, the feed-forward
-/// layer's four, and what is added up.
+/// Numbers that a row takes for each token of the picture, in widths of the residual stream, counted and not measured: the feed-forward
+/// layer's four before its activation and after it, what goes in, and what is added up; queries, keys and values are gone by then.
 const ROW_WIDTHS: u64 = 14;
 
 /// The strength is that of the other transformers' pipelines: diffusers has none of PixArt's that begins with a picture.
@@ -51,13 +51,16 @@ const DEFAULTS: Defaults = Defaults {
 
 fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
     let config = PixArtConfig::read(fields)?;
+    about.check_t5(fields, "caption_channels", config.text_width)?;
     let latents = about.latents;
-    if config.inputs != latents || ![latents, 2 * latents].contains(&config.outputs) {
-        let message = format!(
-            "{}, and out_channels: {}, with latents of {latents} channels; as many, and as many or twice as many out, are supported",
-            config.inputs, config.outputs
-        );
-        return Err(fields.fault("in_channels", message).into());
+    for (field, found, known) in [
+        ("in_channels", config.inputs, [latents; 2]),
+        ("out_channels", config.outputs, [latents, 2 * latents]),
+    ] {
+        if !known.contains(&found) {
+            let message = format!("{found}, with latents of {latents} channels");
+            return Err(fields.fault(field, message).into());
+        }
     }
     let patch = config.patch;
     let is_sigma = about.index.class.contains("Sigma");
@@ -94,7 +97,6 @@ impl Denoiser for PixArtTransformer {
     }
 
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
-        let timesteps: Vec<f32> = batch.timesteps.iter().map(|t| *t as f32).collect();
         let lengths = batch.words.iter().map(|words| Ok(words.dim(1)?));
         let lengths = lengths.collect::<Result<Vec<usize>>>()?;
         let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -106,7 +108,7 @@ impl Denoiser for PixArtTransformer {
             latents: &batch.latents,
             text: &text,
             lengths: &lengths,
-            timesteps: &timesteps,
+            timesteps: &batch.times(),
             sizes: &sizes,
             adapters: Some(&batch.adapters),
         })?;

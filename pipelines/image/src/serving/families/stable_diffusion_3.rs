@@ -66,6 +66,7 @@ const DEFAULTS: Defaults = Defaults {
 
 fn design(fields: &Fields, about: &About<'_>) -> Result<Design> {
     let config = Sd3Config::read(fields)?;
+    about.check_t5(fields, "joint_attention_dim", config.text_width)?;
     if (config.inputs, config.outputs) != (about.latents, about.latents) {
         let message = format!(
             "{}, and out_channels: {}, with latents of {} channels; as many of both are supported",
@@ -112,7 +113,6 @@ impl Denoiser for Sd3Transformer {
     }
 
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
-        let timesteps: Vec<f32> = batch.timesteps.iter().map(|t| *t as f32).collect();
         self.forward(&Sd3Input {
             latents: &batch.latents,
             text: &batch.text()?,
@@ -120,7 +120,7 @@ impl Denoiser for Sd3Transformer {
                 .pooled
                 .as_ref()
                 .ok_or_else(|| lacking("a pooled text"))?,
-            timesteps: &timesteps,
+            timesteps: &batch.times(),
             adapters: Some(&batch.adapters),
         })
     }

@@ -1,4 +1,5 @@
-//! Fields that are one value for all blocks of a UNet or a list of one for each. Apart from `config`, which says what they are.
+//! Fields that the configurations of several models write alike: one value for all blocks or a list of one for each, and values of which one
+//! alone is supported. Apart from the configurations, which say what they are.
 
 use chandler_nn::fields::Fields;
 use serde_json::Value;
@@ -12,7 +13,7 @@ type Of<'a, T> = &'a dyn Fn(&Value) -> Option<T>;
 ///
 /// # Errors
 /// Names the field, what was found and `what` would do.
-pub(super) fn per_block<T: Clone>(
+pub(crate) fn per_block<T: Clone>(
     fields: &Fields,
     name: &str,
     (blocks, default): (usize, T),
@@ -32,12 +33,12 @@ pub(super) fn per_block<T: Clone>(
 }
 
 /// A whole number from 1 to `most`.
-pub(super) fn size(most: usize) -> impl Fn(&Value) -> Option<usize> {
+pub(crate) fn size(most: usize) -> impl Fn(&Value) -> Option<usize> {
     move |value| count(value, most).filter(|n| *n > 0)
 }
 
 /// A whole number from 0 to `most`.
-pub(super) fn count(value: &Value, most: usize) -> Option<usize> {
+pub(crate) fn count(value: &Value, most: usize) -> Option<usize> {
     let n = usize::try_from(value.as_u64()?).ok()?;
     (n <= most).then_some(n)
 }
