@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use chandler_core::{ModelInfo, Task};
 use indicatif::MultiProgress;
+use serde_json::{Value, json};
 
 use crate::config::{LogFormat, Settings};
 use crate::engine::Engine;
@@ -12,7 +14,8 @@ use crate::engine::Engine;
 pub struct Announcer {
     url: String,
     model: String,
-    curl: String,
+    /// What a request adds where a key is needed.
+    key: &'static str,
     person: bool,
 }
 
@@ -30,18 +33,11 @@ impl Announcer {
         } else {
             " -H \"Authorization: Bearer $API_KEY\""
         };
-        let body = serde_json::json!({
-            "model": model,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        });
-        let curl = format!(
-            "curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
-        );
         let text = matches!(*settings.log_format, LogFormat::Auto | LogFormat::Text);
         Self {
             url,
             model: model.to_owned(),
-            curl,
+            key,
             person: text && io::stderr().is_terminal(),
         }
     }
@@ -55,13 +51,46 @@ impl Announcer {
         }
     }
 
+    /// A request that a model of this task answers, for a shell; `chat` is whether it has a chat template.
+    fn curl(&self, task: Task, chat: bool) -> String {
+        let Self {
+            url, model, key, ..
+        } = self;
+        let posted = |route: &str, body: Value| {
+            format!("curl {url}{route} -H 'Content-Type: application/json'{key} -d '{body}'")
+        };
+        match task {
+            Task::AutomaticSpeechRecognition => {
+                format!("curl {url}/v1/audio/transcriptions{key} -F model={model} -F file=@FILE")
+            }
+            Task::ImageInpainting => format!(
+                "curl {url}/v1/images/edits{key} -F model={model} -F image=@FILE -F mask=@FILE -F 'prompt=a red circle'"
+            ),
+            Task::TextToImage | Task::ImageToImage => {
+                let body = json!({"model": model, "prompt": "a red circle"});
+                posted("/v1/images/generations", body)
+            }
+            _ if chat => {
+                let question = json!({"role": "user", "content": "What is the capital of France?"});
+                let body = json!({"model": model, "messages": [question]});
+                posted("/v1/chat/completions", body)
+            }
+            _ => {
+                let body = json!({"model": model, "prompt": "The capital of France is"});
+                posted("/v1/completions", body)
+            }
+        }
+    }
+
     /// The model can serve.
     pub fn ready(&self, engine: &Engine, took: Duration, bars: &MultiProgress) {
-        let (device, dtype, cache) = engine
-            .info()
-            .map(|info| (info.device, info.dtype, info.cache))
-            .unwrap_or_default();
-        let room = cache.map_or_else(String::new, |cache| {
+        // None: it has ended since, and there is nothing to be tried.
+        let Some(info) = engine.info() else {
+            return;
+        };
+        let curl = self.curl(info.task, info.chat);
+        let ModelInfo { device, dtype, .. } = info;
+        let room = info.cache.map_or_else(String::new, |cache| {
             let size = cache.bytes as f64 / f64::from(1 << 20);
             format!(", with a cache of {} tokens in {size:.1} MiB", cache.tokens)
         });
@@ -69,7 +98,7 @@ impl Announcer {
             bars.suspend(|| {
                 eprintln!(
                     "{} is ready after {took:.2?} on {device} in {dtype}{room}. Try it:\n\n  {}\n",
-                    self.model, self.curl
+                    self.model, curl
                 );
             });
         } else {
@@ -79,7 +108,7 @@ impl Announcer {
                 device,
                 dtype,
                 elapsed_ms,
-                r#try = self.curl,
+                r#try = curl,
                 "model ready"
             );
         }
@@ -96,17 +125,29 @@ mod tests {
         let mut flags = SettingFlags::<Everything>::default();
         flags.set("port", "1234");
         let mut settings = flags.resolve().unwrap().settings;
-        let open = Announcer::new(&settings, 1234, "demo").curl;
+        let open = Announcer::new(&settings, 1234, "demo").curl(Task::TextGeneration, true);
         assert!(
             open.starts_with("curl http://localhost:1234/v1/chat/completions"),
             "{open}"
         );
         assert!(!open.contains("Authorization"));
         settings.api_keys.value = vec!["secret".into()];
-        let closed = Announcer::new(&settings, 1234, "demo").curl;
-        assert!(
-            closed.contains("Bearer $API_KEY") && !closed.contains("secret"),
-            "{closed}"
-        );
+        // What is asked is what the model can do.
+        for (task, chat, route) in [
+            (Task::TextGeneration, true, "/v1/chat/completions "),
+            (Task::TextGeneration, false, "/v1/completions "),
+            (
+                Task::AutomaticSpeechRecognition,
+                false,
+                "/v1/audio/transcriptions ",
+            ),
+            (Task::TextToImage, false, "/v1/images/generations "),
+            (Task::ImageInpainting, false, "/v1/images/edits "),
+        ] {
+            let closed = Announcer::new(&settings, 1234, "demo").curl(task, chat);
+            assert!(closed.contains(route), "{closed}");
+            let keyed = closed.contains("Bearer $API_KEY") && !closed.contains("secret");
+            assert!(keyed, "{closed}");
+        }
     }
 }
