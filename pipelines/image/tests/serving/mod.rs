@@ -20,6 +20,7 @@ use chandler_core::{
 use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
 use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,8 +39,8 @@ const SUITES: [&str; 3] = ["served", "flows", "pixart"];
 const REFINED: &str = "refined";
 
 pub fn suite(name: &str) -> Value {
-    let text = std::fs::read(fixtures(&format!("{name}/{name}.json"))).unwrap();
-    serde_json::from_slice(&text).unwrap()
+    let packed = std::fs::File::open(fixtures(&format!("{name}/{name}.json.gz"))).unwrap();
+    serde_json::from_reader(GzDecoder::new(packed)).unwrap()
 }
 
 /// A pipeline's snapshot, in a directory that lives as long as it.
