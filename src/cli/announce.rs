@@ -64,10 +64,10 @@ impl Announcer {
                 format!("curl {url}/v1/audio/transcriptions{key} -F model={model} -F file=@FILE")
             }
             Task::ImageInpainting => format!(
-                "curl {url}/v1/images/edits{key} -F model={model} -F image=@FILE -F mask=@FILE -F 'prompt=a red circle'"
+                "curl {url}/v1/images/edits{key} -F model={model} -F image=@FILE -F mask=@FILE -F 'prompt=a lighthouse at dusk'"
             ),
             Task::TextToImage | Task::ImageToImage => {
-                let body = json!({"model": model, "prompt": "a red circle"});
+                let body = json!({"model": model, "prompt": "a lighthouse at dusk"});
                 posted("/v1/images/generations", body)
             }
             _ if chat => {
