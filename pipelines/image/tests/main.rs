@@ -5,6 +5,8 @@
 mod autoencoder;
 mod checkpoint;
 mod lora;
+#[path = "../../nn/tests/on_device/mod.rs"]
+mod on_device;
 mod pixart;
 mod safety;
 mod schedulers;

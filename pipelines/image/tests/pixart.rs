@@ -1,11 +1,12 @@
 //! PixArt's transformers against diffusers (tests/fixtures/make_pixart.py): texts of different lengths in one batch.
 
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::transformer::pixart::{PictureSize, PixArtInput, PixArtTransformer};
 use chandler_image::transformer::pixart_config::PixArtConfig;
 use serde_json::{Value, from_value, json};
 
-use crate::checkpoint::{Checkpoint, bits, error};
+use crate::checkpoint::{Checkpoint, bits, error, placement};
+use crate::on_device::{there, tolerance};
 
 /// Two orders of the same f32 sums; seen are errors of a fifth of it.
 const TOLERANCE: f32 = 2e-5;
@@ -13,7 +14,7 @@ const ALL: [&str; 3] = ["sigma", "alpha", "small"];
 
 fn load(checkpoint: &Checkpoint) -> PixArtTransformer {
     let config = PixArtConfig::read(&checkpoint.fields(json!({}))).unwrap();
-    let (weights, placement) = (checkpoint.weights(), Placement::cpu());
+    let (weights, placement) = (checkpoint.weights(), placement());
     PixArtTransformer::load(config, &Loader::new(weights.as_ref(), &placement)).unwrap()
 }
 
@@ -43,10 +44,10 @@ fn a_batch_of_texts_of_different_lengths_is_what_diffusers_makes_of_it() {
         let checkpoint = Checkpoint::open("pixart", name);
         let mut model = load(&checkpoint);
         let given = Conditions::of(&checkpoint, &model);
-        let text = checkpoint.input("text");
+        let text = there(&checkpoint.input("text"));
         for size in checkpoint.about["sizes"].as_array().unwrap() {
             let size = format!("{}x{}", size[0], size[1]);
-            let latents = checkpoint.input(&format!("latents.{size}"));
+            let latents = there(&checkpoint.input(&format!("latents.{size}")));
             let input = PixArtInput {
                 latents: &latents,
                 text: &text,
@@ -58,7 +59,7 @@ fn a_batch_of_texts_of_different_lengths_is_what_diffusers_makes_of_it() {
             let out = model.forward(&input).unwrap();
             let off = error(&out, checkpoint.output(&size));
             println!("{name} {size}: {off:e}");
-            assert!(off < TOLERANCE, "{name} {size}: {off:e}");
+            assert!(off < tolerance(TOLERANCE), "{name} {size}: {off:e}");
             for row in 0..given.lengths.len() {
                 let length = given.lengths[row];
                 let alone = PixArtInput {

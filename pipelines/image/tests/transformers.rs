@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::transformer::flux::{FluxInput, FluxTransformer};
 use chandler_image::transformer::flux_config::FluxConfig;
 use chandler_image::transformer::packing;
@@ -14,7 +14,9 @@ use chandler_nn::fields::Fields;
 use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
 use serde_json::{Value, json as object};
 
-use crate::text::{close, error, fixture, json, numbers, tensors};
+use crate::checkpoint::placement;
+use crate::on_device;
+use crate::text::{close, error, fixture, json, numbers, same, tensors};
 
 const TOLERANCE: f32 = 5e-5;
 const TIMESTEPS: [f32; 2] = [937.5, 61.25];
@@ -76,18 +78,21 @@ fn fields(name: &str) -> Fields {
 }
 
 fn expected(name: &str) -> HashMap<String, Tensor> {
-    tensors(&format!("transformers/{name}/expected.safetensors"))
+    let expected = tensors(&format!("transformers/{name}/expected.safetensors")).into_iter();
+    expected
+        .map(|(name, tensor)| (name, on_device::there(&tensor)))
+        .collect()
 }
 
 fn flux(name: &str) -> FluxTransformer {
-    let placement = Placement::cpu();
+    let placement = placement();
     let weights = Weights::of(name);
     let config = FluxConfig::read(&fields(name)).unwrap();
     FluxTransformer::load(config, &Loader::new(&weights, &placement)).unwrap()
 }
 
 fn sd3(name: &str, weights: &Weights) -> Result<Sd3Transformer, String> {
-    let placement = Placement::cpu();
+    let placement = placement();
     let config = Sd3Config::read(&fields(name)).unwrap();
     Sd3Transformer::load(config, &Loader::new(weights, &placement)).map_err(|e| e.to_string())
 }
@@ -123,7 +128,7 @@ fn flux_gives_what_diffusers_gives_alone_and_together() {
                 adapters: None,
             };
             let alone = model.forward(&alone).unwrap();
-            assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
+            same(&alone, &one(&found, number));
         }
         // Each sample has a timestep of its own, and a place.
         let swapped = FluxInput {
@@ -192,7 +197,7 @@ fn stable_diffusion_3_gives_what_diffusers_gives_alone_and_together() {
                 adapters: None,
             };
             let alone = model.forward(&alone).unwrap();
-            assert_eq!(numbers(&alone), numbers(&one(&found, number)), "{name}");
+            same(&alone, &one(&found, number));
         }
         let swapped = Sd3Input {
             timesteps: &[TIMESTEPS[1], TIMESTEPS[0]],

@@ -1,33 +1,28 @@
 //! CTC models against transformers: logits, texts and word offsets, alone and together with others of other lengths and languages.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::weights::Snapshot;
 use chandler_speech::ctc::{Adapter, Ctc, CtcConfig, CtcText, Hearing, Vocabularies};
-use chandler_speech::layers::Placement;
 use serde_json::Value;
 
-use crate::whisper::relative_error;
+use crate::on_device::{self, tolerance};
+use crate::whisper::{placement, relative_error};
 
 const CHECKPOINTS: [&str; 3] = ["base-f32", "large-f16", "mms-f32"];
 const TOLERANCE: f32 = 1e-4;
 
 fn snapshot(name: &str) -> Snapshot {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ctc");
-    Snapshot::dir(dir.join(name)).unwrap()
+    Snapshot::dir(on_device::fixtures().join("ctc").join(name)).unwrap()
 }
 
 fn load(name: &str, plain: bool) -> Ctc {
     let snapshot = snapshot(name);
     let config = CtcConfig::from_snapshot(&snapshot).unwrap();
-    let placement = Placement {
-        plain,
-        ..Placement::cpu()
-    };
-    Ctc::load(config, snapshot.weights().unwrap().as_ref(), placement).unwrap()
+    let weights = snapshot.weights().unwrap();
+    Ctc::load(config, weights.as_ref(), placement(plain)).unwrap()
 }
 
 struct Expected {
@@ -62,7 +57,10 @@ impl Expected {
         let expected = &self.tensors[&format!("{language}.{n}.logits")];
         assert_eq!(logits.dims(), expected.dims());
         let error = relative_error(&numbers(logits), &numbers(expected));
-        assert!(error < TOLERANCE, "{language} {n}: {error:e}");
+        assert!(error < tolerance(TOLERANCE), "{language} {n}: {error:e}");
+        if !on_device::has_steady_choices() {
+            return; // another letter may be as likely
+        }
         let answer = &self.answers[language][n];
         assert_eq!(text.text, answer["text"].as_str().unwrap());
         let words = answer["words"].as_array().unwrap();

@@ -6,6 +6,8 @@ mod ctc;
 mod decoding;
 mod features;
 mod hostile;
+#[path = "../../nn/tests/on_device/mod.rs"]
+mod on_device;
 mod resample;
 mod serving;
 mod vad;

@@ -14,6 +14,7 @@ use chandler_text::gguf;
 use chandler_text::tokenizer::Tokenizer;
 use serde_json::Value;
 
+use super::on_device::{has_exact_company, is_comparable, tolerance};
 use super::parity::{Model, check_step, expected, fixture, relative_error, strided};
 
 const FIXTURES: [&str; 3] = ["gguf/llama-f16", "gguf/llama-q4k", "gguf/qwen2-q8_0"];
@@ -32,7 +33,8 @@ const FAMILIES: [&str; 9] = [
 ];
 
 fn all() -> impl Iterator<Item = &'static str> {
-    FIXTURES.into_iter().chain(FAMILIES)
+    let all = FIXTURES.into_iter().chain(FAMILIES);
+    all.filter(|name| is_comparable(name))
 }
 
 fn model_file(name: &str) -> PathBuf {
@@ -82,12 +84,12 @@ fn every_position_of_a_prompt_agrees_however_it_is_cut() {
             for (position, (found, expected)) in found.iter().zip(&whole).enumerate() {
                 let error = relative_error(&strided(found), expected);
                 assert!(
-                    error < 1e-4,
+                    error < tolerance(1e-4),
                     "{name} position {position}, chunks of {chunk}: {error:e}"
                 );
             }
             assert!(
-                *first.get_or_insert_with(|| found.clone()) == found,
+                *first.get_or_insert_with(|| found.clone()) == found || !has_exact_company(),
                 "{name}: other bits in chunks of {chunk}"
             );
         }
@@ -413,7 +415,7 @@ fn a_checkpoint_that_was_quantised_here_answers_as_its_blocks_say() {
     let whole = logits(original.weights().unwrap());
     let widened = logits(Arc::new(Widened(made.clone())));
     let blocks = logits(made);
-    assert!(relative_error(&blocks, &widened) < 1e-4);
+    assert!(relative_error(&blocks, &widened) < tolerance(1e-4));
     let loss = relative_error(&blocks, &whole);
     assert!(loss > 1e-4 && loss < 0.05, "{loss}");
 }

@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::batching;
 use crate::drive::{load_with, run};
-use crate::parity::{Model, Sequence, argmax, fixture, relative_error};
+use crate::on_device::{is_comparable, tolerance};
+use crate::parity::{Model, Sequence, chooses, fixture, relative_error};
 
 /// max|a−b| / max|b|, as design.md defines it.
 const TOLERANCE: f32 = 1e-4;
@@ -99,17 +100,23 @@ fn follow(model: &mut Model, fixture: &str, (number, adapter): (u32, &str)) {
         let mut sequence = [sequence(&ids, Some(number))];
         let mut logits = model.pass(&mut sequence, &[ids.len()]).pop().unwrap();
         let error = relative_error(&logits, &expected.merged(adapter, &prompt));
-        assert!(error < TOLERANCE, "{place}: merged differs by {error:e}");
+        assert!(
+            error < tolerance(TOLERANCE),
+            "{place}: merged differs by {error:e}"
+        );
         let greedy = expected.greedy(adapter, &prompt);
         assert_eq!(greedy.len(), 32);
         let mut compared = 0;
         for (step, token) in greedy.into_iter().enumerate() {
             if let Some(wanted) = expected.logits(adapter, &prompt, step) {
                 let error = relative_error(&logits, &wanted);
-                assert!(error < TOLERANCE, "{place} step {step}: {error:e}");
+                assert!(
+                    error < tolerance(TOLERANCE),
+                    "{place} step {step}: {error:e}"
+                );
                 compared += 1;
             }
-            assert_eq!(argmax(&logits), token, "{place} step {step}");
+            assert!(chooses(&logits, token), "{place} step {step}");
             sequence[0].tokens.push(token);
             logits = model.pass(&mut sequence, &[1]).pop().unwrap();
         }
@@ -119,7 +126,7 @@ fn follow(model: &mut Model, fixture: &str, (number, adapter): (u32, &str)) {
 
 #[test]
 fn an_adapter_beside_the_model_answers_as_peft_does_and_as_merged() {
-    for (name, adapters) in FIXTURES {
+    for (name, adapters) in FIXTURES.into_iter().filter(|(name, _)| is_comparable(name)) {
         let mut model = Model::load(name);
         model.attach(&snapshots(name, adapters));
         for (number, adapter) in (0..).zip(adapters) {
@@ -130,7 +137,7 @@ fn an_adapter_beside_the_model_answers_as_peft_does_and_as_merged() {
 
 #[test]
 fn in_candle_operations_too() {
-    for (name, adapters) in FIXTURES {
+    for (name, adapters) in FIXTURES.into_iter().filter(|(name, _)| is_comparable(name)) {
         let mut model = Model::plain(&fixture(name), None);
         model.attach(&snapshots(name, adapters));
         for (number, adapter) in (0..).zip(adapters) {

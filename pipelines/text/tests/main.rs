@@ -11,6 +11,8 @@ mod gguf;
 mod hostile;
 mod int8;
 mod lora;
+#[path = "../../nn/tests/on_device/mod.rs"]
+mod on_device;
 mod parity;
 mod reuse;
 mod sampling;

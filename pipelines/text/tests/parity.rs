@@ -4,13 +4,15 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use chandler_nn::attention::Span;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::config::DecoderConfig;
 use chandler_text::decoder::{Decoder, Pass};
 use serde_json::Value;
+
+use crate::on_device::{self, is_comparable, tolerance};
 
 /// max|a−b| / max|b|, as design.md defines it.
 const TOLERANCE: f32 = 1e-4;
@@ -43,7 +45,8 @@ const FAMILIES: [&str; 12] = [
 ];
 
 pub fn all() -> impl Iterator<Item = &'static str> {
-    FIXTURES.into_iter().chain(FAMILIES)
+    let all = FIXTURES.into_iter().chain(FAMILIES);
+    all.filter(|name| is_comparable(name))
 }
 
 /// The contexts that a model is served with: a longrope model once within its trained length, and once past it.
@@ -61,9 +64,8 @@ fn answers(name: &str, context: Option<usize>, prompt: &Expected) -> bool {
 
 /// The folder of a fixture, its weights included.
 pub fn fixture(name: &str) -> PathBuf {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures");
-    random_checkpoints::checkpoint(&fixtures.join(name), &scratch).unwrap()
+    let own = on_device::fixtures().join(name);
+    random_checkpoints::checkpoint(&own, &on_device::scratch()).unwrap()
 }
 
 /// Of rows that are not recorded whole, every fifth id's logit is.
@@ -166,9 +168,11 @@ impl Model {
         let config = DecoderConfig::from_snapshot(snapshot).unwrap();
         let config = config.for_context(context).unwrap();
         let weights = snapshot.weights().unwrap();
-        let weights = activations.apply(weights, &Device::Cpu).unwrap();
+        let dtype = [on_device::dtype, on_device::plain_dtype][usize::from(plain)]();
+        let device = on_device::device();
+        let weights = activations.apply(weights, &device).unwrap();
         let load = [Decoder::load, Decoder::load_plain][usize::from(plain)];
-        let decoder = load(&config, weights.as_ref(), &Device::Cpu, DType::F32).unwrap();
+        let decoder = load(&config, weights.as_ref(), &device, dtype).unwrap();
         let shape = CacheShape {
             layers: config.layers.len(),
             blocks: 100,
@@ -177,12 +181,8 @@ impl Model {
             head_dim: config.head_dim,
         };
         Self {
-            cache: [KvCache::new, KvCache::plain][usize::from(plain)](
-                shape,
-                &Device::Cpu,
-                DType::F32,
-            )
-            .unwrap(),
+            cache: [KvCache::new, KvCache::plain][usize::from(plain)](shape, &device, dtype)
+                .unwrap(),
             pool: BlockPool::new(shape.blocks, shape.block_size).unwrap(),
             snapshot: snapshot.clone(),
             config,
@@ -194,7 +194,7 @@ impl Model {
     pub fn attach(&mut self, adapters: &[(String, Snapshot)]) {
         let weights = self.snapshot.weights().unwrap();
         self.decoder
-            .attach(adapters, weights.as_ref(), DType::F32)
+            .attach(adapters, weights.as_ref(), on_device::plain_dtype())
             .unwrap();
     }
 
@@ -233,7 +233,7 @@ impl Model {
             .forward(&pass, &mut self.cache)
             .unwrap()
             .unwrap();
-        logits.to_vec2().unwrap()
+        on_device::back(&logits).to_vec2().unwrap()
     }
 
     pub fn sequence(prompt: &[u32]) -> Sequence {
@@ -256,17 +256,18 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     difference / largest
 }
 
-pub fn argmax(logits: &[f32]) -> u32 {
-    (0..logits.len())
-        .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-        .unwrap() as u32
+/// Whether a token is the most likely; where numbers may be off, whether none is more likely by more than two of them may be.
+pub fn chooses(logits: &[f32], token: u32) -> bool {
+    let largest = logits.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    let most = logits.iter().copied().fold(f32::MIN, f32::max);
+    most - logits[token as usize] <= 2.0 * tolerance(0.0) * largest
 }
 
 pub fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
     let check = |found: &[f32], expected: &[f32]| {
         let error = relative_error(found, expected);
         assert!(
-            error < TOLERANCE,
+            error < tolerance(TOLERANCE),
             "{model} {} step {step}: logits differ by {error:e}",
             prompt.name
         );
@@ -277,9 +278,8 @@ pub fn check_step(model: &str, prompt: &Expected, step: usize, logits: &[f32]) {
     if let Some(part) = prompt.strided.get(step) {
         check(&strided(logits), part);
     }
-    assert_eq!(
-        argmax(logits),
-        prompt.greedy[step],
+    assert!(
+        chooses(logits, prompt.greedy[step]),
         "{model} {} step {step}: the token differs",
         prompt.name
     );
@@ -364,7 +364,7 @@ fn every_position_of_a_prompt_agrees_however_it_is_cut() {
             for (position, (found, expected)) in found.iter().zip(&whole).enumerate() {
                 let error = relative_error(&strided(found), expected);
                 assert!(
-                    error < TOLERANCE,
+                    error < tolerance(TOLERANCE),
                     "{name} position {position}, chunks of {chunk}: {error:e}"
                 );
             }

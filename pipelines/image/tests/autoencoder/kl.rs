@@ -6,12 +6,13 @@ use candle_core::Tensor;
 use chandler_image::autoencoder::{
     AutoencoderConfig, AutoencoderKl, LatentDistribution, TileSizes, Tiled,
 };
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_nn::weights::TensorSource;
 use serde_json::json;
 
 use super::TOLERANCE;
-use crate::checkpoint::{Checkpoint, bits, error};
+use crate::checkpoint::{Checkpoint, bits, error, placement};
+use crate::on_device::tolerance;
 
 const ALL: [&str; 2] = ["kl", "flux"];
 
@@ -24,7 +25,7 @@ fn load(checkpoint: &Checkpoint) -> AutoencoderKl {
 }
 
 fn load_from(checkpoint: &Checkpoint, weights: &Arc<dyn TensorSource>) -> AutoencoderKl {
-    let placement = Placement::cpu();
+    let placement = placement();
     let loader = Loader::new(weights.as_ref(), &placement);
     AutoencoderKl::load(&loader, &config(checkpoint)).unwrap()
 }
@@ -32,7 +33,7 @@ fn load_from(checkpoint: &Checkpoint, weights: &Arc<dyn TensorSource>) -> Autoen
 fn check(checkpoint: &Checkpoint, what: &str, found: &Tensor) {
     let error = error(found, checkpoint.output(what));
     println!("{what}: {error:e}");
-    assert!(error < TOLERANCE, "{what}: {error:e}");
+    assert!(error < tolerance(TOLERANCE), "{what}: {error:e}");
 }
 
 fn finish(mut tiled: Tiled, autoencoder: &AutoencoderKl) -> Tensor {

@@ -1,17 +1,18 @@
 //! AutoencoderTiny.
 
 use chandler_image::autoencoder::{AutoencoderTiny, TinyConfig};
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use serde_json::json;
 
 use super::TOLERANCE;
-use crate::checkpoint::{Checkpoint, error};
+use crate::checkpoint::{Checkpoint, error, placement};
+use crate::on_device::tolerance;
 
 #[test]
 fn a_preview_is_what_diffusers_makes_of_the_latents() {
     let checkpoint = Checkpoint::open("autoencoder", "tiny");
     let config = TinyConfig::of(&checkpoint.fields(json!({}))).unwrap();
-    let (weights, placement) = (checkpoint.weights(), Placement::cpu());
+    let (weights, placement) = (checkpoint.weights(), placement());
     let loader = Loader::new(weights.as_ref(), &placement);
     let tiny = AutoencoderTiny::load(&loader, &config).unwrap();
     assert_eq!(tiny.parameters(), checkpoint.parameters());
@@ -21,7 +22,7 @@ fn a_preview_is_what_diffusers_makes_of_the_latents() {
     for (what, found) in [("encode", encoded), ("decode", decoded)] {
         let error = error(&found, checkpoint.output(what));
         println!("tiny {what}: {error:e}");
-        assert!(error < TOLERANCE, "{what}: {error:e}");
+        assert!(error < tolerance(TOLERANCE), "{what}: {error:e}");
     }
 }
 

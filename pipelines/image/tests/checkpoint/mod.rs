@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use chandler_image::layers::Placement;
 use chandler_nn::fields::Fields;
 use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
 use random_checkpoints::{Stored, names, safetensors};
 use serde_json::{Value, json};
+
+use crate::on_device;
 
 const FILE: &str = "diffusion_pytorch_model.safetensors";
 
@@ -26,8 +29,8 @@ impl Checkpoint {
     /// `folder`/`name` of the fixtures.
     pub fn open(folder: &str, name: &str) -> Self {
         let file = |end: &str| -> PathBuf {
-            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-            root.join(folder).join(format!("{name}.{end}"))
+            let folder = on_device::fixtures().join(folder);
+            folder.join(format!("{name}.{end}"))
         };
         let about: Value = serde_json::from_slice(&std::fs::read(file("json")).unwrap()).unwrap();
         Self {
@@ -175,9 +178,18 @@ pub fn save(file: &Path, tensors: &BTreeMap<String, HostTensor>, texts: Value) {
     std::fs::write(file, safetensors(&stored.collect(), texts)).unwrap();
 }
 
+/// Where the tests compute.
+pub fn placement() -> Placement {
+    Placement {
+        device: on_device::device(),
+        dtype: on_device::dtype(),
+    }
+}
+
 /// max|a − b| / max|b|
 pub fn error(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
+    let a = on_device::back(a);
     let largest = |x: &Tensor| {
         let x = x.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
         x.to_scalar::<f32>().unwrap()

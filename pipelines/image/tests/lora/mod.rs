@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use chandler_image::AdapterFile;
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::lora::{Part, attach};
 use chandler_image::text_encoder::clip::ClipTextModel;
 use chandler_image::text_encoder::clip_config::{ClipClass, ClipConfig};
@@ -19,12 +19,12 @@ use chandler_nn::weights::{HostTensor, Snapshot};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::checkpoint::{Checkpoint, given, save};
+use crate::checkpoint::{Checkpoint, given, placement, save};
+use crate::on_device;
 use crate::serving::suite;
 
 pub fn fixture(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lora");
-    root.join(name)
+    on_device::fixtures().join("lora").join(name)
 }
 
 fn about(name: &str) -> Value {
@@ -95,7 +95,7 @@ impl Parts {
     fn of(folder: &str) -> Self {
         let parts = &suite("served")[folder]["parts"];
         let part = |name: &str| Checkpoint::part(parts[name].clone());
-        let placement = Placement::cpu();
+        let placement = placement();
         let classes = [
             ("text_encoder", ClipClass::Plain),
             ("text_encoder_2", ClipClass::Projected),
@@ -129,7 +129,7 @@ impl Parts {
             folder: "unet",
             layers: self.unet.layers(),
         });
-        attach(&mut parts, adapters, &Placement::cpu()).map_err(|error| error.to_string())
+        attach(&mut parts, adapters, &placement()).map_err(|error| error.to_string())
     }
 
     /// What the UNet makes of some of the two samples of a seed, each with its adapters.
@@ -148,7 +148,7 @@ impl Parts {
             text_embeds: &text_embeds,
             time_ids: &ids,
         });
-        let rows = AdapterRows::weighted(adapters, &Device::Cpu).unwrap();
+        let rows = AdapterRows::weighted(adapters, &on_device::device()).unwrap();
         let input = UNetInput {
             latents: &input("latents", vec![2, 4, 9, 7]),
             timesteps: &timesteps,

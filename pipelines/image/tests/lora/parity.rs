@@ -1,7 +1,7 @@
 //! What models make with adapters beside them, against what diffusers makes of them with peft.
 
-use candle_core::{DType, Device, Tensor};
-use chandler_image::layers::{Loader, Placement};
+use candle_core::{DType, Tensor};
+use chandler_image::layers::Loader;
 use chandler_image::lora::{Part, attach};
 use chandler_image::text_encoder::clip::{Encoded, HiddenState, Wanted};
 use chandler_image::transformer::flux::{FluxInput, FluxTransformer};
@@ -14,7 +14,8 @@ use chandler_nn::lora::AdapterRows;
 use chandler_nn::weights::{HostTensor, Snapshot};
 
 use super::{Parts, Written, adapter, adapters, expected, stored};
-use crate::checkpoint::{bits, error, save};
+use crate::checkpoint::{bits, error, placement, save};
+use crate::on_device;
 
 /// Two orders of the same f32 sums, with a third sum beside each; seen are errors of a quarter of it.
 const TOLERANCE: f32 = 5e-5;
@@ -34,7 +35,7 @@ fn close(name: &str, found: &Tensor) {
 fn close_within(name: &str, found: &Tensor, tolerance: f32) {
     let error = error(found, &expected(name));
     println!("{name}: {error:e}");
-    assert!(error < tolerance, "{name}: {error:e}");
+    assert!(error < on_device::tolerance(tolerance), "{name}: {error:e}");
 }
 
 fn text(parts: &Parts, encoder: usize, adapters: &[(u32, f32)]) -> Encoded {
@@ -48,7 +49,7 @@ fn text(parts: &Parts, encoder: usize, adapters: &[(u32, f32)]) -> Encoded {
         hidden: HiddenState::Penultimate { skip: 0 },
         pooled: true,
     };
-    let rows = AdapterRows::weighted(vec![adapters.to_vec()], &Device::Cpu).unwrap();
+    let rows = AdapterRows::weighted(vec![adapters.to_vec()], &on_device::device()).unwrap();
     model.forward(&[&tokens], wanted, &rows).unwrap()
 }
 
@@ -101,7 +102,7 @@ const TIMESTEPS: [f32; 2] = [937.5, 61.25];
 /// Two samples of which both, or only the second, have the adapter in full.
 fn rows(first: bool) -> AdapterRows {
     let of = vec![vec![(0, 1.0); usize::from(first)], vec![(0, 1.0)]];
-    AdapterRows::weighted(of, &Device::Cpu).unwrap()
+    AdapterRows::weighted(of, &on_device::device()).unwrap()
 }
 
 fn sample(x: &Tensor, number: usize) -> Vec<u32> {
@@ -111,11 +112,7 @@ fn sample(x: &Tensor, number: usize) -> Vec<u32> {
 #[test]
 fn kohyas_fused_layers_are_flux_layers_here() {
     let (snapshot, fields, file) = transformer("dev");
-    let (weights, given, place) = (
-        snapshot.part_weights().unwrap(),
-        stored(&file),
-        Placement::cpu(),
-    );
+    let (weights, given, place) = (snapshot.part_weights().unwrap(), stored(&file), placement());
     let config = FluxConfig::read(&fields).unwrap();
     let mut model = FluxTransformer::load(config, &Loader::new(weights.as_ref(), &place)).unwrap();
     let written = adapter("wash");
@@ -147,11 +144,7 @@ fn kohyas_fused_layers_are_flux_layers_here() {
 #[test]
 fn every_linear_layer_of_stable_diffusion_3_has_a_side_path() {
     let (snapshot, fields, file) = transformer("sd35-medium");
-    let (weights, given, place) = (
-        snapshot.part_weights().unwrap(),
-        stored(&file),
-        Placement::cpu(),
-    );
+    let (weights, given, place) = (snapshot.part_weights().unwrap(), stored(&file), placement());
     let config = Sd3Config::read(&fields).unwrap();
     let mut model = Sd3Transformer::load(config, &Loader::new(weights.as_ref(), &place)).unwrap();
     let written = adapter("glaze");

@@ -18,18 +18,16 @@ use chandler_core::{
     Admission, Collected, Event, Events, ImageInput, Input, Pipeline, RequestId, Ticket,
 };
 use chandler_image::{AdapterFile, ImageOptions, ImagePipeline, Usual};
-use chandler_nn::device::{CudaTuning, DTypeChoice, DeviceChoice, DeviceOptions};
 use chandler_nn::weights::Snapshot;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::checkpoint::Checkpoint;
+use crate::on_device;
 
 fn fixtures(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    on_device::fixtures().join(name)
 }
 
 /// What make_served.py, make_flows.py and make_pixart.py wrote, each in a folder of its name.
@@ -116,12 +114,8 @@ fn load_snapshot(snapshot: &Snapshot, max_rows: usize) -> ImagePipeline {
 
 fn options(max_rows: usize) -> ImageOptions {
     ImageOptions {
-        device: DeviceOptions {
-            choice: DeviceChoice::Cpu,
-            allow_cpu: true,
-            tuning: CudaTuning::default(),
-        },
-        dtype: DTypeChoice::Auto,
+        device: on_device::options(),
+        dtype: on_device::dtype_choice(),
         max_rows,
         host_memory: None,
         usual: Usual::default(),

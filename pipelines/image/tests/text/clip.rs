@@ -1,7 +1,7 @@
 //! CLIP's encoders against what diffusers' Stable Diffusion pipelines give of the same prompts, and configurations that cannot be.
 
 use candle_core::Tensor;
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::prompt::chunks::Chunks;
 use chandler_image::prompt::compose;
 use chandler_image::prompt::encode::{PromptEmbedding, encode, weigh};
@@ -13,6 +13,7 @@ use serde_json::json as object;
 
 use super::tokenizer::{chunks, tokenizer};
 use super::*;
+use crate::checkpoint::placement;
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -21,7 +22,7 @@ fn load(folder: &str, class: ClipClass) -> ClipTextModel {
     let fields = Fields::read(&snapshot("clip"), &file).unwrap().unwrap();
     let config = ClipConfig::read(&fields, class).unwrap();
     let weights = snapshot(&format!("clip/{folder}")).weights().unwrap();
-    let placement = Placement::cpu();
+    let placement = placement();
     ClipTextModel::load(config, &Loader::new(weights.as_ref(), &placement)).unwrap()
 }
 

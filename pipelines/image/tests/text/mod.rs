@@ -11,10 +11,10 @@ use candle_core::{DType, Device, Tensor};
 use chandler_nn::weights::Snapshot;
 use serde_json::Value;
 
+use crate::on_device::{self, has_exact_company, tolerance};
+
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    on_device::fixtures().join(name)
 }
 
 pub fn snapshot(name: &str) -> Snapshot {
@@ -44,12 +44,21 @@ pub fn numbers(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The [`error`] is under `tolerance`.
+/// The [`error`] is under what may be off where the CPU comes as near as `on_the_cpu`.
 #[track_caller]
-pub fn close(found: &Tensor, expected: &Tensor, tolerance: f32) {
+pub fn close(found: &Tensor, expected: &Tensor, on_the_cpu: f32) {
     let error = error(found, expected);
     println!("error {error:e}");
-    assert!(error < tolerance, "error {error:e}");
+    assert!(error < tolerance(on_the_cpu), "error {error:e}");
+}
+
+/// One row, alone and in company: of the same bits where that is promised, and near elsewhere.
+#[track_caller]
+pub fn same(alone: &Tensor, together: &Tensor) {
+    match has_exact_company() {
+        true => assert_eq!(numbers(alone), numbers(together)),
+        false => close(alone, together, 0.0),
+    }
 }
 
 /// max|a−b| / max|b|, of tensors of one shape.

@@ -1,12 +1,13 @@
 //! ControlNets, and UNets with what they add, against diffusers' ControlNetModel (tests/fixtures/make_control.py).
 
 use candle_core::Tensor;
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::unet::{ControlInput, ControlNet, ControlNetConfig, Residuals, UNetInput};
 use serde_json::{Value, json};
 
 use super::{Conditions, load, rows};
-use crate::checkpoint::{Checkpoint, bits, error};
+use crate::checkpoint::{Checkpoint, bits, error, placement};
+use crate::on_device::tolerance;
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -25,7 +26,7 @@ impl Pair {
     fn of(name: &str) -> Self {
         let checkpoint = Checkpoint::open("control", name);
         let config = ControlNetConfig::of(&checkpoint.fields(json!({}))).unwrap();
-        let (weights, placement) = (checkpoint.weights(), Placement::cpu());
+        let (weights, placement) = (checkpoint.weights(), placement());
         let loader = Loader::new(weights.as_ref(), &placement);
         let net = ControlNet::load(&loader, &config).unwrap();
         let unet = Checkpoint::open("unet", name);
@@ -78,7 +79,7 @@ impl Pair {
     fn check(&self, what: &str, found: &Tensor) {
         let error = error(found, self.checkpoint.output(what));
         println!("{what}: {error:e}");
-        assert!(error < TOLERANCE, "{what}: {error:e}");
+        assert!(error < tolerance(TOLERANCE), "{what}: {error:e}");
     }
 }
 

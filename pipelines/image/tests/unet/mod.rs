@@ -5,11 +5,11 @@ mod control;
 mod parity;
 
 use candle_core::Tensor;
-use chandler_image::layers::{Loader, Placement};
+use chandler_image::layers::Loader;
 use chandler_image::unet::{TextTime, UNet, UNetConfig, UNetInput};
 use serde_json::json;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, placement};
 
 const ALL: [&str; 7] = [
     "sd1",
@@ -23,7 +23,7 @@ const ALL: [&str; 7] = [
 
 fn load(checkpoint: &Checkpoint) -> UNet {
     let config = UNetConfig::of(&checkpoint.fields(json!({}))).unwrap();
-    let (weights, placement) = (checkpoint.weights(), Placement::cpu());
+    let (weights, placement) = (checkpoint.weights(), placement());
     UNet::load(&Loader::new(weights.as_ref(), &placement), &config).unwrap()
 }
 

@@ -4,6 +4,7 @@ use chandler_image::unet::UNetInput;
 
 use super::{ALL, Conditions, load, rows};
 use crate::checkpoint::{Checkpoint, bits, error};
+use crate::on_device::tolerance;
 
 /// Two orders of the same f32 sums; seen are errors of a fifth of it.
 const TOLERANCE: f32 = 2e-5;
@@ -20,7 +21,7 @@ fn a_batch_with_a_timestep_for_each_sample_is_what_diffusers_makes_of_it() {
             let out = unet.forward(&conditions.input(&latents)).unwrap();
             let error = error(&out, checkpoint.output(&size));
             println!("{name} {size}: {error:e}");
-            assert!(error < TOLERANCE, "{name} {size}: {error:e}");
+            assert!(error < tolerance(TOLERANCE), "{name} {size}: {error:e}");
         }
     }
 }

@@ -16,25 +16,30 @@ use chandler_speech::whisper::decoding::{BatchLimits, DecodingBatch, Job, Outcom
 use chandler_speech::whisper::{Description, Whisper};
 use serde_json::Value;
 
+use crate::on_device;
+
 pub const CHECKPOINTS: [&str; 3] = ["multilingual-f32", "english-f16", "distil-bf16"];
 
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/whisper")
-        .join(name)
+    on_device::fixtures().join("whisper").join(name)
+}
+
+/// Where the tests compute.
+pub fn placement(plain: bool) -> Placement {
+    Placement {
+        device: on_device::device(),
+        dtype: [on_device::dtype, on_device::plain_dtype][usize::from(plain)](),
+        plain,
+    }
 }
 
 pub fn load(name: &str) -> Whisper {
-    load_as(name, Placement::cpu())
+    load_as(name, placement(false))
 }
 
 /// In candle operations throughout, as on a device that has no kernels of ours.
 pub fn load_plain(name: &str) -> Whisper {
-    let placement = Placement {
-        plain: true,
-        ..Placement::cpu()
-    };
-    load_as(name, placement)
+    load_as(name, placement(true))
 }
 
 fn load_as(name: &str, placement: Placement) -> Whisper {
