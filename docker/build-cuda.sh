@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Builds chandler with CUDA, without a GPU: toolchain, kernels, program; prints sizes and checks what is inside.
 #
-#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] [--profile release|dist] [--out FILE]
+#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] [--profile release|dist] [--out FILE] [--tests DIRECTORY]
 #
+# --tests also makes the pipelines' parity tests there, each named as its crate: what benches/gpu.py carries to a GPU.
 # The kernels take the time: with two cores reckon a quarter of an hour for each capability. To carry the program, `xz -9e` makes
 # it a fifth smaller than what is printed here, in two minutes. The toolchain and all that was built
 # stays in target/cuda, so that a second run only builds what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-toolkit=12.4 capabilities=75,80,86,89,90 profile=release out= cudnn=0 features=cuda extra=()
+toolkit=12.4 capabilities=75,80,86,89,90 profile=release out= tests= cudnn=0 features=cuda extra=()
 while [ $# -gt 0 ]; do
   case $1 in
     --toolkit) toolkit=${2:?}; shift 2 ;;
     --capabilities) capabilities=${2:?}; shift 2 ;;
     --profile) profile=${2:?}; shift 2 ;;
     --out) out=${2:?}; shift 2 ;;
+    --tests) tests=${2:?}; shift 2 ;;
     --cudnn) cudnn=1 features=cudnn extra=(--cudnn); shift ;;
     *) echo "build-cuda: unknown option $1" >&2; exit 2 ;;
   esac
@@ -58,4 +60,19 @@ if command -v cuobjdump >/dev/null; then
 fi
 printf 'size: %d bytes stripped, %d as xz\n' "$(stat -c %s "$out")" "$(xz -T0 -c "$out" | wc -c)"
 "$out" --version
+
+if [ -n "$tests" ]; then
+  mkdir -p "$tests"
+  pipelines=(-p chandler-text -p chandler-speech -p chandler-image)
+  cargo test --locked --no-run --profile "$profile" "${pipelines[@]}" --features "chandler-text/$features,chandler-speech/$features,chandler-image/$features" \
+    --test main --message-format json |
+    "$python" -c 'import json, os, sys
+for built in map(json.loads, sys.stdin):
+    if built.get("executable"):
+        # .../pipelines/text, whose crate is chandler-text
+        crate = "chandler-" + os.path.basename(os.path.dirname(built["manifest_path"]))
+        print(built["executable"], crate)' |
+    while read -r executable crate; do strip -o "$tests/$crate" "$executable"; done
+  ls -l "$tests"
+fi
 echo "$out"
