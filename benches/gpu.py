@@ -31,6 +31,7 @@ sys.path.insert(0, str(HERE))
 from on_gpu import packing, report
 from on_gpu.place import Place, environment
 from on_gpu.steps import STEPS
+from on_gpu.worker import Failed
 
 
 def arguments() -> argparse.Namespace:
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     pack.add_argument("--binary", type=pathlib.Path, required=True)
     pack.add_argument("--tests", type=pathlib.Path, help="folder of the compiled parity tests, each named as its crate")
     pack.add_argument("--out", type=pathlib.Path, required=True)
+    pack.add_argument("--without-fixtures", action="store_true", help="for a folder in the root of a repository that travels with it")
     pack.add_argument("--preset", type=int, default=9, help="xz's, from 0 to 9 [9, which takes minutes]")
     run = commands.add_parser("run", help="do the steps, and write report.json and report.txt")
     run.add_argument("--only", metavar="STEP,...", help=f"of {', '.join(STEPS)}")
@@ -62,6 +64,8 @@ def place(given: argparse.Namespace, work: pathlib.Path) -> tuple[Place, dict]:
     if archive.exists():
         carried = packing.unpack(archive, work)
         binary, tests, fixtures = carried / "chandler", carried / "tests", carried / "fixtures"
+        if not fixtures.exists():
+            fixtures = packing.beside_the_sources(work)
         about = json.loads((carried / "about.json").read_text())
     else:
         binary, tests, fixtures = packing.ROOT / "target/release/chandler", None, packing.beside_the_sources(work)
@@ -151,14 +155,18 @@ def step(given: argparse.Namespace) -> int:
     told = json.loads(given.place)
     for key in ("binary", "fixtures", "tests", "work", "figures"):
         told[key] = told[key] and pathlib.Path(told[key])
-    STEPS[given.name][0](Place(**told))
+    try:
+        STEPS[given.name][0](Place(**told))
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
 def main() -> int:
     given = arguments()
     if given.command == "pack":
-        packing.pack(given.binary.resolve(), given.tests and given.tests.resolve(), given.out, given.preset)
+        packing.pack(given.binary.resolve(), given.tests and given.tests.resolve(), given.out, given.preset, not given.without_fixtures)
         return 0
     return {"run": run, "step": step}[given.command](given)
 

@@ -55,7 +55,7 @@ def stripped(file: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
     return into / file.name
 
 
-def pack(binary: pathlib.Path, tests: pathlib.Path | None, out: pathlib.Path, preset: int) -> None:
+def pack(binary: pathlib.Path, tests: pathlib.Path | None, out: pathlib.Path, preset: int, with_fixtures: bool) -> None:
     """Fills a folder that can be carried: the archive, and the script that unpacks and runs it."""
     out.mkdir(parents=True, exist_ok=True)
     here = pathlib.Path(__file__).resolve().parent
@@ -74,14 +74,14 @@ def pack(binary: pathlib.Path, tests: pathlib.Path | None, out: pathlib.Path, pr
             entry.mode = 0o755
             with file.open("rb") as source:
                 tar.addfile(entry, source)
-        for crate in CRATES:
+        for crate in CRATES if with_fixtures else ():
             tar.add(fixtures(crate), f"fixtures/{crate}", filter=lambda entry: None if entry.name.endswith((".py", "__pycache__")) else entry)
         tar.add(manifest, "about.json")
     shutil.rmtree(scratch)
     packed = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    print(f"{out}: {packed / (1 << 20):.1f} MiB, of {size / (1 << 20):.1f} MiB of programs and their fixtures")
+    print(f"{out}: {packed / (1 << 20):.1f} MiB, of {size / (1 << 20):.1f} MiB of programs{' and their fixtures' if with_fixtures else ''}")
     if packed > MOST:
-        raise SystemExit(f"that is more than {MOST >> 20} MiB: build for fewer capabilities, or pack without --tests")
+        raise SystemExit(f"that is more than {MOST >> 20} MiB: build for fewer capabilities, or pack --without-fixtures where the repository travels too")
 
 
 def unpack(archive: pathlib.Path, to: pathlib.Path) -> pathlib.Path:

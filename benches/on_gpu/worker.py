@@ -6,6 +6,7 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -45,6 +46,7 @@ class Worker:
 
     def _read(self) -> None:
         for line in self.child.stderr:
+            sys.stderr.write(line)  # the report keeps the end of it
             with self.told:
                 self.log.append(line)
                 self.told.notify_all()
@@ -78,8 +80,11 @@ class Worker:
 
     def post(self, path: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=900)
-        connection.request("POST", path, body, {"Content-Type": kind})
-        answer = connection.getresponse()
+        try:
+            connection.request("POST", path, body, {"Content-Type": kind})
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"{path}: {error!r}; the worker's last words:\n{''.join(self.log[-5:])}") from error
         if answer.status != 200:
             raise Failed(f"{path}: {answer.status} {answer.read().decode(errors='replace')[:1000]}")
         return answer
