@@ -6,6 +6,7 @@ pub mod attention;
 pub mod channel_norm;
 pub mod conv;
 pub mod conv2d;
+mod cuda;
 pub mod dense_attention;
 pub mod device;
 pub mod embedding;

@@ -9,6 +9,7 @@ mod reuse;
 
 pub use blocks::{Appended, BlockCopies, BlockPool, BlockTable};
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use candle_core::{DType, Device, Tensor};
@@ -146,6 +147,9 @@ impl KvCache {
                 let Some((keys, values)) = layers.get(layer) else {
                     return Ok(());
                 };
+                if cuda::into_slots(k, keys, slots)? && cuda::into_slots(v, values, slots)? {
+                    return Ok(());
+                }
                 let index = Tensor::new(slots, keys.device())?
                     .reshape((slots.len(), 1, 1))?
                     .broadcast_as(k.shape())?

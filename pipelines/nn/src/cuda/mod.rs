@@ -1,0 +1,119 @@
+//! Kernels of our own for NVIDIA's GPUs: their sources (`*.cu`), what is decided before a launch (`work`, `attention`, `layers`), and
+//! the launch (`gpu`). Apart from `kernels`, which are the CPU's. What is decided needs no GPU: the tests run the same work thread by
+//! thread on the CPU (tests/cuda). Nothing here has run on a GPU yet.
+
+pub(crate) mod attention;
+pub(crate) mod layers;
+mod work;
+
+#[cfg(feature = "cuda")]
+mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_gpu.rs"]
+mod gpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::Tensor;
+
+use crate::activation::Activation;
+use crate::error::Result;
+pub(crate) use attention::Attention;
+use gpu::Gpu;
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::{preload, set_enabled};
+use layers::{Pairs, Picture};
+
+// Each of these gives none where no kernel here computes it: on another device, in another dtype, for other sizes; and fails with what
+// the device says. Shapes are checked by those who call.
+
+/// softmax(q·kᵀ)·v as `attention` says, shaped as `q`.
+pub(crate) fn attend(
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    attention: &Attention<'_>,
+) -> Result<Option<Tensor>> {
+    let Some(gpu) = Gpu::of(&[q, k, v])?.filter(Gpu::has_matrix_units) else {
+        return Ok(None);
+    };
+    match attention.work(q.dtype(), gpu.multiprocessors()) {
+        Some(work) => Ok(gpu
+            .run(&work, &[q, k, v])?
+            .map(|out| out.reshape(q.shape()))
+            .transpose()?),
+        None => Ok(None),
+    }
+}
+
+/// activation(gate) · up, of one shape.
+pub(crate) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Result<Option<Tensor>> {
+    let Some(gpu) = Gpu::of(&[gate, up])? else {
+        return Ok(None);
+    };
+    let work = layers::gated(gate.dtype(), activation, gate.elem_count());
+    Ok(gpu
+        .run(&work, &[gate, up])?
+        .map(|out| out.reshape(gate.shape()))
+        .transpose()?)
+}
+
+/// `x` [rows, heads, head_dim] turned by `cos` and `sin` [rows, rotary / 2] in f32.
+pub(crate) fn rotate(
+    x: &Tensor,
+    (cos, sin): (&Tensor, &Tensor),
+    interleaved: bool,
+) -> Result<Option<Tensor>> {
+    let Some(gpu) = Gpu::of(&[x])? else {
+        return Ok(None);
+    };
+    let (rows, heads, head_dim) = x.dims3()?;
+    let pairs = Pairs {
+        rows,
+        heads,
+        head_dim,
+        rotary: 2 * cos.dim(1)?,
+        interleaved,
+    };
+    let work = layers::rotate(x.dtype(), &pairs);
+    Ok(gpu
+        .run(&work, &[x, cos, sin])?
+        .map(|out| out.reshape(x.shape()))
+        .transpose()?)
+}
+
+/// Writes the rows of `from` to those rows of `to` that `slots` says; whether it did.
+pub(crate) fn into_slots(from: &Tensor, to: &Tensor, slots: &[u32]) -> Result<bool> {
+    let Some(gpu) = Gpu::of(&[from, to])? else {
+        return Ok(false);
+    };
+    let bytes = from.elem_count() / slots.len().max(1) * from.dtype().size_in_bytes();
+    gpu.run(&layers::into_slots(slots, bytes), &[from, to])?;
+    Ok(true)
+}
+
+/// GroupNorm of `x` [batch, channels, height, width] and an activation after it.
+pub(crate) fn group_norm(
+    x: &Tensor,
+    (weight, bias): (&Tensor, &Tensor),
+    (groups, eps): (usize, f32),
+    activation: Option<Activation>,
+) -> Result<Option<Tensor>> {
+    let Some(gpu) = Gpu::of(&[x, weight, bias])? else {
+        return Ok(None);
+    };
+    let (batch, channels, height, width) = x.dims4()?;
+    let picture = Picture {
+        batch,
+        channels,
+        plane: height * width,
+        groups,
+        eps,
+        activation,
+    };
+    match layers::group_norm(x.dtype(), &picture, gpu.multiprocessors()) {
+        Some(work) => Ok(gpu
+            .run(&work, &[x, weight, bias])?
+            .map(|out| out.reshape(x.shape()))
+            .transpose()?),
+        None => Ok(None),
+    }
+}
