@@ -21,7 +21,8 @@ if [ -z "$BINARY" ]; then
     apt-get update -q && apt-get install -qy --no-install-recommends binutils python3-pip xz-utils
     case ",$FEATURES," in *,cudnn,*) cudnn=--cudnn ;; *) cudnn= ;; esac
     BINARY=/tmp/chandler-cuda
-    bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --profile "$PROFILE" --out "$BINARY" $cudnn
+    bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --profile "$PROFILE" \
+      --target "$BUILD/cuda" --out "$BINARY" $cudnn
     LIBRARIES=/tmp/cuda-libraries
     bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" "$LIBRARIES"
   else

@@ -163,8 +163,8 @@ fn pool(context: &Arc<CudaContext>) -> std::result::Result<Option<sys::CUmemoryP
     unsafe { result::device::get_mem_pool(context.cu_device()) }.map(Some)
 }
 
-/// Loads every module of candle's, by asking for the first kernel in it. The kernels that are linked (products of quantised
-/// matrices) are loaded by the warm-up, which runs them.
+/// Loads every module of candle's, by asking for the first kernel in it; but for the products of quantised matrices, which are
+/// never called: weights are dequantised when they are loaded.
 fn preload(cuda: &CudaDevice) -> candle_core::Result<()> {
     let modules = [
         kernels::AFFINE,
@@ -173,7 +173,6 @@ fn preload(cuda: &CudaDevice) -> candle_core::Result<()> {
         kernels::CONV,
         kernels::FILL,
         kernels::INDEXING,
-        kernels::QUANTIZED,
         kernels::REDUCE,
         kernels::SORT,
         kernels::TERNARY,
