@@ -34,6 +34,15 @@ case $name in
   mmq_* | mmvq_gguf | moe_* | quantized) uncalled=1 newest=$oldest images=("-gencode=arch=compute_$oldest,code=compute_$oldest") ;;
   *) uncalled= ;;
 esac
+# flash-attn's kernels use nothing that came within a generation, and take minutes each: code of its first capability runs on all.
+case $name in flash_*)
+  generation= images=("-gencode=arch=compute_$newest,code=compute_$newest")
+  for capability in "${capabilities[@]}"; do
+    [ "${capability%?}" = "$generation" ] || images+=("-gencode=arch=compute_$capability,code=sm_$capability")
+    generation=${capability%?}
+  done
+  ;;
+esac
 case $mode in
   object) exec "$real" "${images[@]}" "${early[@]}" "${rest[@]}" ;;
   other) exec "$real" "$@" ;;
