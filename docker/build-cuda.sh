@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Builds chandler with CUDA, without a GPU: toolchain, kernels, program; prints sizes and checks what is inside.
 #
-#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] [--profile release|dist] \
-#                        [--target DIRECTORY] [--out FILE]
+#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--features text,speech,image,kubernetes] \
+#                        [--cudnn] [--flash-attn] [--profile release|dist] [--target DIRECTORY] [--out FILE]
 #
+# --features is what Cargo gets besides `cuda`; `cudnn` and `flash-attn` may stand there as well.
 # The kernels take the time: with two cores reckon a quarter of an hour for each capability. To carry the program, `xz -9e` makes
 # it a fifth smaller than what is printed here, in two minutes. The toolchain and all that was built
 # stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-toolkit=12.4 capabilities=75,80,86,89,90 profile=release target=$PWD/target/cuda out= cudnn=0 features=cuda extra=()
+toolkit=12.4 capabilities=75,80,86,89,90 features=text,speech,image,kubernetes more= profile=release target=$PWD/target/cuda out=
 while [ $# -gt 0 ]; do
   case $1 in
     --toolkit) toolkit=${2:?}; shift 2 ;;
@@ -17,31 +18,40 @@ while [ $# -gt 0 ]; do
     --profile) profile=${2:?}; shift 2 ;;
     --target) target=${2:?}; shift 2 ;;
     --out) out=${2:?}; shift 2 ;;
-    --cudnn) cudnn=1 features=cudnn extra=(--cudnn); shift ;;
+    --features) features=${2:?}; shift 2 ;;
+    --cudnn | --flash-attn) more+=,${1#--}; shift ;;
     *) echo "build-cuda: unknown option $1" >&2; exit 2 ;;
   esac
 done
+features=$features$more,cuda
+cudnn=0 link=() flash=()
+case ,$features, in *,cudnn,*) cudnn=1 link=(--cudnn) ;; esac
+case ,$features, in *,flash-attn,*) flash=(--flash-attn) ;; esac
+build=(cargo build --locked --profile "$profile" --no-default-features --features "$features" -p chandler)
 python=${PYTHON:-python3}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 out=${out:-$target/chandler}
 
-toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "$target/toolchain-$toolkit")
+toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "${flash[@]}" "$target/toolchain-$toolkit")
 . "$toolchain"
 # Code for other capabilities is other code: each set has its directory, and the kernels in it are as a set.
 export CARGO_TARGET_DIR="$target/$toolkit-${CHANDLER_CUDA_CAPABILITIES//,/-}-$cudnn"
 export CHANDLER_CUDA_MODULES="$CARGO_TARGET_DIR/modules"
+# Outside Cargo's own directories, so that another profile does not compile them again.
+export CANDLE_FLASH_ATTN_BUILD_DIR="$CARGO_TARGET_DIR/flash-attn"
+mkdir -p "$CANDLE_FLASH_ATTN_BUILD_DIR"
 
 # Everything but the last link first: the kernels that it needs are made on the way.
-cargo build --locked --profile "$profile" --features "$features" -p chandler --lib
-cudarc=$(cargo metadata --locked --format-version 1 --features "$features" |
+"${build[@]}" --lib
+cudarc=$(cargo metadata --locked --format-version 1 --no-default-features --features "$features" |
   "$python" -c 'import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*[os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"])')
-"$python" docker/cuda/lazy_link.py --cudarc "$cudarc" --major "${toolkit%.*}" --modules "$CHANDLER_CUDA_MODULES" "${extra[@]}" \
+"$python" docker/cuda/lazy_link.py --cudarc "$cudarc" --major "${toolkit%.*}" --modules "$CHANDLER_CUDA_MODULES" "${link[@]}" \
   "$CARGO_TARGET_DIR/link"
 export LIBRARY_PATH="$CARGO_TARGET_DIR/link:$CUDA_HOME/lib"
-cargo build --locked --profile "$profile" --features "$features" -p chandler --bin chandler
+"${build[@]}" --bin chandler
 built=$CARGO_TARGET_DIR/$profile/chandler
 strip -o "$out" "$built"
 
