@@ -6,7 +6,7 @@
 #
 # --flash-attn: with the headers that the feature of that name is compiled from.
 #
-# Needs: python3 with pip, g++ (at most 13 for CUDA 12.4), and for 12.4 a Debian whose apt can reach its mirror.
+# Needs: python3 with pip, g++ (at most 13 for CUDA 12.4), for 12.4 a Debian whose apt can reach its mirror, for flash-attn git.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
