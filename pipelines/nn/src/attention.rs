@@ -57,6 +57,10 @@ pub fn paged_attention(
     spans: &[Span<'_>],
     config: &AttentionConfig,
 ) -> Result<Tensor> {
+    #[cfg(feature = "flash-attn")]
+    if let Some(out) = crate::flash_attention::paged(q, cache, layer, spans, config)? {
+        return Ok(out);
+    }
     match cache.storage() {
         Storage::Host(_) => paged_attention_on(Isa::detect(), q, cache, layer, spans, config),
         Storage::Plain(layers) => {
@@ -223,7 +227,7 @@ fn attend_plain(
 }
 
 /// Checks everything that the kernel relies on; gives back rows, heads and head_dim.
-fn check(
+pub(crate) fn check(
     q: &Tensor,
     cache: &KvCache,
     layer: usize,

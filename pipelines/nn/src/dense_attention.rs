@@ -27,6 +27,12 @@ pub fn dense_attention(
     scale: f64,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    #[cfg(feature = "flash-attn")]
+    if bias.is_none()
+        && let Some(out) = crate::flash_attention::dense((q, k, v), heads, scale)?
+    {
+        return Ok(out);
+    }
     match q.device().is_cpu() {
         true => on_host(Isa::detect(), (q, k, v), (heads, scale), bias),
         false => match on_gpu((q, k, v), heads, scale, bias)? {
@@ -152,17 +158,17 @@ pub fn dense_attention_plain(
 
 /// Sizes that go together.
 #[derive(Clone, Copy)]
-struct Shape {
-    batch: usize,
-    queries: usize,
-    keys: usize,
-    head_dim: usize,
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) head_dim: usize,
     /// Samples and heads that the bias has, if there is one.
     bias: (usize, usize),
 }
 
 impl Shape {
-    fn check(
+    pub(crate) fn check(
         (q, k, v): (&Tensor, &Tensor, &Tensor),
         heads: usize,
         bias: Option<&Tensor>,

@@ -12,6 +12,8 @@ pub mod device;
 pub mod embedding;
 pub mod error;
 pub mod fields;
+#[cfg(feature = "flash-attn")]
+mod flash_attention;
 pub mod full_attention;
 pub mod group_norm;
 mod host;
@@ -20,6 +22,8 @@ pub mod kv_cache;
 pub mod linear;
 pub mod lora;
 pub mod norm;
+#[cfg(any(test, feature = "flash-attn"))]
+mod page_table;
 pub mod reduce;
 pub mod rope;
 pub mod weights;

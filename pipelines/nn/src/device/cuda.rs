@@ -226,7 +226,7 @@ fn pool_bytes(pool: sys::CUmemoryPool, attribute: sys::CUmemPool_attribute) -> u
     asked.map_or(0, |()| bytes)
 }
 
-pub(super) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
+pub(crate) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
     context(device)?.compute_capability().ok()
 }
 

@@ -15,6 +15,10 @@ use crate::host::with_f32;
 use candle_core::{DType, Device, Tensor};
 use host::HostCache;
 
+/// Tokens of a block of a decoder's cache. 16 divides the CPU kernels' key blocks, and flash-attn's take 32 keys at a time; larger
+/// ones waste more at every sequence's end.
+pub const BLOCK_SIZE: usize = if cfg!(feature = "flash-attn") { 32 } else { 16 };
+
 /// The sizes of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheShape {
