@@ -13,11 +13,11 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaDType, DeviceId};
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Device, Layout, Result as Candle, Storage, Tensor,
+    CudaDevice, CudaStorage, DType, Device, Layout, Result as Candle, Shape, Storage, Tensor,
 };
 
 use super::work::{Argument, Launch, Work, suffix};
-use crate::error::Result;
+use crate::error::{NnError, Result};
 
 /// Compiled by build.rs; the linked program finds machine code for them (docker/cuda/modules.c).
 const ATTENTION: (&str, &str) = (
@@ -95,32 +95,78 @@ impl Gpu {
             .unwrap_or(1)
     }
 
-    /// Does the work, and gives its output, flat.
-    pub(super) fn run(&self, work: &Work, tensors: &[&Tensor]) -> Result<Option<Tensor>> {
+    /// Does work that has an output, and gives it.
+    pub(super) fn compute(
+        &self,
+        work: &Work,
+        tensors: &[&Tensor],
+        shape: &Shape,
+    ) -> Result<Tensor> {
+        let Some(out) = self.run(work, tensors)? else {
+            return Err(NnError::Candle(candle_core::Error::msg(
+                "work without an output",
+            )));
+        };
+        let none = BackpropOp::none();
+        Ok(Tensor::from_storage(Storage::Cuda(out), shape, none, false))
+    }
+
+    /// Does work that writes into one of the tensors.
+    pub(super) fn write(&self, work: &Work, tensors: &[&Tensor]) -> Result<()> {
+        self.run(work, tensors)?;
+        Ok(())
+    }
+
+    fn run(&self, work: &Work, tensors: &[&Tensor]) -> Candle<Option<CudaStorage>> {
         let tensors: Vec<Tensor> = tensors
             .iter()
             .map(|tensor| ready(tensor))
             .collect::<Candle<_>>()?;
-        let dtype = tensors.first().map_or(DType::F32, Tensor::dtype);
-        let out = match dtype {
-            DType::F16 => self.launch::<half::f16>(work, &tensors)?,
-            DType::BF16 => self.launch::<half::bf16>(work, &tensors)?,
-            _ => self.launch::<f32>(work, &tensors)?,
-        };
-        Ok(out.map(|storage| {
-            let count = work.output.unwrap_or(0);
-            Tensor::from_storage(Storage::Cuda(storage), count, BackpropOp::none(), false)
-        }))
+        match tensors.first().map(Tensor::dtype) {
+            Some(DType::F16) => self.launch::<half::f16>(work, &tensors),
+            Some(DType::BF16) => self.launch::<half::bf16>(work, &tensors),
+            _ => self.launch::<f32>(work, &tensors),
+        }
     }
 
-    fn launch<T: CudaDType + DeviceRepr>(
+    fn launch<T: CudaDType + DeviceRepr + 'static>(
         &self,
         work: &Work,
         tensors: &[Tensor],
     ) -> Candle<Option<CudaStorage>> {
+        let made = Made {
+            output: match work.output {
+                // SAFETY: `Work` says that all of it is written.
+                Some(count) => Some(unsafe { self.0.alloc::<T>(count)? }),
+                None => None,
+            },
+            scratch: work
+                .scratch
+                .iter()
+                // SAFETY: `Work` says that none of it is read before it is written. An empty buffer has an address, too.
+                .map(|count| unsafe { self.0.alloc::<f32>((*count).max(1)) })
+                .collect::<Candle<_>>()?,
+            numbers: match work.numbers.is_empty() {
+                true => None,
+                false => Some(self.resident(&work.numbers)?),
+            },
+        };
+        self.all(work, tensors, &made)?;
+        Ok(made
+            .output
+            .map(|output| CudaStorage::wrap_cuda_slice(output, self.0.clone())))
+    }
+
+    /// Gives the stream every launch.
+    fn all<T: CudaDType + DeviceRepr + 'static>(
+        &self,
+        work: &Work,
+        tensors: &[Tensor],
+        made: &Made<T>,
+    ) -> Candle<()> {
         let stream = self.0.cuda_stream();
         let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
-        // Buffers in the order that `Work` numbers them; the guards tell other streams, if there are any, when they are done with.
+        // In the order that `Work` numbers them; the guards tell other streams, if there are any, when the buffers are done with.
         let mut buffers: Vec<(u64, SyncOnDrop<'_>)> = vec![];
         for (storage, layout) in &held {
             let Storage::Cuda(storage) = &**storage else {
@@ -128,33 +174,21 @@ impl Gpu {
             };
             buffers.push(address_of(storage, layout, &stream)?);
         }
-        let output = match work.output {
-            // SAFETY: `Work` says that all of it is written.
-            Some(count) => Some(unsafe { self.0.alloc::<T>(count)? }),
-            None => None,
-        };
-        if let Some(output) = &output {
-            buffers.push(output.device_ptr(&stream));
-        }
-        let scratch = work.scratch.iter().map(|count| {
-            // SAFETY: `Work` says that none of it is read before it is written. An empty buffer has an address, too.
-            unsafe { self.0.alloc::<f32>((*count).max(1)) }
-        });
-        let scratch: Vec<CudaSlice<f32>> = scratch.collect::<Candle<_>>()?;
-        buffers.extend(scratch.iter().map(|scratch| scratch.device_ptr(&stream)));
-        let numbers = match work.numbers.is_empty() {
-            true => None,
-            false => Some(self.resident(&work.numbers)?),
-        };
-        if let Some(numbers) = &numbers {
-            buffers.push(numbers.device_ptr(&stream));
-        }
+        buffers.extend(made.output.iter().map(|output| output.device_ptr(&stream)));
+        buffers.extend(
+            made.scratch
+                .iter()
+                .map(|scratch| scratch.device_ptr(&stream)),
+        );
+        buffers.extend(
+            made.numbers
+                .iter()
+                .map(|numbers| numbers.device_ptr(&stream)),
+        );
         let addresses: Vec<u64> = buffers.iter().map(|(address, _)| *address).collect();
-        for launch in &work.launches {
-            self.one(launch, &addresses)?;
-        }
-        drop(buffers);
-        Ok(output.map(|output| CudaStorage::wrap_cuda_slice(output, self.0.clone())))
+        work.launches
+            .iter()
+            .try_for_each(|launch| self.one(launch, &addresses))
     }
 
     fn one(&self, launch: &Launch, buffers: &[u64]) -> Candle<()> {
@@ -232,6 +266,13 @@ impl Gpu {
     }
 }
 
+/// What work needs beside the tensors that it is given.
+struct Made<T> {
+    output: Option<CudaSlice<T>>,
+    scratch: Vec<CudaSlice<f32>>,
+    numbers: Option<Arc<CudaSlice<u32>>>,
+}
+
 /// What a kernel may use without being told so.
 const USUAL_SHARED: u32 = 48 << 10;
 
@@ -272,7 +313,7 @@ fn address_of<'a>(
     layout: &Layout,
     stream: &'a CudaStream,
 ) -> Candle<(u64, SyncOnDrop<'a>)> {
-    fn of<'a, T: CudaDType>(
+    fn of<'a, T: CudaDType + 'static>(
         storage: &'a CudaStorage,
         stream: &'a CudaStream,
     ) -> Candle<(u64, SyncOnDrop<'a>)> {

@@ -36,10 +36,7 @@ pub(crate) fn attend(
         return Ok(None);
     };
     match attention.work(q.dtype(), gpu.multiprocessors()) {
-        Some(work) => Ok(gpu
-            .run(&work, &[q, k, v])?
-            .map(|out| out.reshape(q.shape()))
-            .transpose()?),
+        Some(work) => gpu.compute(&work, &[q, k, v], q.shape()).map(Some),
         None => Ok(None),
     }
 }
@@ -50,10 +47,7 @@ pub(crate) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Resul
         return Ok(None);
     };
     let work = layers::gated(gate.dtype(), activation, gate.elem_count());
-    Ok(gpu
-        .run(&work, &[gate, up])?
-        .map(|out| out.reshape(gate.shape()))
-        .transpose()?)
+    gpu.compute(&work, &[gate, up], gate.shape()).map(Some)
 }
 
 /// `x` [rows, heads, head_dim] turned by `cos` and `sin` [rows, rotary / 2] in f32.
@@ -74,10 +68,7 @@ pub(crate) fn rotate(
         interleaved,
     };
     let work = layers::rotate(x.dtype(), &pairs);
-    Ok(gpu
-        .run(&work, &[x, cos, sin])?
-        .map(|out| out.reshape(x.shape()))
-        .transpose()?)
+    gpu.compute(&work, &[x, cos, sin], x.shape()).map(Some)
 }
 
 /// Writes the rows of `from` to those rows of `to` that `slots` says; whether it did.
@@ -85,8 +76,12 @@ pub(crate) fn into_slots(from: &Tensor, to: &Tensor, slots: &[u32]) -> Result<bo
     let Some(gpu) = Gpu::of(&[from, to])? else {
         return Ok(false);
     };
+    // Anything else would be copied first, and the rows written to the copy.
+    if !to.is_contiguous() || to.layout().start_offset() != 0 {
+        return Ok(false);
+    }
     let bytes = from.elem_count() / slots.len().max(1) * from.dtype().size_in_bytes();
-    gpu.run(&layers::into_slots(slots, bytes), &[from, to])?;
+    gpu.write(&layers::into_slots(slots, bytes), &[from, to])?;
     Ok(true)
 }
 
@@ -110,10 +105,7 @@ pub(crate) fn group_norm(
         activation,
     };
     match layers::group_norm(x.dtype(), &picture, gpu.multiprocessors()) {
-        Some(work) => Ok(gpu
-            .run(&work, &[x, weight, bias])?
-            .map(|out| out.reshape(x.shape()))
-            .transpose()?),
+        Some(work) => gpu.compute(&work, &[x, weight, bias], x.shape()).map(Some),
         None => Ok(None),
     }
 }

@@ -1,6 +1,6 @@
 //! In a build without CUDA no tensor is on a GPU.
 
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 
 use super::work::Work;
 use crate::error::Result;
@@ -21,7 +21,11 @@ impl Gpu {
         match *self {}
     }
 
-    pub(super) fn run(&self, _: &Work, _: &[&Tensor]) -> Result<Option<Tensor>> {
+    pub(super) fn compute(&self, _: &Work, _: &[&Tensor], _: &Shape) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub(super) fn write(&self, _: &Work, _: &[&Tensor]) -> Result<()> {
         match *self {}
     }
 }
