@@ -23,7 +23,8 @@ if [ -z "$BINARY" ]; then
     bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --features "$FEATURES" \
       --profile "$PROFILE" --target "$BUILD/cuda" --out "$BINARY"
     LIBRARIES=/tmp/cuda-libraries
-    bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" "$LIBRARIES"
+    case ",$FEATURES," in *,cudnn,*) cudnn=--cudnn ;; *) cudnn= ;; esac
+    bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" $cudnn "$LIBRARIES"
   else
     export CARGO_TARGET_DIR="$BUILD"
     cargo build --locked --profile "$PROFILE" --bin chandler --no-default-features --features "$FEATURES"

@@ -49,7 +49,7 @@ pub(crate) fn preload(cuda: &CudaDevice) -> Candle<()> {
     Ok(())
 }
 
-fn wrapped(error: DriverError) -> candle_core::Error {
+pub(super) fn wrapped(error: DriverError) -> candle_core::Error {
     candle_core::Error::wrap(error)
 }
 

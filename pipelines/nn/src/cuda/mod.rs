@@ -13,6 +13,8 @@ mod gpu;
 mod gpu;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "cuda")]
+mod upload;
 
 use candle_core::Tensor;
 
@@ -21,8 +23,12 @@ use crate::error::Result;
 pub(crate) use attention::Attention;
 use gpu::Gpu;
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::{preload, set_enabled};
+pub(crate) use gpu::preload;
+#[cfg(not(feature = "cuda"))]
+pub(crate) use gpu::upload;
 use layers::{Pairs, Picture};
+#[cfg(feature = "cuda")]
+pub(crate) use upload::upload;
 
 // Each of these gives none where no kernel here computes it: on another device, in another dtype, for other sizes; and fails with what
 // the device says. Shapes are checked by those who call.
@@ -108,4 +114,11 @@ pub(crate) fn group_norm(
         Some(work) => gpu.compute(&work, &[x, weight, bias], x.shape()).map(Some),
         None => Ok(None),
     }
+}
+
+/// Which of all this is used, from now on.
+#[cfg(feature = "cuda")]
+pub(crate) fn set_up(tuning: crate::device::CudaTuning) {
+    gpu::set_enabled(tuning.fused);
+    upload::set_enabled(tuning.staging);
 }

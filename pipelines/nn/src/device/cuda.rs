@@ -14,7 +14,7 @@ use candle_core::{CudaDevice, Device};
 use super::requirements::{Build, Code, Gpu, Version};
 use super::trouble;
 use super::tuning::CudaTuning;
-use crate::cuda as fused;
+use crate::cuda as kernels_of_ours;
 use crate::error::{NnError, Result};
 
 /// What this build was made with. The capabilities are what `docker/build-cuda.sh` compiled for.
@@ -131,10 +131,10 @@ fn set_up(device: &Device, tuning: CudaTuning) -> candle_core::Result<()> {
     set_gemm_reduced_precision_f32(tuning.tf32);
     set_gemm_reduced_precision_f16(tuning.short_sums);
     set_gemm_reduced_precision_bf16(tuning.short_sums);
-    fused::set_enabled(tuning.fused);
+    kernels_of_ours::set_up(tuning);
     if tuning.preload {
         preload(cuda)?;
-        fused::preload(cuda)?;
+        kernels_of_ours::preload(cuda)?;
     }
     tracing::info!(tuning = %tuning, "GPU opened");
     Ok(())

@@ -16,6 +16,8 @@ pub struct CudaTuning {
     pub short_sums: bool,
     /// Kernels of our own in the place of candle's operations. Answers change by rounding.
     pub fused: bool,
+    /// Weights go to the GPU through pinned memory, by all threads.
+    pub staging: bool,
     /// Every module of kernels is loaded before the first request, not by it.
     pub preload: bool,
     /// The warm-up runs the model at batches of 1, 2, 4, ... rows, not only once.
@@ -23,12 +25,13 @@ pub struct CudaTuning {
 }
 
 /// Names in the order of the fields.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "keep-memory",
     "no-events",
     "tf32",
     "short-sums",
     "fused",
+    "staging",
     "preload",
     "warm-up",
 ];
@@ -41,17 +44,19 @@ impl CudaTuning {
         tf32: false,
         short_sums: false,
         fused: false,
+        staging: false,
         preload: false,
         warm_up: false,
     };
 
-    fn fields(&mut self) -> [&mut bool; 7] {
+    fn fields(&mut self) -> [&mut bool; 8] {
         [
             &mut self.keep_memory,
             &mut self.no_events,
             &mut self.tf32,
             &mut self.short_sums,
             &mut self.fused,
+            &mut self.staging,
             &mut self.preload,
             &mut self.warm_up,
         ]
@@ -65,6 +70,7 @@ impl Default for CudaTuning {
             keep_memory: true,
             no_events: true,
             fused: true,
+            staging: true,
             preload: true,
             warm_up: true,
             ..Self::NONE
@@ -119,7 +125,7 @@ mod tests {
         for text in [
             "none",
             "tf32",
-            "keep-memory,no-events,fused,preload,warm-up",
+            "keep-memory,no-events,fused,staging,preload,warm-up",
         ] {
             assert_eq!(text.parse::<CudaTuning>().unwrap().to_string(), text);
         }
