@@ -66,7 +66,7 @@ echo "looks for when used: $(strings -a "$out" | grep -xE 'lib(cuda|cublas|cubla
 modules=("$CHANDLER_CUDA_MODULES"/*.fatbin)
 for capability in ${CHANDLER_CUDA_CAPABILITIES//,/ }; do
   for module in "${modules[@]}"; do
-    cuobjdump --list-elf "$module" | grep -q "sm_$capability.cubin" || { echo "build-cuda: no code for $capability in $module" >&2; exit 1; }
+    [[ $(cuobjdump --list-elf "$module") == *".sm_$capability.cubin"* ]] || { echo "build-cuda: no code for $capability in $module" >&2; exit 1; }
   done
 done
 echo "kernels: ${#modules[@]} modules with machine code for $CHANDLER_CUDA_CAPABILITIES, PTX for later ones"
