@@ -1,5 +1,5 @@
-// The small layers around products and attention, each in one pass over memory: gated activations, rotary embeddings, new keys and
-// values into their slots, and GroupNorm in two. Of f32, f16 and bf16; sums in f32. For any capability.
+// The small layers around products and attention, each in one pass over memory: norms of rows with the addition before them, gated
+// activations, rotary embeddings, new keys and values into their slots; and GroupNorm in two. Of f32, f16 and bf16; sums in f32. For any capability.
 
 #include "numbers.cuh"
 
@@ -11,6 +11,9 @@ struct alignas(16) Some {
   static constexpr int COUNT = 16 / sizeof(typename T::Stored);
   typename T::Stored x[COUNT];
 };
+
+// Over the first `some` of them: by numbers that are known when it is compiled, so that they stay in registers.
+#define EACH(T, some) _Pragma("unroll") for (int i = 0; i < Some<T>::COUNT; i++) if (i < some)
 
 // Calls body(i, count) for stretches of [from, to) that are a thread's, at most Some<T>::COUNT long; longer ones are whole and begin
 // at a multiple of 16 bytes of the tensor.
@@ -27,7 +30,7 @@ template <typename T>
 CHANDLER_DEVICE Some<T> read(const typename T::Stored *x, uint64_t at, int count) {
   Some<T> out;
   if (count == Some<T>::COUNT) return *reinterpret_cast<const Some<T> *>(x + at);
-  for (int i = 0; i < count; i++) out.x[i] = x[at + i];
+  EACH(T, count) out.x[i] = x[at + i];
   return out;
 }
 
@@ -37,7 +40,7 @@ CHANDLER_DEVICE void write(typename T::Stored *x, uint64_t at, int count, const 
     *reinterpret_cast<Some<T> *>(x + at) = from;
     return;
   }
-  for (int i = 0; i < count; i++) x[at + i] = from.x[i];
+  EACH(T, count) x[at + i] = from.x[i];
 }
 
 // As layers.rs numbers them.
@@ -67,7 +70,7 @@ CHANDLER_DEVICE void gated(const typename T::Stored *gate, const typename T::Sto
   uint64_t thread = uint64_t(blockIdx.x) * THREADS + threadIdx.x;
   stretches<T>(0, count, thread, uint64_t(gridDim.x) * THREADS, [&](uint64_t at, int some) {
     Some<T> a = read<T>(gate, at, some), b = read<T>(up, at, some);
-    for (int i = 0; i < some; i++) a.x[i] = narrow<T>(activate(curve, widen<T>(a.x[i])) * widen<T>(b.x[i]));
+    EACH(T, some) a.x[i] = narrow<T>(activate(curve, widen<T>(a.x[i])) * widen<T>(b.x[i]));
     write<T>(out, at, some, a);
   });
 }
@@ -110,6 +113,51 @@ CHANDLER_DEVICE float sum_of_block(float x, float *shared) {
   return sum;
 }
 
+// A row a thread block: out = (x + residual) normed, and the sum itself to `sum`; without a residual x alone, and no sum. RMSNorm, or
+// LayerNorm where `centred`; `weight` and `bias` (null: none) in a dtype of their own.
+template <typename T, typename W>
+CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored *residual, const typename W::Stored *weight,
+                          const typename W::Stored *bias, typename T::Stored *sum, typename T::Stored *out, uint32_t width, float eps,
+                          uint32_t centred) {
+  CHANDLER_SHARED(memory);
+  float *shared = reinterpret_cast<float *>(memory), total = 0, squares = 0, mean = 0;
+  uint64_t from = uint64_t(blockIdx.x) * width, to = from + width;
+  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+    Some<T> numbers = read<T>(x, at, some);
+    if (residual) {
+      Some<T> more = read<T>(residual, at, some);
+      EACH(T, some) numbers.x[i] = narrow<T>(widen<T>(numbers.x[i]) + widen<T>(more.x[i]));
+      write<T>(sum, at, some, numbers);
+    }
+    EACH(T, some) {
+      float number = widen<T>(numbers.x[i]);
+      total += number, squares += number * number;
+    }
+  });
+  // From here on each thread reads what it has written itself.
+  const typename T::Stored *summed = residual ? sum : x;
+  if (centred) {
+    mean = sum_of_block(total, shared) / width, squares = 0;
+    stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+      Some<T> numbers = read<T>(summed, at, some);
+      EACH(T, some) {
+        float distance = widen<T>(numbers.x[i]) - mean;
+        squares += distance * distance;
+      }
+    });
+  }
+  float scale = 1 / sqrtf(sum_of_block(squares, shared) / width + eps);
+  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+    Some<T> numbers = read<T>(summed, at, some);
+    EACH(T, some) {
+      uint32_t column = uint32_t(at - from) + i;
+      float shift = bias ? widen<W>(bias[column]) : 0;
+      numbers.x[i] = narrow<T>((widen<T>(numbers.x[i]) - mean) * scale * widen<W>(weight[column]) + shift);
+    }
+    write<T>(out, at, some, numbers);
+  });
+}
+
 // GroupNorm over groups of `count` numbers that lie together, each `part`s for as many thread blocks. Of each part the sum of the
 // distances to the group's first number, and of their squares: sums of the numbers themselves would cancel where the mean is large.
 template <typename T>
@@ -120,7 +168,7 @@ CHANDLER_DEVICE void group_sums(const typename T::Stored *x, float *sums, uint64
   float pivot = widen<T>(x[begin]), sum = 0, squares = 0;
   stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(x, at, some);
-    for (int i = 0; i < some; i++) {
+    EACH(T, some) {
       float distance = widen<T>(numbers.x[i]) - pivot;
       sum += distance, squares += distance * distance;
     }
@@ -151,7 +199,7 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
   stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(x, at, some);
     uint32_t channel = uint32_t(at - begin) / plane, next = (channel + 1) * plane;
-    for (int i = 0; i < some; i++) {
+    EACH(T, some) {
       if (uint32_t(at - begin) + i == next) channel++, next += plane;
       float gain = widen<T>(weight[first_channel + channel]), shift = widen<T>(bias[first_channel + channel]);
       numbers.x[i] = narrow<T>(activate(curve, (widen<T>(numbers.x[i]) - mean) * scale * gain + shift));
@@ -183,6 +231,18 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
 CHANDLER_LAYERS(f32, F32)
 CHANDLER_LAYERS(f16, F16)
 CHANDLER_LAYERS(bf16, Bf16)
+
+#define CHANDLER_NORM(NAME, TAG, GAIN)                                                                                              \
+  CHANDLER_KERNEL void __launch_bounds__(THREADS)                                                                                   \
+      NAME(const TAG::Stored *x, const TAG::Stored *residual, const GAIN::Stored *weight, const GAIN::Stored *bias,                 \
+           TAG::Stored *sum, TAG::Stored *out, uint32_t width, float eps, uint32_t centred) {                                       \
+    norm<TAG, GAIN>(x, residual, weight, bias, sum, out, width, eps, centred);                                                      \
+  }
+CHANDLER_NORM(norm_f32_f32, F32, F32)
+CHANDLER_NORM(norm_f16_f16, F16, F16)
+CHANDLER_NORM(norm_f16_f32, F16, F32)
+CHANDLER_NORM(norm_bf16_bf16, Bf16, Bf16)
+CHANDLER_NORM(norm_bf16_f32, Bf16, F32)
 
 CHANDLER_KERNEL void __launch_bounds__(THREADS) into_slots_16(const Some<F32> *from, Some<F32> *to, const uint32_t *slots, uint32_t rows,
                                                               uint32_t units) {

@@ -136,7 +136,7 @@ impl Gpu {
     ) -> Candle<Option<CudaStorage>> {
         let made = Made {
             output: match work.output {
-                // SAFETY: `Work` says that all of it is written.
+                // SAFETY: `Work` says that what is read of it is written.
                 Some(count) => Some(unsafe { self.0.alloc::<T>(count)? }),
                 None => None,
             },

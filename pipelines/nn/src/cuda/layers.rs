@@ -12,6 +12,8 @@ const MOST_BLOCKS: usize = 4096;
 /// Fewer numbers of a group than this are not worth a thread block of their own.
 const PART: usize = 4096;
 const MOST_PARTS: usize = 64;
+/// Bytes for a sum of each warp.
+const SUMS: usize = THREADS / 32 * size_of::<f32>();
 
 /// Rows whose heads are turned by pairs.
 pub(crate) struct Pairs {
@@ -22,6 +24,28 @@ pub(crate) struct Pairs {
     pub rotary: usize,
     /// Whether the numbers of a pair are neighbours, and not half of `rotary` apart.
     pub interleaved: bool,
+}
+
+/// Rows that are normed.
+pub(crate) struct Rows {
+    pub rows: usize,
+    pub width: usize,
+    pub eps: f32,
+    /// LayerNorm, and not RMSNorm.
+    pub centred: bool,
+    /// Whether something is added first.
+    pub residual: bool,
+    pub bias: bool,
+}
+
+impl Rows {
+    /// Where in the output the normed rows begin: after the sums, at a multiple of 16 bytes.
+    pub(crate) fn normed_at(&self, dtype: DType) -> usize {
+        match self.residual {
+            true => (self.rows * self.width).next_multiple_of(16 / dtype.size_in_bytes()),
+            false => 0,
+        }
+    }
 }
 
 /// Pictures whose channels are normed in groups.
@@ -67,6 +91,46 @@ fn buffers(count: usize) -> Vec<Argument> {
     (0..count)
         .map(|buffer| Argument::Buffer(buffer, 0))
         .collect()
+}
+
+/// Of x, the residual if there is one, the weight, and the bias if there is one, the last two of dtype `gain`; the output is the sums
+/// if there are any, and then, as [`Rows::normed_at`] says, the normed rows. None for dtypes or a width that there is no kernel for.
+pub(crate) fn norm(dtype: DType, gain: DType, rows: &Rows) -> Option<Work> {
+    let width = u32::try_from(rows.width).ok()?;
+    let (name, gain_name) = (suffix(dtype)?, suffix(gain)?);
+    if gain != dtype && gain != DType::F32 {
+        return None;
+    }
+    let count = rows.rows * rows.width;
+    let weight = 1 + usize::from(rows.residual);
+    let out = weight + 1 + usize::from(rows.bias);
+    let given = |there: bool, buffer, bytes| match there {
+        true => Argument::Buffer(buffer, bytes),
+        false => Argument::U64(0),
+    };
+    let normed = rows.normed_at(dtype);
+    let launch = Launch {
+        kernel: format!("norm_{name}_{gain_name}"),
+        grid: [u32::try_from(rows.rows).ok()?, 1, 1],
+        threads: THREADS as u32,
+        shared: SUMS as u32,
+        arguments: vec![
+            Argument::Buffer(0, 0),
+            given(rows.residual, 1, 0),
+            Argument::Buffer(weight, 0),
+            given(rows.bias, weight + 1, 0),
+            given(rows.residual, out, 0),
+            Argument::Buffer(out, normed * dtype.size_in_bytes()),
+            Argument::U32(width),
+            Argument::F32(rows.eps),
+            Argument::U32(rows.centred.into()),
+        ],
+    };
+    Some(Work {
+        launches: vec![launch],
+        output: Some(normed + count),
+        ..Work::default()
+    })
 }
 
 /// Of gate and up, of `count` numbers each.
@@ -153,7 +217,7 @@ pub(crate) fn group_norm(dtype: DType, picture: &Picture, multiprocessors: usize
     ]);
     Some(Work {
         launches: vec![
-            launch("group_sums", THREADS / 32 * size_of::<f32>(), first),
+            launch("group_sums", SUMS, first),
             launch("group_norm", 0, second),
         ],
         output: Some(groups * count),

@@ -16,7 +16,7 @@ mod tests;
 #[cfg(feature = "cuda")]
 mod upload;
 
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 
 use crate::activation::Activation;
 use crate::error::Result;
@@ -26,7 +26,7 @@ use gpu::Gpu;
 pub(crate) use gpu::preload;
 #[cfg(not(feature = "cuda"))]
 pub(crate) use gpu::upload;
-use layers::{Pairs, Picture};
+use layers::{Pairs, Picture, Rows};
 #[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
 
@@ -45,6 +45,39 @@ pub(crate) fn attend(
         Some(work) => gpu.compute(&work, &[q, k, v], q.shape()).map(Some),
         None => Ok(None),
     }
+}
+
+/// `x` normed over its last dimension, with `residual` added first: (sum, normed), or normed alone without one.
+pub(crate) fn norm(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    (eps, centred): (f32, bool),
+) -> Result<Option<(Option<Tensor>, Tensor)>> {
+    let alike: Vec<&Tensor> = [x].into_iter().chain(residual).collect();
+    let gain: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
+    let (Some(gpu), Some(_)) = (Gpu::of(&alike)?, Gpu::of(&gain)?) else {
+        return Ok(None);
+    };
+    let width = weight.elem_count();
+    let rows = Rows {
+        rows: x.elem_count() / width,
+        width,
+        eps,
+        centred,
+        residual: residual.is_some(),
+        bias: bias.is_some(),
+    };
+    let Some(work) = layers::norm(x.dtype(), weight.dtype(), &rows) else {
+        return Ok(None);
+    };
+    let tensors: Vec<&Tensor> = alike.into_iter().chain(gain).collect();
+    let count = x.elem_count();
+    let at = rows.normed_at(x.dtype());
+    let both = gpu.compute(&work, &tensors, &Shape::from(at + count))?;
+    let part = |start| both.narrow(0, start, count)?.reshape(x.shape());
+    let sum = residual.map(|_| part(0)).transpose()?;
+    Ok(Some((sum, part(at)?)))
 }
 
 /// activation(gate) · up, of one shape.

@@ -8,7 +8,7 @@ use candle_core::DType;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Work {
     pub launches: Vec<Launch>,
-    /// Numbers that the output has, of the first tensor's dtype. All are written.
+    /// Numbers that the output has, of the first tensor's dtype. All that is read of it is written.
     pub output: Option<usize>,
     /// Numbers of f32 that live as long as the launches, each a buffer. None is read before it is written.
     pub scratch: Vec<usize>,

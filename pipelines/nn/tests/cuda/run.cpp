@@ -71,7 +71,8 @@ static Launch launch(void (*kernel)(A...)) {
 
 int main() {
   const std::map<std::string, Launch> kernels = {ATTENTION(bf16),       ATTENTION(f16), LAYERS(bf16), LAYERS(f16), LAYERS(f32),
-                                                 KERNEL(into_slots_16), KERNEL(into_slots_2)};
+                                                 KERNEL(into_slots_16), KERNEL(into_slots_2), KERNEL(norm_f32_f32), KERNEL(norm_f16_f16),
+                                                 KERNEL(norm_f16_f32), KERNEL(norm_bf16_bf16), KERNEL(norm_bf16_f32)};
   std::vector<Buffer> buffers;
   for (uint64_t count = take<uint64_t>().at(0); count; count--) buffers.emplace_back(take<unsigned char>());
   for (uint64_t count = take<uint64_t>().at(0); count; count--) {

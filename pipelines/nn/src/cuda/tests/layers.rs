@@ -4,8 +4,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::emulator::{Float, assert_close, compute, noise, run};
 use crate::activation::Activation;
-use crate::cuda::layers::{Pairs, Picture, gated, group_norm, into_slots, rotate};
+use crate::cuda::layers::{Pairs, Picture, Rows, gated, group_norm, into_slots, norm, rotate};
 use crate::group_norm::{GroupNorm, Groups};
+use crate::norm::{Norm, NormConfig, NormKind};
 use crate::rope::{Rope, RopeConfig};
 use crate::weights::HostTensor;
 
@@ -23,6 +24,63 @@ fn gates_of_every_activation() {
             let found = compute(&work, float, &[&gate, &up]);
             let expected = activation.gated(&gate, &up).unwrap();
             assert_close(&found, &expected, float, &format!("{activation:?}"));
+        }
+    }
+}
+
+/// A vector as a checkpoint has it.
+fn host(tensor: &Tensor) -> HostTensor {
+    let shape = tensor.dims().to_vec();
+    HostTensor::from_bytes("gain", DType::F32, shape, Float::F32.bytes(tensor)).unwrap()
+}
+
+#[test]
+fn rows_are_added_and_normed() {
+    use NormKind::{Layer, Rms};
+    // A width that begins rows anywhere, and one that every thread has some of.
+    for (width, kind, bias, float, gain) in [
+        (83, Rms, false, Float::Bf16, Float::Bf16),
+        (83, Layer, true, Float::F16, Float::F16),
+        (2560, Rms, false, Float::F16, Float::F32),
+        (2560, Layer, false, Float::Bf16, Float::F32),
+        (600, Layer, true, Float::F32, Float::F32),
+    ] {
+        let (x, residual) = (noise(&[3, width], 1, float), noise(&[3, width], 2, float));
+        let (weight, shift) = (noise(&[width], 3, gain), noise(&[width], 4, gain));
+        let config = NormConfig { kind, eps: 1e-5 };
+        let mut plain = Norm::plain(config, host(&weight), &Device::Cpu, DType::F32).unwrap();
+        if bias {
+            plain = plain.with_bias(host(&shift)).unwrap();
+        }
+        for added in [false, true] {
+            let sizes = Rows {
+                rows: 3,
+                width,
+                eps: 1e-5,
+                centred: kind == Layer,
+                residual: added,
+                bias,
+            };
+            let work = norm(float.dtype(), gain.dtype(), &sizes).unwrap();
+            let mut tensors = vec![float.bytes(&x)];
+            tensors.extend(added.then(|| float.bytes(&residual)));
+            tensors.push(gain.bytes(&weight));
+            tensors.extend(bias.then(|| gain.bytes(&shift)));
+            let bytes = run(&work, &tensors, float.dtype().size_in_bytes());
+            let found = float.numbers(&bytes);
+            let what = format!("{kind:?} of {width}");
+            // The sum is rounded before it is normed.
+            let sum = match added {
+                true => {
+                    let sum = (&x + &residual).unwrap();
+                    let rounded = float.numbers(&float.bytes(&sum));
+                    assert_eq!(found[..3 * width], rounded);
+                    Tensor::from_vec(rounded, (3, width), &Device::Cpu).unwrap()
+                }
+                false => x.clone(),
+            };
+            let normed = &found[found.len() - 3 * width..];
+            assert_close(normed, &plain.forward(&sum).unwrap(), float, &what);
         }
     }
 }
@@ -129,10 +187,6 @@ fn groups_are_normed_by_parts() {
             };
             let work = group_norm(float.dtype(), &picture, 132).unwrap();
             let found = compute(&work, float, &[&x, &weight, &bias]);
-            let host = |tensor: &Tensor| {
-                HostTensor::from_bytes("gain", DType::F32, vec![channels], Float::F32.bytes(tensor))
-                    .unwrap()
-            };
             let cut = Groups {
                 count: groups,
                 eps: 1e-5,
