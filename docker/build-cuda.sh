@@ -1,45 +1,59 @@
 #!/usr/bin/env bash
 # Builds chandler with CUDA, without a GPU: toolchain, kernels, program; prints sizes and checks what is inside.
 #
-#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--cudnn] [--profile release|dist] [--out FILE] [--tests DIRECTORY]
+#   docker/build-cuda.sh [--toolkit 12.4|13.0] [--capabilities 75,80,86,89,90] [--features text,speech,image,kubernetes] \
+#                        [--cudnn] [--flash-attn] [--profile release|dist] [--target DIRECTORY] [--out FILE] [--tests DIRECTORY]
 #
+# --features is what Cargo gets besides `cuda`; `cudnn` and `flash-attn` may stand there as well.
 # --tests also makes the pipelines' parity tests there, each named as its crate: what benches/gpu.py carries to a GPU.
 # The kernels take the time: with two cores reckon a quarter of an hour for each capability. To carry the program, `xz -9e` makes
 # it a fifth smaller than what is printed here, in two minutes. The toolchain and all that was built
-# stays in target/cuda, so that a second run only builds what changed.
+# stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-toolkit=12.4 capabilities=75,80,86,89,90 profile=release out= tests= cudnn=0 features=cuda extra=()
+toolkit=12.4 capabilities=75,80,86,89,90 features=text,speech,image,kubernetes more= profile=release target=$PWD/target/cuda out= tests=
 while [ $# -gt 0 ]; do
   case $1 in
     --toolkit) toolkit=${2:?}; shift 2 ;;
     --capabilities) capabilities=${2:?}; shift 2 ;;
     --profile) profile=${2:?}; shift 2 ;;
+    --target) target=${2:?}; shift 2 ;;
     --out) out=${2:?}; shift 2 ;;
     --tests) tests=${2:?}; shift 2 ;;
-    --cudnn) cudnn=1 features=cudnn extra=(--cudnn); shift ;;
+    --features) features=${2:?}; shift 2 ;;
+    --cudnn | --flash-attn) more+=,${1#--}; shift ;;
     *) echo "build-cuda: unknown option $1" >&2; exit 2 ;;
   esac
 done
-python=${PYTHON:-python3} target=$PWD/target/cuda
+features=$features$more,cuda
+cudnn=0 link=() flash=()
+case ,$features, in *,cudnn,*) cudnn=1 link=(--cudnn) ;; esac
+case ,$features, in *,flash-attn,*) flash=(--flash-attn) ;; esac
+build=(cargo build --locked --profile "$profile" --no-default-features --features "$features" -p chandler)
+python=${PYTHON:-python3}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
 out=${out:-$target/chandler}
 
-toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "$target/toolchain-$toolkit")
+toolchain=$(docker/cuda-toolchain.sh --toolkit "$toolkit" --capabilities "$capabilities" "${flash[@]}" "$target/toolchain-$toolkit")
 . "$toolchain"
 # Code for other capabilities is other code: each set has its directory, and the kernels in it are as a set.
 export CARGO_TARGET_DIR="$target/$toolkit-${CHANDLER_CUDA_CAPABILITIES//,/-}-$cudnn"
 export CHANDLER_CUDA_MODULES="$CARGO_TARGET_DIR/modules"
+# Outside Cargo's own directories, so that another profile does not compile them again.
+export CANDLE_FLASH_ATTN_BUILD_DIR="$CARGO_TARGET_DIR/flash-attn"
+mkdir -p "$CANDLE_FLASH_ATTN_BUILD_DIR"
 
 # Everything but the last link first: the kernels that it needs are made on the way.
-cargo build --locked --profile "$profile" --features "$features" -p chandler --lib
-cudarc=$(cargo metadata --locked --format-version 1 --features "$features" |
+"${build[@]}" --lib
+cudarc=$(cargo metadata --locked --format-version 1 --no-default-features --features "$features" |
   "$python" -c 'import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*[os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"])')
-"$python" docker/cuda/lazy_link.py --cudarc "$cudarc" --major "${toolkit%.*}" --modules "$CHANDLER_CUDA_MODULES" "${extra[@]}" \
+"$python" docker/cuda/lazy_link.py --cudarc "$cudarc" --major "${toolkit%.*}" --modules "$CHANDLER_CUDA_MODULES" "${link[@]}" \
   "$CARGO_TARGET_DIR/link"
 export LIBRARY_PATH="$CARGO_TARGET_DIR/link:$CUDA_HOME/lib"
-cargo build --locked --profile "$profile" --features "$features" -p chandler --bin chandler
+"${build[@]}" --bin chandler
 built=$CARGO_TARGET_DIR/$profile/chandler
 strip -o "$out" "$built"
 
@@ -51,27 +65,29 @@ if grep -qE 'lib(cu|nv)' <<<"$needed"; then
   exit 1
 fi
 echo "looks for when used: $(strings -a "$out" | grep -xE 'lib(cuda|cublas|cublasLt|curand|nvrtc|cudnn)\.so\.[0-9]+' | sort -u | paste -sd' ')"
-if command -v cuobjdump >/dev/null; then
-  linked=$(cuobjdump --list-elf --list-ptx "$out" | grep -oE 'sm_[0-9]+\.(cubin|ptx)' | sort | uniq -c | awk '{ print $2 " x" $1 }' | paste -sd' ')
-  echo "linked kernels: $linked"
-  for capability in ${CHANDLER_CUDA_CAPABILITIES//,/ }; do
-    grep -q "sm_$capability.cubin" <<<"$linked" || { echo "build-cuda: no machine code for $capability" >&2; exit 1; }
+modules=("$CHANDLER_CUDA_MODULES"/*.fatbin)
+for capability in ${CHANDLER_CUDA_CAPABILITIES//,/ }; do
+  for module in "${modules[@]}"; do
+    [[ $(cuobjdump --list-elf "$module") == *".sm_$capability.cubin"* ]] || { echo "build-cuda: no code for $capability in $module" >&2; exit 1; }
   done
-fi
+done
+echo "kernels: ${#modules[@]} modules with machine code for $CHANDLER_CUDA_CAPABILITIES, PTX for later ones"
 printf 'size: %d bytes stripped, %d as xz\n' "$(stat -c %s "$out")" "$(xz -T0 -c "$out" | wc -c)"
 "$out" --version
 
 if [ -n "$tests" ]; then
   mkdir -p "$tests"
-  pipelines=(-p chandler-text -p chandler-speech -p chandler-image)
-  cargo test --locked --no-run --profile "$profile" "${pipelines[@]}" --features "chandler-text/$features,chandler-speech/$features,chandler-image/$features" \
-    --test main --message-format json |
+  pipelines=(text speech image) packages=() kinds=
+  for pipeline in "${pipelines[@]}"; do
+    packages+=(-p "chandler-$pipeline")
+    for kind in cuda ${more//,/ }; do kinds+=,chandler-$pipeline/$kind; done
+  done
+  cargo test --locked --no-run --profile "$profile" "${packages[@]}" --features "${kinds#,}" --test main --message-format json |
     "$python" -c 'import json, os, sys
 for built in map(json.loads, sys.stdin):
     if built.get("executable"):
         # .../pipelines/text, whose crate is chandler-text
-        crate = "chandler-" + os.path.basename(os.path.dirname(built["manifest_path"]))
-        print(built["executable"], crate)' |
+        print(built["executable"], "chandler-" + os.path.basename(os.path.dirname(built["manifest_path"])))' |
     while read -r executable crate; do strip -o "$tests/$crate" "$executable"; done
   ls -l "$tests"
 fi

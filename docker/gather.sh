@@ -11,7 +11,7 @@ mkdir -p "$common/usr/local/bin" "$common/usr/share/chandler" "$common/etc/ssl/c
 chmod 1777 "$common/cache"
 
 has_cuda() {
-  case ",$FEATURES," in *,cuda,*) true ;; *) false ;; esac
+  case ",$FEATURES," in *,cuda,* | *,cudnn,* | *,flash-attn,*) true ;; *) false ;; esac
 }
 
 if [ -z "$BINARY" ]; then
@@ -19,11 +19,12 @@ if [ -z "$BINARY" ]; then
   if has_cuda; then
     # pip, and the package lists that the toolkit's compiler comes by.
     apt-get update -q && apt-get install -qy --no-install-recommends binutils python3-pip xz-utils
-    case ",$FEATURES," in *,cudnn,*) cudnn=--cudnn ;; *) cudnn= ;; esac
     BINARY=/tmp/chandler-cuda
-    bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --profile "$PROFILE" --out "$BINARY" $cudnn
+    bash docker/build-cuda.sh --toolkit "$CUDA_TOOLKIT" --capabilities "$CUDA_CAPABILITIES" --features "$FEATURES" \
+      --profile "$PROFILE" --target "$BUILD/cuda" --out "$BINARY"
     LIBRARIES=/tmp/cuda-libraries
-    bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" "$LIBRARIES"
+    case ",$FEATURES," in *,cudnn,*) cudnn=--cudnn ;; *) cudnn= ;; esac
+    bash docker/cuda-libraries.sh --toolkit "$CUDA_TOOLKIT" $cudnn "$LIBRARIES"
   else
     export CARGO_TARGET_DIR="$BUILD"
     cargo build --locked --profile "$PROFILE" --bin chandler --no-default-features --features "$FEATURES"

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from on_gpu.place import Place
+from on_gpu.place import Place, without
 from on_gpu.worker import Failed
 
 # What holds a result against a reference. In fewer bits another token may be as likely: there logits and pictures are compared, not
@@ -27,30 +27,32 @@ LINE = re.compile(r"^test (\S+) \.\.\. (ok|FAILED|ignored)", re.MULTILINE)
 
 
 def parity(place: Place) -> None:
-    """All parity fixtures, in f32 and in bf16."""
+    """All parity fixtures, in f32 and in bf16, with kernels of our own and in candle's operations."""
     if place.tests is None:
         place.tell("parity", "not carried: pack --tests names the folder of the compiled tests")
         return
     failed = []
-    for dtype in ("f32", "bf16"):
-        for crate in LOGITS:
-            failed += run(place, crate, dtype)
+    for told, tuning in (("", "default"), (", without fused", without("fused"))):
+        for dtype in ("f32", "bf16"):
+            for crate in LOGITS:
+                failed += run(place, crate, dtype, (told, tuning))
     if failed:
         raise Failed(f"not as the references have it: {', '.join(failed)}")
 
 
-def run(place: Place, crate: str, dtype: str) -> list[str]:
+def run(place: Place, crate: str, dtype: str, switches: tuple[str, str]) -> list[str]:
     """One crate's tests in one dtype; those that failed."""
+    told, tuning = switches
     names = LOGITS[crate] + (CHOICES[crate] if dtype == "f32" else [])
-    asked = {"CHANDLER_TEST_DEVICE": place.device, "CHANDLER_TEST_DTYPE": dtype, "CHANDLER_TEST_FIXTURES": str(place.fixtures),
+    asked = {"CHANDLER_TEST_DEVICE": place.device, "CHANDLER_TEST_DTYPE": dtype, "CHANDLER_TEST_CUDA_TUNING": tuning, "CHANDLER_TEST_FIXTURES": str(place.fixtures),
              "TMPDIR": str(place.work), "RUST_BACKTRACE": "0"}
     # One after the other: tests share the GPU, and each would wait for the others.
     command = [str(place.tests / crate), "--test-threads", "1", *names]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **asked})
     results = LINE.findall(done.stdout)
     wrong = [name for name, result in results if result != "ok"]
-    place.tell(f"{crate}, {dtype}", f"{len(results) - len(wrong)} of {len(results)} tests as the references have it", tests=dict(results))
+    place.tell(f"{crate}, {dtype}{told}", f"{len(results) - len(wrong)} of {len(results)} tests as the references have it", tests=dict(results))
     if done.returncode or not results:
         print(done.stdout[-6000:], done.stderr[-2000:], sep="\n", flush=True)
-        return [f"{crate} {dtype} {name}" for name in wrong or [f"ended with {done.returncode}"]]
+        return [f"{crate} {dtype}{told} {name}" for name in wrong or [f"ended with {done.returncode}"]]
     return []

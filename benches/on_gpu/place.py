@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+# What `chandler` sets up on a GPU by default, of which one switch at a time is left out to see what it is worth.
+TUNING = ("keep-memory", "no-events", "fused", "staging", "preload", "warm-up")
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = HERE / "peers.py"
 
@@ -55,6 +57,11 @@ class Place:
         if done.returncode not in (0, 3) or not lines:
             raise RuntimeError(f"the peer {case[0]} ended with {done.returncode}")
         return json.loads(lines[-1])
+
+
+def without(switch: str) -> str:
+    """--cuda-tuning's value with one of the switches left out."""
+    return ",".join(name for name in TUNING if name != switch)
 
 
 def libraries() -> list[pathlib.Path]:

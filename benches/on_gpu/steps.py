@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from on_gpu import flops, models, shapes
 from on_gpu.parity import parity
-from on_gpu.place import Place
+from on_gpu.place import Place, without
 from on_gpu.report import machine
 from on_gpu.worker import (
     Failed,
@@ -79,13 +79,13 @@ def selftest(place: Place) -> None:
         raise Failed(f"selftest ended with {done.returncode}, not as recorded: {wrong}")
 
 
-def loading(place: Place, worker: Worker) -> None:
+def loading(place: Place, worker: Worker, switched: str = "") -> None:
     """Bytes of weights a second, from files in the page cache to the device, while they are read and the model is built."""
     told = worker.loaded()
     seconds = sum(told["stages"].get(name, 0.0) for name in ("reading weights", "building the model"))
     # The log counts milliseconds; less than one is no figure.
-    rate = told["bytes"] / max(seconds, 0.001) / 1e9
-    place.tell("weights from the page cache to the device", rate, "GB/s", wanted="10 GB/s", stages=told["stages"], bytes=told["bytes"])
+    found = told["bytes"] / max(seconds, 0.001) / 1e9
+    place.tell(f"weights from the page cache to the device{switched}", found, "GB/s", wanted="10 GB/s", stages=told["stages"], bytes=told["bytes"])
 
 
 def llama(place: Place) -> None:
@@ -104,6 +104,11 @@ def llama(place: Place) -> None:
             one = statistics.median(rate(times, sizes["write"]) for times in singles)
             groups = [[prompt(32, 50 + 8 * run + row, vocabulary) for row in range(8)] for run in range(runs)]
             eight = statistics.median(together(worker, group, sizes["write_together"]) for group in groups)
+        for switch in ("fused", "staging"):
+            with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without(switch))) as worker:
+                loading(place, worker, f", without {switch}")
+                slower = rate(write(worker, prompt(32, 80, vocabulary), sizes["write"]), sizes["write"])
+                place.tell(f"decode, batch 1, without {switch}", slower, "tokens/s")
         compare(place, folder, about, read, {1: one, 8: eight})
 
 
@@ -188,6 +193,11 @@ def picture(place: Place, kind: str, guided: bool, body: dict) -> None:
             loading(place, worker)
             draw(worker, asked)
             drawn = [draw(worker, asked) for _ in range(3)]
+        with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without("fused"))) as worker:
+            draw(worker, asked)
+            plain = draw(worker, asked)
+            place.tell("a step without fused", plain["step_seconds"] * 1e3, "ms")
+            place.tell("latents to a picture without fused", plain["decode_seconds"] * 1e3, "ms")
         found = {name: statistics.median(one[name] for one in drawn) for name in drawn[0]}
         peer = place.peer(kind, folder, pixels)
         missing = f"{NO_PEER}: {peer['missing']}" if "missing" in peer else None

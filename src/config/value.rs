@@ -178,6 +178,10 @@ words! {
     Tf32 = "tf32",
     /// f16 and bf16 products summed in 16 bits.
     ShortSums = "short-sums",
+    /// Kernels of our own where there are any.
+    Fused = "fused",
+    /// Weights go through pinned memory.
+    Staging = "staging",
     /// All kernels are loaded before the first request.
     Preload = "preload",
     /// The warm-up runs at batches of several sizes.

@@ -1,5 +1,6 @@
 //! The activations of feed-forward layers, alone and gated.
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -71,7 +72,10 @@ impl Activation {
         }
         match gate.device().is_cpu() {
             true => on_host(self.curve(), gate, Some(up)),
-            false => Ok((self.plain(gate)? * up)?),
+            false => match cuda::gated(self, gate, up)? {
+                Some(out) => Ok(out),
+                None => Ok((self.plain(gate)? * up)?),
+            },
         }
     }
 

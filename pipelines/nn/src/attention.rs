@@ -1,6 +1,7 @@
 //! Attention of new rows over a paged cache, ragged: sequences of any length side by side, without padding.
 //! The kernel is in `kernels::attention`; here are its types, its checks, and the plain path in candle operations.
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -56,10 +57,45 @@ pub fn paged_attention(
     spans: &[Span<'_>],
     config: &AttentionConfig,
 ) -> Result<Tensor> {
+    #[cfg(feature = "flash-attn")]
+    if let Some(out) = crate::flash_attention::paged(q, cache, layer, spans, config)? {
+        return Ok(out);
+    }
     match cache.storage() {
         Storage::Host(_) => paged_attention_on(Isa::detect(), q, cache, layer, spans, config),
-        Storage::Plain(_) => paged_attention_plain(q, cache, layer, spans, config),
+        Storage::Plain(layers) => {
+            let (_, heads, head_dim) = check(q, cache, layer, spans, config)?;
+            let attention = cuda::Attention {
+                heads,
+                kv_heads: cache.shape().kv_heads,
+                head_dim,
+                block_size: cache.shape().block_size,
+                spans,
+                causal: true,
+                window: config.window,
+                scale: config.scale,
+                softcap: config.softcap,
+            };
+            match fused_attention(q, layers, layer, &attention)? {
+                Some(out) => Ok(out),
+                None => paged_attention_plain(q, cache, layer, spans, config),
+            }
+        }
     }
+}
+
+/// The same by kernels of ours, where they can: [rows, heads · head_dim]. The caller has checked the spans.
+pub(crate) fn fused_attention(
+    q: &Tensor,
+    layers: &[(Tensor, Tensor)],
+    layer: usize,
+    attention: &cuda::Attention<'_>,
+) -> Result<Option<Tensor>> {
+    let Some((k, v)) = layers.get(layer) else {
+        return Err(input(format!("no layer {layer}")));
+    };
+    let out = cuda::attend((q, k, v), attention)?;
+    Ok(out.map(|out| out.flatten_from(1)).transpose()?)
 }
 
 /// [`paged_attention`] with the kernels of a given instruction set, for a cache on the CPU.
@@ -191,7 +227,7 @@ fn attend_plain(
 }
 
 /// Checks everything that the kernel relies on; gives back rows, heads and head_dim.
-fn check(
+pub(crate) fn check(
     q: &Tensor,
     cache: &KvCache,
     layer: usize,

@@ -2,6 +2,8 @@
 //! have it. On the CPU no matrix of scores is ever in memory. Apart from `attention` and `full_attention`, whose keys lie in the
 //! blocks of a cache.
 
+use crate::attention::Span;
+use crate::cuda::{self, Attention};
 use crate::error::{NnError, Result};
 use crate::host::{with_f32, written};
 use crate::kernels::Isa;
@@ -25,9 +27,85 @@ pub fn dense_attention(
     scale: f64,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    #[cfg(feature = "flash-attn")]
+    if bias.is_none()
+        && let Some(out) = crate::flash_attention::dense((q, k, v), heads, scale)?
+    {
+        return Ok(out);
+    }
     match q.device().is_cpu() {
         true => on_host(Isa::detect(), (q, k, v), (heads, scale), bias),
-        false => dense_attention_plain((q, k, v), heads, scale, bias),
+        false => match on_gpu((q, k, v), heads, scale, bias)? {
+            Some(out) => Ok(out),
+            None => dense_attention_plain((q, k, v), heads, scale, bias),
+        },
+    }
+}
+
+/// By the kernels of a cache's attention, where they can: the keys of a sample are one block. They know no bias.
+fn on_gpu(
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    heads: usize,
+    scale: f64,
+    bias: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    let shape = Shape::check((q, k, v), heads, bias)?;
+    if bias.is_some() {
+        return Ok(None);
+    }
+    let samples = samples(shape.batch, shape.queries, shape.keys);
+    let spans = samples.spans();
+    let attention = samples.attention((heads, shape.head_dim), scale as f32, &spans);
+    cuda::attend((q, k, v), &attention)
+}
+
+/// The samples of a batch as sequences of a cache.
+pub(crate) struct Samples {
+    queries: usize,
+    keys: usize,
+    /// 0, 1, 2, ...: the block of each.
+    blocks: Vec<u32>,
+}
+
+pub(crate) fn samples(batch: usize, queries: usize, keys: usize) -> Samples {
+    Samples {
+        queries,
+        keys,
+        blocks: (0..batch as u32).collect(),
+    }
+}
+
+impl Samples {
+    pub(crate) fn spans(&self) -> Vec<Span<'_>> {
+        let rows = |sample| sample * self.queries..(sample + 1) * self.queries;
+        self.blocks
+            .chunks(1)
+            .enumerate()
+            .map(|(sample, blocks)| Span {
+                rows: rows(sample),
+                context: self.keys,
+                blocks,
+            })
+            .collect()
+    }
+
+    pub(crate) fn attention<'a>(
+        &self,
+        (heads, head_dim): (usize, usize),
+        scale: f32,
+        spans: &'a [Span<'a>],
+    ) -> Attention<'a> {
+        Attention {
+            heads,
+            kv_heads: heads,
+            head_dim,
+            block_size: self.keys,
+            spans,
+            causal: false,
+            window: None,
+            scale,
+            softcap: None,
+        }
     }
 }
 
@@ -80,17 +158,17 @@ pub fn dense_attention_plain(
 
 /// Sizes that go together.
 #[derive(Clone, Copy)]
-struct Shape {
-    batch: usize,
-    queries: usize,
-    keys: usize,
-    head_dim: usize,
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) head_dim: usize,
     /// Samples and heads that the bias has, if there is one.
     bias: (usize, usize),
 }
 
 impl Shape {
-    fn check(
+    pub(crate) fn check(
         (q, k, v): (&Tensor, &Tensor, &Tensor),
         heads: usize,
         bias: Option<&Tensor>,

@@ -21,6 +21,8 @@ pub mod requirements;
 pub mod trouble;
 mod tuning;
 
+#[cfg(feature = "flash-attn")]
+pub(crate) use cuda::compute_capability;
 pub use dtype::DTypeChoice;
 use requirements::Build;
 pub use tuning::CudaTuning;

@@ -1,7 +1,8 @@
 //! Attention in which every row of a span sees all of the span's keys: an encoder's self-attention, and a decoder's look at what
 //! an encoder has made. The kernel is the causal one's; apart from `attention` because a span may have more rows than keys here.
 
-use crate::attention::Span;
+use crate::attention::{Span, fused_attention};
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -24,10 +25,27 @@ pub fn full_attention(
     spans: &[Span<'_>],
     scale: f32,
 ) -> Result<Tensor> {
-    let Storage::Host(host) = cache.storage() else {
-        return full_attention_plain(q, cache, layer, spans, scale);
-    };
     let (rows, heads, head_dim) = check(q, cache, layer, spans)?;
+    let host = match cache.storage() {
+        Storage::Host(host) => host,
+        Storage::Plain(layers) => {
+            let attention = cuda::Attention {
+                heads,
+                kv_heads: cache.shape().kv_heads,
+                head_dim,
+                block_size: cache.shape().block_size,
+                spans,
+                causal: false,
+                window: None,
+                scale,
+                softcap: None,
+            };
+            return match fused_attention(q, layers, layer, &attention)? {
+                Some(out) => Ok(out),
+                None => full_attention_plain(q, cache, layer, spans, scale),
+            };
+        }
+    };
     let Some((keys, values)) = host.layer(layer) else {
         return Err(input(format!("no layer {layer}")));
     };

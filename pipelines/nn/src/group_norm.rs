@@ -3,6 +3,7 @@
 //! `channel_norm`, which goes over time with the channels last and a group for each channel.
 
 use crate::activation::Activation;
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::{with_f32, written};
 use crate::kernels::{Isa, group_norm as kernel};
@@ -146,6 +147,10 @@ impl GroupNorm {
         x: &Tensor,
         activation: Option<Activation>,
     ) -> Result<Tensor> {
+        let groups = (self.groups, self.eps as f32);
+        if let Some(out) = cuda::group_norm(x, (weight, bias), groups, activation)? {
+            return Ok(out);
+        }
         let (batch, channels, height, width) = x.dims4()?;
         let dtype = x.dtype();
         let grouped = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;

@@ -6,11 +6,14 @@ pub mod attention;
 pub mod channel_norm;
 pub mod conv;
 pub mod conv2d;
+mod cuda;
 pub mod dense_attention;
 pub mod device;
 pub mod embedding;
 pub mod error;
 pub mod fields;
+#[cfg(feature = "flash-attn")]
+mod flash_attention;
 pub mod full_attention;
 pub mod group_norm;
 mod host;
@@ -19,6 +22,8 @@ pub mod kv_cache;
 pub mod linear;
 pub mod lora;
 pub mod norm;
+#[cfg(any(test, feature = "flash-attn"))]
+mod page_table;
 pub mod reduce;
 pub mod rope;
 pub mod weights;

@@ -1,6 +1,7 @@
 //! RMSNorm and LayerNorm, alone and after the residual's addition.
 //! The CPU does each row in one pass while it is in L1; elsewhere it is candle's kernel.
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -159,7 +160,10 @@ impl Norm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         let Some(gain) = self.gain() else {
-            return self.forward_plain(x);
+            return match self.fused(x, None)? {
+                Some((_, normed)) => Ok(normed),
+                None => self.forward_plain(x),
+            };
         };
         let out = with_f32(x, "norm", |x| {
             let mut out = vec![0.0; x.len()];
@@ -188,6 +192,9 @@ impl Norm {
             )));
         }
         let Some(gain) = self.gain() else {
+            if let Some((Some(sum), normed)) = self.fused(x, Some(residual))? {
+                return Ok((sum, normed));
+            }
             let sum = (x + residual)?;
             let normed = self.forward(&sum)?;
             return Ok((sum, normed));
@@ -228,6 +235,22 @@ impl Norm {
             },
             eps: self.eps,
         })
+    }
+
+    /// By a kernel of a GPU, where there is one: the sum, if there is something to add, and the sum normed.
+    fn fused(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<Option<(Option<Tensor>, Tensor)>> {
+        let Weight::Plain(weight) = &self.weight else {
+            return Ok(None);
+        };
+        let bias = match &self.bias {
+            Some(Weight::Plain(bias)) => Some(bias),
+            _ => None,
+        };
+        cuda::norm(x, residual, (weight, bias), (self.eps, self.centred))
     }
 
     fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {

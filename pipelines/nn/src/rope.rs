@@ -5,6 +5,7 @@ mod frequencies;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -195,6 +196,9 @@ impl Rotation {
                 Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
             }
             Angles::Plain { cos, sin } => {
+                if let Some(out) = cuda::rotate(x, (cos, sin), self.interleaved)? {
+                    return Ok(out);
+                }
                 let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);
                 let rotary = 2 * cos.dim(1)?;
                 let turned = x.narrow(2, 0, rotary)?.contiguous()?;

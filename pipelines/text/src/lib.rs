@@ -26,7 +26,7 @@ mod speculation;
 mod stop;
 pub mod tokenizer;
 
-pub use load::{BLOCK_SIZE, TextOptions};
+pub use load::TextOptions;
 pub use pipeline::{BatchLimits, TextPipeline};
 pub use prepare::TextPreparer;
 pub use prepared::TextPrepared;

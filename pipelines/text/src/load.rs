@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
-use chandler_nn::kv_cache::{CacheShape, KvCache};
+use chandler_nn::kv_cache::{BLOCK_SIZE, CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
 
@@ -21,8 +21,6 @@ use crate::pipeline::{BatchLimits, TextPipeline, empty_batch};
 use crate::prepare::TextPreparer;
 use crate::tokenizer::Tokenizer;
 
-/// Tokens of a cache block. 16 divides the kernels' key blocks; larger ones waste more at every sequence's end.
-pub const BLOCK_SIZE: usize = 16;
 /// What the cache takes when nobody says: room for a few thousand tokens of a small model on a laptop, untouched until used.
 const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
 

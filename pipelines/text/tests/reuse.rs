@@ -4,7 +4,8 @@ use chandler_core::contract::{self, Subject};
 use chandler_core::{
     Admission, Collected, Event, Events, Input, Pipeline, RequestId, Sampling, TextInput, Ticket,
 };
-use chandler_text::{BLOCK_SIZE, BatchLimits, TextPipeline};
+use chandler_nn::kv_cache::BLOCK_SIZE;
+use chandler_text::{BatchLimits, TextPipeline};
 
 use crate::drive::{FEW_BLOCKS, LIMITS, drawn, load, run, said, tokens};
 use crate::parity::all;

@@ -7,7 +7,7 @@ use super::facts::{Facts, Frames, Picture, Text, Whisper};
 use super::line::{Line, gib};
 use super::weights::Placed;
 
-/// Tokens of a block (pipelines/text load.rs).
+/// Tokens of a block (pipelines/nn kv_cache/mod.rs; in builds with flash-attn, which no published image is, 32).
 const BLOCK: u64 = 16;
 /// What caches take at most when nobody says (the same, and pipelines/speech load.rs).
 const USUAL_CACHE: u64 = 2 << 30;

@@ -14,6 +14,7 @@ use candle_core::{CudaDevice, Device};
 use super::requirements::{Build, Code, Gpu, Version};
 use super::trouble;
 use super::tuning::CudaTuning;
+use crate::cuda as kernels_of_ours;
 use crate::error::{NnError, Result};
 
 /// What this build was made with. The capabilities are what `docker/build-cuda.sh` compiled for.
@@ -130,8 +131,10 @@ fn set_up(device: &Device, tuning: CudaTuning) -> candle_core::Result<()> {
     set_gemm_reduced_precision_f32(tuning.tf32);
     set_gemm_reduced_precision_f16(tuning.short_sums);
     set_gemm_reduced_precision_bf16(tuning.short_sums);
+    kernels_of_ours::set_up(tuning);
     if tuning.preload {
         preload(cuda)?;
+        kernels_of_ours::preload(cuda)?;
     }
     tracing::info!(tuning = %tuning, "GPU opened");
     Ok(())
@@ -163,8 +166,8 @@ fn pool(context: &Arc<CudaContext>) -> std::result::Result<Option<sys::CUmemoryP
     unsafe { result::device::get_mem_pool(context.cu_device()) }.map(Some)
 }
 
-/// Loads every module of candle's, by asking for the first kernel in it. The kernels that are linked (products of quantised
-/// matrices) are loaded by the warm-up, which runs them.
+/// Loads every module of candle's, by asking for the first kernel in it; but for the products of quantised matrices, which are
+/// never called: weights are dequantised when they are loaded.
 fn preload(cuda: &CudaDevice) -> candle_core::Result<()> {
     let modules = [
         kernels::AFFINE,
@@ -173,7 +176,6 @@ fn preload(cuda: &CudaDevice) -> candle_core::Result<()> {
         kernels::CONV,
         kernels::FILL,
         kernels::INDEXING,
-        kernels::QUANTIZED,
         kernels::REDUCE,
         kernels::SORT,
         kernels::TERNARY,
@@ -224,7 +226,7 @@ fn pool_bytes(pool: sys::CUmemoryPool, attribute: sys::CUmemPool_attribute) -> u
     asked.map_or(0, |()| bytes)
 }
 
-pub(super) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
+pub(crate) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
     context(device)?.compute_capability().ok()
 }
 

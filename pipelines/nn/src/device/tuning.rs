@@ -14,6 +14,10 @@ pub struct CudaTuning {
     pub tf32: bool,
     /// f16 and bf16 products summed in 16 bits where cuBLAS likes to. Answers change.
     pub short_sums: bool,
+    /// Kernels of our own in the place of candle's operations. Answers change by rounding.
+    pub fused: bool,
+    /// Weights go to the GPU through pinned memory, by all threads.
+    pub staging: bool,
     /// Every module of kernels is loaded before the first request, not by it.
     pub preload: bool,
     /// The warm-up runs the model at batches of 1, 2, 4, ... rows, not only once.
@@ -21,11 +25,13 @@ pub struct CudaTuning {
 }
 
 /// Names in the order of the fields.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "keep-memory",
     "no-events",
     "tf32",
     "short-sums",
+    "fused",
+    "staging",
     "preload",
     "warm-up",
 ];
@@ -37,28 +43,34 @@ impl CudaTuning {
         no_events: false,
         tf32: false,
         short_sums: false,
+        fused: false,
+        staging: false,
         preload: false,
         warm_up: false,
     };
 
-    fn fields(&mut self) -> [&mut bool; 6] {
+    fn fields(&mut self) -> [&mut bool; 8] {
         [
             &mut self.keep_memory,
             &mut self.no_events,
             &mut self.tf32,
             &mut self.short_sums,
+            &mut self.fused,
+            &mut self.staging,
             &mut self.preload,
             &mut self.warm_up,
         ]
     }
 }
 
-/// Those that change no answer.
+/// Those that change no answer but by rounding.
 impl Default for CudaTuning {
     fn default() -> Self {
         Self {
             keep_memory: true,
             no_events: true,
+            fused: true,
+            staging: true,
             preload: true,
             warm_up: true,
             ..Self::NONE
@@ -110,7 +122,11 @@ mod tests {
 
     #[test]
     fn switches_are_read_as_they_are_shown() {
-        for text in ["none", "tf32", "keep-memory,no-events,preload,warm-up"] {
+        for text in [
+            "none",
+            "tf32",
+            "keep-memory,no-events,fused,staging,preload,warm-up",
+        ] {
             assert_eq!(text.parse::<CudaTuning>().unwrap().to_string(), text);
         }
         let usual: CudaTuning = "default".parse().unwrap();

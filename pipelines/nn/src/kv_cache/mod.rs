@@ -9,10 +9,15 @@ mod reuse;
 
 pub use blocks::{Appended, BlockCopies, BlockPool, BlockTable};
 
+use crate::cuda;
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use candle_core::{DType, Device, Tensor};
 use host::HostCache;
+
+/// Tokens of a block of a decoder's cache. 16 divides the CPU kernels' key blocks, and flash-attn's take 32 keys at a time; larger
+/// ones waste more at every sequence's end.
+pub const BLOCK_SIZE: usize = if cfg!(feature = "flash-attn") { 32 } else { 16 };
 
 /// The sizes of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +151,9 @@ impl KvCache {
                 let Some((keys, values)) = layers.get(layer) else {
                     return Ok(());
                 };
+                if cuda::into_slots(k, keys, slots)? && cuda::into_slots(v, values, slots)? {
+                    return Ok(());
+                }
                 let index = Tensor::new(slots, keys.device())?
                     .reshape((slots.len(), 1, 1))?
                     .broadcast_as(k.shape())?

@@ -5,12 +5,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use half::{bf16, f16};
 use memmap2::Mmap;
 
 use super::quantized::{QuantType, StoredType};
 use super::{Activations, convert, dequantize};
+use crate::cuda;
 use crate::error::{NnError, Result};
 
 /// Checkpoints are little-endian, and bytes are handed to candle as they are.
@@ -181,7 +182,7 @@ impl HostTensor {
     pub fn to_tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
         let shape = &*self.shape;
         if self.stored == StoredType::Plain(dtype) {
-            return Ok(Tensor::from_raw_buffer(self.bytes(), dtype, shape, device)?);
+            return self.as_stored(device);
         }
         self.expect_float(self.dtype())?;
         self.expect_float(dtype)?;
@@ -190,8 +191,7 @@ impl HostTensor {
             return Ok(numbers.to_dtype(dtype)?.to_device(device)?);
         }
         if !device.is_cpu() {
-            let stored = Tensor::from_raw_buffer(self.bytes(), self.dtype(), shape, device)?;
-            return Ok(stored.to_dtype(dtype)?);
+            return Ok(self.as_stored(device)?.to_dtype(dtype)?);
         }
         // Typed vectors, so that candle takes them over without another copy.
         let elements = self.elements();
@@ -213,6 +213,20 @@ impl HostTensor {
             }
         };
         Ok(tensor)
+    }
+
+    /// A tensor of the bytes as they are.
+    fn as_stored(&self, device: &Device) -> Result<Tensor> {
+        let (dtype, shape) = (self.dtype(), Shape::from(&*self.shape));
+        match cuda::upload(self.bytes(), dtype, &shape, device)? {
+            Some(tensor) => Ok(tensor),
+            None => Ok(Tensor::from_raw_buffer(
+                self.bytes(),
+                dtype,
+                &self.shape,
+                device,
+            )?),
+        }
     }
 
     /// Itself when it has this dtype already, else a converted copy in memory, made by all threads. Rounds to nearest, ties to

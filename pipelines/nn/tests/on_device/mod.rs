@@ -1,6 +1,6 @@
 //! Where parity tests compute, how near they have to come to the reference there, and where their fixtures are. By default the CPU
 //! in f32, and the fixtures beside the sources; on a machine with a GPU, to which the compiled tests were carried (benches/gpu.py),
-//! `CHANDLER_TEST_DEVICE=cuda`, `CHANDLER_TEST_DTYPE=bf16` and `CHANDLER_TEST_FIXTURES=FOLDER` say otherwise. One file that the
+//! `CHANDLER_TEST_DEVICE=cuda`, `CHANDLER_TEST_DTYPE=bf16`, `CHANDLER_TEST_CUDA_TUNING=none` and `CHANDLER_TEST_FIXTURES=FOLDER` say otherwise. One file that the
 //! tests of every modality take in by its path, so that the tolerances stand in one place.
 
 #![allow(dead_code)] // Why: not every modality uses all of it.
@@ -38,7 +38,7 @@ pub fn options() -> DeviceOptions {
     DeviceOptions {
         choice: asked("CHANDLER_TEST_DEVICE").unwrap_or(DeviceChoice::Cpu),
         allow_cpu: true,
-        tuning: CudaTuning::default(),
+        tuning: asked::<CudaTuning>("CHANDLER_TEST_CUDA_TUNING").unwrap_or_default(),
     }
 }
 

@@ -3,14 +3,11 @@
 //! All of it is taken when the model is loaded.
 
 use candle_core::DType;
-use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
+use chandler_nn::kv_cache::{BLOCK_SIZE, BlockPool, BlockTable, CacheShape, KvCache};
 
 use super::config::WhisperConfig;
 use crate::error::{Result, SpeechError};
 use crate::layers::Placement;
-
-/// Tokens of a block of the decoder's own cache. 16 divides the kernel's tiles.
-const BLOCK_SIZE: usize = 16;
 
 /// How much is decoded at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

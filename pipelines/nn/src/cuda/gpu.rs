@@ -1,0 +1,329 @@
+//! Work on a GPU: its modules are loaded once, and what the layers of a pass have in common goes there once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+    SyncOnDrop,
+};
+use candle_core::cuda_backend::{CudaDType, DeviceId};
+use candle_core::op::BackpropOp;
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Layout, Result as Candle, Shape, Storage, Tensor,
+};
+
+use super::work::{Argument, Launch, Work, suffix};
+use crate::error::{NnError, Result};
+
+/// Compiled by build.rs; the linked program finds machine code for them (docker/cuda/modules.c).
+const ATTENTION: (&str, &str) = (
+    "chandler_attention",
+    include_str!(concat!(env!("OUT_DIR"), "/chandler_attention.ptx")),
+);
+const LAYERS: (&str, &str) = (
+    "chandler_layers",
+    include_str!(concat!(env!("OUT_DIR"), "/chandler_layers.ptx")),
+);
+
+/// The switch `fused` of `--cuda-tuning`.
+static ENABLED: AtomicBool = AtomicBool::new(true);
+
+/// Whether the kernels here compute what they can, or candle's operations all.
+pub(crate) fn set_enabled(enabled: bool) {
+    ENABLED.store(enabled, Ordering::Relaxed);
+}
+
+/// Loads the kernels that the GPU can run.
+pub(crate) fn preload(cuda: &CudaDevice) -> Candle<()> {
+    if !ENABLED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    cuda.get_or_load_custom_func("into_slots_16", LAYERS.0, LAYERS.1)?;
+    if Gpu(cuda.clone()).has_matrix_units() {
+        cuda.get_or_load_custom_func("join_f16", ATTENTION.0, ATTENTION.1)?;
+    }
+    Ok(())
+}
+
+pub(super) fn wrapped(error: DriverError) -> candle_core::Error {
+    candle_core::Error::wrap(error)
+}
+
+/// The GPU that some tensors are on.
+pub(super) struct Gpu(CudaDevice);
+
+impl Gpu {
+    /// None when the kernels are switched off, or cannot be used with these tensors: on the CPU, of several dtypes or of one that there
+    /// are no kernels for, or without a number.
+    pub(super) fn of(tensors: &[&Tensor]) -> Result<Option<Self>> {
+        let Some(first) = tensors.first() else {
+            return Ok(None);
+        };
+        let alike = tensors.iter().all(|tensor| {
+            tensor.dtype() == first.dtype()
+                && tensor.device().same_device(first.device())
+                && tensor.elem_count() > 0
+        });
+        match first.device() {
+            Device::Cuda(cuda)
+                if alike && suffix(first.dtype()).is_some() && ENABLED.load(Ordering::Relaxed) =>
+            {
+                Ok(Some(Self(cuda.clone())))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it multiplies matrices of 16 bits as the kernels of attention do.
+    pub(super) fn has_matrix_units(&self) -> bool {
+        let capability = self.0.cuda_stream().context().compute_capability();
+        capability.is_ok_and(|(major, _)| major >= 8)
+    }
+
+    pub(super) fn multiprocessors(&self) -> usize {
+        let stream = self.0.cuda_stream();
+        let found = stream
+            .context()
+            .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        found
+            .ok()
+            .and_then(|found| usize::try_from(found).ok())
+            .unwrap_or(1)
+    }
+
+    /// Does work that has an output, and gives it.
+    pub(super) fn compute(
+        &self,
+        work: &Work,
+        tensors: &[&Tensor],
+        shape: &Shape,
+    ) -> Result<Tensor> {
+        let Some(out) = self.run(work, tensors)? else {
+            return Err(NnError::Candle(candle_core::Error::msg(
+                "work without an output",
+            )));
+        };
+        let none = BackpropOp::none();
+        Ok(Tensor::from_storage(Storage::Cuda(out), shape, none, false))
+    }
+
+    /// Does work that writes into one of the tensors.
+    pub(super) fn write(&self, work: &Work, tensors: &[&Tensor]) -> Result<()> {
+        self.run(work, tensors)?;
+        Ok(())
+    }
+
+    fn run(&self, work: &Work, tensors: &[&Tensor]) -> Candle<Option<CudaStorage>> {
+        let tensors: Vec<Tensor> = tensors
+            .iter()
+            .map(|tensor| ready(tensor))
+            .collect::<Candle<_>>()?;
+        match tensors.first().map(Tensor::dtype) {
+            Some(DType::F16) => self.launch::<half::f16>(work, &tensors),
+            Some(DType::BF16) => self.launch::<half::bf16>(work, &tensors),
+            _ => self.launch::<f32>(work, &tensors),
+        }
+    }
+
+    fn launch<T: CudaDType + DeviceRepr + 'static>(
+        &self,
+        work: &Work,
+        tensors: &[Tensor],
+    ) -> Candle<Option<CudaStorage>> {
+        let made = Made {
+            output: match work.output {
+                // SAFETY: `Work` says that what is read of it is written.
+                Some(count) => Some(unsafe { self.0.alloc::<T>(count)? }),
+                None => None,
+            },
+            scratch: work
+                .scratch
+                .iter()
+                // SAFETY: `Work` says that none of it is read before it is written. An empty buffer has an address, too.
+                .map(|count| unsafe { self.0.alloc::<f32>((*count).max(1)) })
+                .collect::<Candle<_>>()?,
+            numbers: match work.numbers.is_empty() {
+                true => None,
+                false => Some(self.resident(&work.numbers)?),
+            },
+        };
+        self.all(work, tensors, &made)?;
+        Ok(made
+            .output
+            .map(|output| CudaStorage::wrap_cuda_slice(output, self.0.clone())))
+    }
+
+    /// Gives the stream every launch.
+    fn all<T: CudaDType + DeviceRepr + 'static>(
+        &self,
+        work: &Work,
+        tensors: &[Tensor],
+        made: &Made<T>,
+    ) -> Candle<()> {
+        let stream = self.0.cuda_stream();
+        let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+        // In the order that `Work` numbers them; the guards tell other streams, if there are any, when the buffers are done with.
+        let mut buffers: Vec<(u64, SyncOnDrop<'_>)> = vec![];
+        for (storage, layout) in &held {
+            let Storage::Cuda(storage) = &**storage else {
+                candle_core::bail!("a tensor that is not on the GPU")
+            };
+            buffers.push(address_of(storage, layout, &stream)?);
+        }
+        buffers.extend(made.output.iter().map(|output| output.device_ptr(&stream)));
+        buffers.extend(
+            made.scratch
+                .iter()
+                .map(|scratch| scratch.device_ptr(&stream)),
+        );
+        buffers.extend(
+            made.numbers
+                .iter()
+                .map(|numbers| numbers.device_ptr(&stream)),
+        );
+        let addresses: Vec<u64> = buffers.iter().map(|(address, _)| *address).collect();
+        work.launches
+            .iter()
+            .try_for_each(|launch| self.one(launch, &addresses))
+    }
+
+    fn one(&self, launch: &Launch, buffers: &[u64]) -> Candle<()> {
+        let attention = ["many_", "few_", "join_"]
+            .iter()
+            .any(|prefix| launch.kernel.starts_with(prefix));
+        let (module, ptx) = if attention { ATTENTION } else { LAYERS };
+        let function = self
+            .0
+            .get_or_load_custom_func(&launch.kernel, module, ptx)?;
+        if launch.shared > USUAL_SHARED {
+            let bytes = i32::try_from(launch.shared).map_err(candle_core::Error::wrap)?;
+            function
+                .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
+                .map_err(wrapped)?;
+        }
+        let address = |at: usize, bytes: usize| match buffers.get(at) {
+            Some(address) => Ok(address + bytes as u64),
+            None => candle_core::bail!("{} has no buffer {at}", launch.kernel),
+        };
+        let values: Vec<Value> = launch
+            .arguments
+            .iter()
+            .map(|argument| {
+                Ok(match argument {
+                    Argument::Buffer(at, bytes) => Value::U64(address(*at, *bytes)?),
+                    Argument::U64(value) => Value::U64(*value),
+                    Argument::U32(value) => Value::U32(*value),
+                    Argument::F32(value) => Value::F32(*value),
+                    Argument::Words(words) => Value::Words(Words(*words)),
+                })
+            })
+            .collect::<Candle<_>>()?;
+        let mut arguments = function.builder();
+        for value in &values {
+            match value {
+                Value::U64(value) => arguments.arg(value),
+                Value::U32(value) => arguments.arg(value),
+                Value::F32(value) => arguments.arg(value),
+                Value::Words(value) => arguments.arg(value),
+            };
+        }
+        let [x, y, z] = launch.grid;
+        let config = LaunchConfig {
+            grid_dim: (x, y, z),
+            block_dim: (launch.threads, 1, 1),
+            shared_mem_bytes: launch.shared,
+        };
+        // SAFETY: the arguments are the kernel's in its order, which the tests hold against its declaration; the work was made for
+        // these tensors, which are contiguous, and all its buffers live until the stream has been given what uses them.
+        unsafe { arguments.launch(config) }.map_err(wrapped)?;
+        Ok(())
+    }
+
+    /// Numbers on the GPU. Those asked for last are kept there: all layers of a pass have the same, and those of an image model a few.
+    fn resident(&self, numbers: &[u32]) -> Candle<Arc<CudaSlice<u32>>> {
+        // Entries come and go whole, so that a thread that panicked has left them right.
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept
+            .iter()
+            .find(|kept| kept.device == self.0.id() && kept.numbers == numbers);
+        if let Some(found) = found {
+            return Ok(found.there.clone());
+        }
+        let there = Arc::new(self.0.clone_htod(numbers)?);
+        if kept.len() >= MOST_KEPT {
+            kept.remove(0);
+        }
+        kept.push(Kept {
+            device: self.0.id(),
+            numbers: numbers.to_vec(),
+            there: there.clone(),
+        });
+        Ok(there)
+    }
+}
+
+/// What work needs beside the tensors that it is given.
+struct Made<T> {
+    output: Option<CudaSlice<T>>,
+    scratch: Vec<CudaSlice<f32>>,
+    numbers: Option<Arc<CudaSlice<u32>>>,
+}
+
+/// What a kernel may use without being told so.
+const USUAL_SHARED: u32 = 48 << 10;
+
+/// Where an argument's value lies until the launch.
+enum Value {
+    U64(u64),
+    U32(u32),
+    F32(f32),
+    Words(Words),
+}
+
+#[repr(transparent)]
+struct Words([u32; 10]);
+
+// SAFETY: numbers of 32 bits one after the other, as the kernel's structure has them.
+unsafe impl DeviceRepr for Words {}
+
+struct Kept {
+    device: DeviceId,
+    numbers: Vec<u32>,
+    there: Arc<CudaSlice<u32>>,
+}
+
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+const MOST_KEPT: usize = 8;
+
+/// Contiguous, and at an address that 16 bytes can be read from.
+fn ready(tensor: &Tensor) -> Candle<Tensor> {
+    let offset = tensor.layout().start_offset() * tensor.dtype().size_in_bytes();
+    match tensor.is_contiguous() && offset.is_multiple_of(16) {
+        true => Ok(tensor.clone()),
+        false => tensor.force_contiguous(),
+    }
+}
+
+fn address_of<'a>(
+    storage: &'a CudaStorage,
+    layout: &Layout,
+    stream: &'a CudaStream,
+) -> Candle<(u64, SyncOnDrop<'a>)> {
+    fn of<'a, T: CudaDType + 'static>(
+        storage: &'a CudaStorage,
+        stream: &'a CudaStream,
+    ) -> Candle<(u64, SyncOnDrop<'a>)> {
+        Ok(storage.as_cuda_slice::<T>()?.device_ptr(stream))
+    }
+    let (start, guard) = match storage.dtype() {
+        DType::F16 => of::<half::f16>(storage, stream)?,
+        DType::BF16 => of::<half::bf16>(storage, stream)?,
+        _ => of::<f32>(storage, stream)?,
+    };
+    let bytes = layout.start_offset() * storage.dtype().size_in_bytes();
+    Ok((start + bytes as u64, guard))
+}
