@@ -68,16 +68,30 @@ impl Attention<'_> {
         let fits = self.head_dim.is_multiple_of(8) && (8..=LARGEST_HEAD).contains(&self.head_dim);
         let dtype = suffix(dtype).filter(|_| fits && dtype.size_in_bytes() == 2)?;
         let (starts, blocks) = self.blocks();
+        // Where tiles of many queries would leave a part of the GPU without work, the keys are shared out to all of it.
+        let longer = self
+            .spans
+            .iter()
+            .map(|span| self.packed(span))
+            .filter(|packed| *packed > FEW);
+        let busy = longer.map(|packed| packed.div_ceil(MANY)).sum::<usize>() * self.kv_heads;
+        let most = if busy < multiprocessors {
+            usize::MAX
+        } else {
+            FEW
+        };
         let (mut tiles, mut kinds) = (vec![], vec![]);
         for few in [true, false] {
             let first = tiles.len();
             let mut longest = 0;
             for (span, blocks) in self.spans.iter().zip(&starts) {
-                if (self.packed(span) <= FEW) == few {
+                if (self.packed(span) <= most) == few {
                     tiles.extend(self.tiles(span, if few { FEW } else { MANY }, *blocks));
                     longest = longest.max(span.context);
                 }
             }
+            // Those that see most keys first, so that none of them is alone in the end.
+            tiles[first..].reverse();
             let count = tiles.len() - first;
             if count > 0 {
                 let splits = match few {

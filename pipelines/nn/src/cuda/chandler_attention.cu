@@ -77,17 +77,21 @@ struct Stage {
   static constexpr int PITCH = D + 8;
   uint16_t keys[TILE_KEYS][PITCH], values[TILE_KEYS][PITCH];
 
-  // Asks for a tile of keys and values; zeros from key `high` on, and in the columns that a head does not have.
+  // Asks for a tile of keys and values; zeros from key `high` on, and in the columns that a head does not have. Each lane finds the
+  // slots of two keys, and has the others from its neighbours.
   CHANDLER_MEMBER void fill(const Call &call, const Data &data, const Tile &tile, uint32_t kv_head, uint32_t start, uint32_t high) {
-    constexpr int CHUNKS = D / 8;
-    for (int i = threadIdx.x; i < TILE_KEYS * CHUNKS; i += THREADS) {
-      uint32_t row = i / CHUNKS, column = i % CHUNKS * 8, key = start + row;
-      bool there = key < high && column < call.head_dim;
-      size_t at = 0;
-      if (there) {
-        size_t slot = size_t(data.blocks[tile.blocks + key / call.block_size]) * call.block_size + key % call.block_size;
-        at = (slot * call.kv_heads + kv_head) * call.head_dim + column;
-      }
+    constexpr int CHUNKS = D / 8, ROWS = THREADS / CHUNKS;
+    uint32_t slots[2], column = threadIdx.x % CHUNKS * 8;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      uint32_t key = start + threadIdx.x % 32 + 32 * half;
+      slots[half] = key < high ? data.blocks[tile.blocks + key / call.block_size] * call.block_size + key % call.block_size : 0;
+    }
+#pragma unroll
+    for (int first = 0; first < TILE_KEYS; first += ROWS) {
+      uint32_t row = first + threadIdx.x / CHUNKS, slot = from_lane(slots[first / 32], row % 32);
+      bool there = start + row < high && column < call.head_dim;
+      size_t at = there ? (size_t(slot) * call.kv_heads + kv_head) * call.head_dim + column : 0;
       copy_16(&keys[row][column], data.k + at, there);
       copy_16(&values[row][column], data.v + at, there);
     }

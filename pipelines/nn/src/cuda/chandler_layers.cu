@@ -102,9 +102,14 @@ CHANDLER_DEVICE void into_slots(const Unit *from, Unit *to, const uint32_t *slot
     to[uint64_t(slots[i / units]) * units + i % units] = from[i];
 }
 
+CHANDLER_DEVICE float sum_of_warp(float x) {
+  for (int mask = 16; mask; mask /= 2) x += from_lane_xor(x, mask);
+  return x;
+}
+
 // The sum over all threads of a block, to all of them.
 CHANDLER_DEVICE float sum_of_block(float x, float *shared) {
-  for (int mask = 16; mask; mask /= 2) x += from_lane_xor(x, mask);
+  x = sum_of_warp(x);
   __syncthreads();
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
   __syncthreads();
@@ -113,16 +118,20 @@ CHANDLER_DEVICE float sum_of_block(float x, float *shared) {
   return sum;
 }
 
-// A row a thread block: out = (x + residual) normed, and the sum itself to `sum`; without a residual x alone, and no sum. RMSNorm, or
+// A row a thread block, or where `by_warp` is not 0 a row a warp of as many rows: out = (x + residual) normed, and the sum itself to `sum`; without a residual x alone, and no sum. RMSNorm, or
 // LayerNorm where `centred`; `weight` and `bias` (null: none) in a dtype of their own.
 template <typename T, typename W>
 CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored *residual, const typename W::Stored *weight,
                           const typename W::Stored *bias, typename T::Stored *sum, typename T::Stored *out, uint32_t width, float eps,
-                          uint32_t centred) {
+                          uint32_t centred, uint32_t by_warp) {
   CHANDLER_SHARED(memory);
   float *shared = reinterpret_cast<float *>(memory), total = 0, squares = 0, mean = 0;
-  uint64_t from = uint64_t(blockIdx.x) * width, to = from + width;
-  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+  uint32_t row = by_warp ? blockIdx.x * (THREADS / 32) + threadIdx.x / 32 : blockIdx.x;
+  uint32_t thread = by_warp ? threadIdx.x % 32 : threadIdx.x, threads = by_warp ? 32 : THREADS;
+  if (by_warp && row >= by_warp) return;
+  auto sum_of_row = [&](float x) { return by_warp ? sum_of_warp(x) : sum_of_block(x, shared); };
+  uint64_t from = uint64_t(row) * width, to = from + width;
+  stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(x, at, some);
     if (residual) {
       Some<T> more = read<T>(residual, at, some);
@@ -137,8 +146,8 @@ CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored 
   // From here on each thread reads what it has written itself.
   const typename T::Stored *summed = residual ? sum : x;
   if (centred) {
-    mean = sum_of_block(total, shared) / width, squares = 0;
-    stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+    mean = sum_of_row(total) / width, squares = 0;
+    stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
       Some<T> numbers = read<T>(summed, at, some);
       EACH(T, some) {
         float distance = widen<T>(numbers.x[i]) - mean;
@@ -146,8 +155,8 @@ CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored 
       }
     });
   }
-  float scale = 1 / sqrtf(sum_of_block(squares, shared) / width + eps);
-  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+  float scale = 1 / sqrtf(sum_of_row(squares) / width + eps);
+  stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(summed, at, some);
     EACH(T, some) {
       uint32_t column = uint32_t(at - from) + i;
@@ -193,7 +202,8 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
     uint64_t at = 2 * (uint64_t(blockIdx.x) * gridDim.y + i);
     sum += sums[at], squares += sums[at + 1];
   }
-  float distance = sum / count, variance = fmaxf(squares / count - distance * distance, 0);
+  float distance = sum / count, variance = squares / count - distance * distance;
+  if (variance < 0) variance = 0;  // and not by fmaxf, which would make 0 of what is no number
   float mean = widen<T>(x[begin]) + distance, scale = 1 / sqrtf(variance + eps);
   uint32_t first_channel = blockIdx.x % groups * uint32_t(count / plane);
   stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
@@ -235,8 +245,8 @@ CHANDLER_LAYERS(bf16, Bf16)
 #define CHANDLER_NORM(NAME, TAG, GAIN)                                                                                              \
   CHANDLER_KERNEL void __launch_bounds__(THREADS)                                                                                   \
       NAME(const TAG::Stored *x, const TAG::Stored *residual, const GAIN::Stored *weight, const GAIN::Stored *bias,                 \
-           TAG::Stored *sum, TAG::Stored *out, uint32_t width, float eps, uint32_t centred) {                                       \
-    norm<TAG, GAIN>(x, residual, weight, bias, sum, out, width, eps, centred);                                                      \
+           TAG::Stored *sum, TAG::Stored *out, uint32_t width, float eps, uint32_t centred, uint32_t by_warp) {                     \
+    norm<TAG, GAIN>(x, residual, weight, bias, sum, out, width, eps, centred, by_warp);                                             \
   }
 CHANDLER_NORM(norm_f32_f32, F32, F32)
 CHANDLER_NORM(norm_f16_f16, F16, F16)

@@ -271,3 +271,5 @@ inline float from_lane_xor(float x, int mask) {
   memcpy(&x, &bits, 4);
   return x;
 }
+
+inline uint32_t from_lane(uint32_t x, uint32_t lane) { return emulated::exchange({{x}, nullptr}).at(lane).words[0]; }
