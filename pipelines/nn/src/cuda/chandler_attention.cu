@@ -337,26 +337,30 @@ CHANDLER_DEVICE void few(const Call &call, const Data &data) {
   }
 }
 
-// The parts of each result, weighed by the sums that they were divided by.
+// The parts of each result, weighed by the sums that they were divided by: a warp a row, whose lanes each know the weight of one part.
+// There are at most 32, and four rows a thread block.
 template <typename T>
 CHANDLER_DEVICE void join(const Call &call, const Data &data) {
   Tile tile = data.tiles[blockIdx.x];
-  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, pairs = call.head_dim / 2;
-  for (uint32_t i = threadIdx.x; i < 16 * pairs; i += THREADS) {
-    uint32_t row = i / pairs, column = i % pairs * 2, packed = tile.first + row;
-    if (packed >= tile.rows * group) continue;
-    float top = -INFINITY, weight = 0, sum[2] = {0, 0};
-    for (uint32_t split = 0; split < call.splits; split++)
-      top = fmaxf(top, data.weights[part_at(call, split, blockIdx.x, kv_head) + row]);
-    float base = top == -INFINITY ? 0 : top;
+  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, row = blockIdx.z * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+  uint32_t packed = tile.first + row;
+  if (packed >= tile.rows * group) return;
+  float mine = lane < call.splits ? data.weights[part_at(call, lane, blockIdx.x, kv_head) + row] : -INFINITY, top = mine;
+  for (int mask = 16; mask; mask /= 2) top = fmaxf(top, from_lane_xor(top, mask));
+  float share = exp2f(mine - (top == -INFINITY ? 0 : top)), weight = share;
+  for (int mask = 16; mask; mask /= 2) weight += from_lane_xor(weight, mask);
+  share *= inverse(weight);
+  uint16_t *out = data.out + query_at(call, tile, packed, kv_head);
+  for (uint32_t first = 0; first < call.head_dim; first += 64) {
+    uint32_t column = first + 2 * lane;
+    float sum[2] = {0, 0};
     for (uint32_t split = 0; split < call.splits; split++) {
-      size_t part = part_at(call, split, blockIdx.x, kv_head) + row;
-      float share = exp2f(data.weights[part] - base);
-      const float *from = data.parts + part * call.head_dim + column;
-      weight += share, sum[0] += share * from[0], sum[1] += share * from[1];
+      float part = from_lane(share, split);
+      if (column >= call.head_dim) continue;
+      const float *from = data.parts + (part_at(call, split, blockIdx.x, kv_head) + row) * call.head_dim + column;
+      sum[0] += part * from[0], sum[1] += part * from[1];
     }
-    float share = inverse(weight);
-    store<T>(data.out + query_at(call, tile, packed, kv_head) + column, sum[0] * share, sum[1] * share);
+    if (column < call.head_dim) store<T>(out + column, sum[0], sum[1]);
   }
 }
 

@@ -76,17 +76,17 @@ CHANDLER_DEVICE void gated(const typename T::Stored *gate, const typename T::Sto
 }
 
 // x and out [rows, heads, head_dim], cos and sin [rows, rotary / 2]: the first `rotary` numbers of each head are turned in pairs, which
-// are neighbours or half of `rotary` apart; the others stay.
+// are neighbours or half of `rotary` apart; the others stay. A row is shared out to gridDim.y thread blocks.
 template <typename T>
-CHANDLER_DEVICE void rotate(const typename T::Stored *x, const float *cos, const float *sin, typename T::Stored *out, uint32_t rows,
-                            uint32_t heads, uint32_t head_dim, uint32_t rotary, uint32_t interleaved) {
-  uint32_t half = head_dim / 2, turned = rotary / 2;
-  uint64_t all = uint64_t(rows) * heads * half;
-  for (uint64_t i = uint64_t(blockIdx.x) * THREADS + threadIdx.x; i < all; i += uint64_t(gridDim.x) * THREADS) {
-    uint32_t pair = i % half;
-    uint64_t head = i / half, row = head / heads;
-    uint32_t first = pair >= turned || interleaved ? 2 * pair : pair, apart = pair >= turned || interleaved ? 1 : turned;
-    uint64_t at = head * head_dim + first;
+CHANDLER_DEVICE void rotate(const typename T::Stored *x, const float *cos, const float *sin, typename T::Stored *out, uint32_t heads,
+                            uint32_t head_dim, uint32_t rotary, uint32_t interleaved) {
+  uint32_t half = head_dim / 2, turned = rotary / 2, row = blockIdx.x;
+  uint64_t start = uint64_t(row) * heads * head_dim;
+  for (uint32_t i = blockIdx.y * THREADS + threadIdx.x; i < heads * half; i += gridDim.y * THREADS) {
+    uint32_t head = i / half, pair = i - head * half;
+    bool neighbours = interleaved || pair >= turned;
+    uint32_t first = neighbours ? 2 * pair : pair, apart = neighbours ? 1 : turned;
+    uint64_t at = start + head * head_dim + first;
     float a = widen<T>(x[at]), b = widen<T>(x[at + apart]), c = 1, s = 0;
     if (pair < turned) c = cos[row * turned + pair], s = sin[row * turned + pair];
     out[at] = narrow<T>(a * c - b * s);
@@ -224,9 +224,9 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
     gated<TAG>(gate, up, out, count, curve);                                                                                        \
   }                                                                                                                                 \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) rotate_##TYPE(const TAG::Stored *x, const float *cos, const float *sin,           \
-                                                                TAG::Stored *out, uint32_t rows, uint32_t heads, uint32_t head_dim, \
+                                                                TAG::Stored *out, uint32_t heads, uint32_t head_dim,                \
                                                                 uint32_t rotary, uint32_t interleaved) {                            \
-    rotate<TAG>(x, cos, sin, out, rows, heads, head_dim, rotary, interleaved);                                                      \
+    rotate<TAG>(x, cos, sin, out, heads, head_dim, rotary, interleaved);                                                            \
   }                                                                                                                                 \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) group_sums_##TYPE(const TAG::Stored *x, float *sums, uint64_t count,              \
                                                                     uint64_t part) {                                                \

@@ -156,18 +156,29 @@ pub(crate) fn gated(dtype: DType, activation: Activation, count: usize) -> Work 
     }
 }
 
-/// Of x, cosines and sines.
-pub(crate) fn rotate(dtype: DType, pairs: &Pairs) -> Work {
+/// Of x, cosines and sines; none for more rows than a grid has.
+pub(crate) fn rotate(dtype: DType, pairs: &Pairs) -> Option<Work> {
     let mut arguments = buffers(4);
-    let sizes = [pairs.rows, pairs.heads, pairs.head_dim, pairs.rotary];
+    let sizes = [pairs.heads, pairs.head_dim, pairs.rotary];
     arguments.extend(sizes.map(|size| Argument::U32(size as u32)));
     arguments.push(Argument::U32(pairs.interleaved.into()));
-    let count = pairs.rows * pairs.heads * pairs.head_dim;
-    Work {
-        launches: vec![over(count / 2, name("rotate", dtype), arguments)],
-        output: Some(count),
+    let of_row = pairs.heads * pairs.head_dim;
+    let launch = Launch {
+        kernel: name("rotate", dtype),
+        grid: [
+            i32::try_from(pairs.rows).ok()?.unsigned_abs(),
+            (of_row / 2).div_ceil(THREADS).clamp(1, MOST_PARTS) as u32,
+            1,
+        ],
+        threads: THREADS as u32,
+        shared: 0,
+        arguments,
+    };
+    Some(Work {
+        launches: vec![launch],
+        output: Some(pairs.rows * of_row),
         ..Work::default()
-    }
+    })
 }
 
 /// Of the new rows and the cache, rows of so many bytes: an even number.

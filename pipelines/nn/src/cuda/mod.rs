@@ -112,8 +112,10 @@ pub(crate) fn rotate(
         rotary: 2 * cos.dim(1)?,
         interleaved,
     };
-    let work = layers::rotate(x.dtype(), &pairs);
-    gpu.compute(&work, &[x, cos, sin], x.shape()).map(Some)
+    match layers::rotate(x.dtype(), &pairs) {
+        Some(work) => gpu.compute(&work, &[x, cos, sin], x.shape()).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Writes the rows of `from` to those rows of `to` that `slots` says; whether it did.

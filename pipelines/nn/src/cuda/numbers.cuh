@@ -59,6 +59,9 @@ __device__ __forceinline__ uint16_t narrow<Bf16>(float x) {
 CHANDLER_DEVICE float from_lane_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
 // What lane `lane` has.
-CHANDLER_DEVICE uint32_t from_lane(uint32_t x, uint32_t lane) { return __shfl_sync(0xffffffffu, x, lane); }
+template <typename T>
+CHANDLER_DEVICE T from_lane(T x, uint32_t lane) {
+  return __shfl_sync(0xffffffffu, x, lane);
+}
 
 #endif

@@ -166,9 +166,10 @@ fn windows_caps_and_large_heads() {
             case.check(Float::F16, true, 2),
             ["few_f16_256", "many_f16_256"]
         );
-        assert_eq!(
-            case.check(Float::F16, true, 64),
-            ["few_f16_256", "join_f16"]
+        let kernels = case.check(Float::F16, true, 64);
+        assert!(
+            kernels.iter().all(|name| !name.starts_with("many")),
+            "{kernels:?}"
         );
     }
 }
