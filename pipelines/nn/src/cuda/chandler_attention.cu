@@ -164,19 +164,28 @@ struct Queries {
   template <int KEYS>
   CHANDLER_MEMBER void weigh(const Call &call, float (&scores)[KEYS / 8][4], uint32_t start) {
     int lane = threadIdx.x % 32;
-    float top[2] = {largest[0], largest[1]};
+    float top[2] = {largest[0], largest[1]}, factor = call.softcap > 0 ? call.softcap * LOG2_E : call.scale * LOG2_E;
 #pragma unroll
     for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
       for (int part = 0; part < 4; part++) {
-        uint32_t key = start + i * 8 + lane % 4 * 2 + part % 2;
-        float score = scores[i][part] * call.scale;
-        if (call.softcap > 0) score = call.softcap * tanhf(score / call.softcap);
-        const Sight &sees = seen[part / 2];
-        score = key >= sees.low && key < sees.high ? score * LOG2_E : -INFINITY;
-        scores[i][part] = score;
-        top[part / 2] = fmaxf(top[part / 2], score);
+        float score = scores[i][part];
+        scores[i][part] = factor * (call.softcap > 0 ? tanhf(score * call.scale / call.softcap) : score);
       }
+    bool whole = start >= seen[0].low && start >= seen[1].low && start + KEYS <= seen[0].high && start + KEYS <= seen[1].high;
+    if (!whole) {
+#pragma unroll
+      for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+        for (int part = 0; part < 4; part++) {
+          uint32_t key = start + i * 8 + lane % 4 * 2 + part % 2;
+          if (key < seen[part / 2].low || key >= seen[part / 2].high) scores[i][part] = -INFINITY;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+      for (int part = 0; part < 4; part++) top[part / 2] = fmaxf(top[part / 2], scores[i][part]);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       top[half] = fmaxf(top[half], from_lane_xor(top[half], 1));
