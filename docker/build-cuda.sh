@@ -5,9 +5,8 @@
 #                        [--cudnn] [--flash-attn] [--profile release|dist] [--target DIRECTORY] [--out FILE]
 #
 # --features is what Cargo gets besides `cuda`; `cudnn` and `flash-attn` may stand there as well.
-# The kernels take the time: with two cores reckon a quarter of an hour for each capability. To carry the program, `xz -9e` makes
-# it a fifth smaller than what is printed here, in two minutes. The toolchain and all that was built
-# stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
+# With two cores reckon a quarter of an hour for the kernels of five capabilities, and as much for the program. The toolchain and all
+# that was built stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 toolkit=12.4 capabilities=75,80,86,89,90 features=text,speech,image,kubernetes more= profile=release target=$PWD/target/cuda out=
