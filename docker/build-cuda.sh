@@ -6,9 +6,8 @@
 #
 # --features is what Cargo gets besides `cuda`; `cudnn` and `flash-attn` may stand there as well.
 # --tests also makes the pipelines' parity tests there, each named as its crate: what benches/gpu.py carries to a GPU.
-# The kernels take the time: with two cores reckon a quarter of an hour for each capability. To carry the program, `xz -9e` makes
-# it a fifth smaller than what is printed here, in two minutes. The toolchain and all that was built
-# stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
+# With two cores reckon a quarter of an hour for the kernels of five capabilities, and as much for the program. The toolchain and all
+# that was built stays in DIRECTORY (target/cuda), so that a second run only builds what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 toolkit=12.4 capabilities=75,80,86,89,90 features=text,speech,image,kubernetes more= profile=release target=$PWD/target/cuda out= tests=
@@ -66,6 +65,9 @@ if grep -qE 'lib(cu|nv)' <<<"$needed"; then
 fi
 echo "looks for when used: $(strings -a "$out" | grep -xE 'lib(cuda|cublas|cublasLt|curand|nvrtc|cudnn)\.so\.[0-9]+' | sort -u | paste -sd' ')"
 modules=("$CHANDLER_CUDA_MODULES"/*.fatbin)
+for own in chandler_attention chandler_layers; do
+  [ -f "$CHANDLER_CUDA_MODULES/$own.fatbin" ] || { echo "build-cuda: $own was compiled without docker/cuda/nvcc.sh" >&2; exit 1; }
+done
 for capability in ${CHANDLER_CUDA_CAPABILITIES//,/ }; do
   for module in "${modules[@]}"; do
     [[ $(cuobjdump --list-elf "$module") == *".sm_$capability.cubin"* ]] || { echo "build-cuda: no code for $capability in $module" >&2; exit 1; }

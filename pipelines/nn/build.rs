@@ -7,17 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The sources, and the first capability with the instructions that each is written in. PTX of it runs on all later ones, and on none
-/// before. docker/cuda/nvcc.sh puts its own list in the place of this.
-const KERNELS: [(&str, &str); 2] = [
-    (
-        "chandler_attention",
-        "-gencode=arch=compute_80,code=compute_80",
-    ),
-    (
-        "chandler_layers",
-        "-gencode=arch=compute_75,code=compute_75",
-    ),
-];
+/// before: the small layers are compiled for an older one where CUDA_COMPUTE_CAP names that. docker/cuda/nvcc.sh puts its own list in
+/// the place of this.
+const KERNELS: [(&str, u32); 2] = [("chandler_attention", 80), ("chandler_layers", 75)];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -27,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "CUDA_HOME",
         "CUDA_PATH",
         "CHANDLER_CUDA_CAPABILITIES",
+        "CUDA_COMPUTE_CAP",
     ] {
         println!("cargo::rerun-if-env-changed={name}");
     }
@@ -36,18 +29,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(
         env::var_os("OUT_DIR").ok_or("cargo did not say where to build: no OUT_DIR")?,
     );
-    for (kernel, capability) in KERNELS {
+    let named = env::var("CUDA_COMPUTE_CAP").ok();
+    let named = named.and_then(|named| named.trim_end_matches('a').parse::<u32>().ok());
+    for (kernel, first) in KERNELS {
+        let capability = match kernel {
+            "chandler_layers" => named.map_or(first, |named| named.min(first)),
+            _ => first,
+        };
+        let code = format!("-gencode=arch=compute_{capability},code=compute_{capability}");
         let source = Path::new("src/cuda").join(kernel).with_extension("cu");
-        compile(&source, capability, &out)?;
+        compile(&source, &code, &out)?;
     }
     Ok(())
 }
 
-fn compile(source: &Path, capability: &str, out: &Path) -> Result<(), Box<dyn Error>> {
+fn compile(source: &Path, code: &str, out: &Path) -> Result<(), Box<dyn Error>> {
     let compiler = compiler();
     let said = |what: String| format!("{} on {}: {what}", compiler.display(), source.display());
     let status = Command::new(&compiler)
-        .args(["--ptx", "-std=c++17", "-O3", capability, "--output-directory"])
+        .args(["--ptx", "-std=c++17", "-O3", code, "--output-directory"])
         .arg(out)
         .arg(source)
         .status()

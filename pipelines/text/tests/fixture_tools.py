@@ -1,9 +1,10 @@
-"""Tool calls as chat templates write them: tool_calls.json, from which the reader has to get the same calls back.
+"""Tool calls as chat templates write them: tool_calls.json.gz, from which the reader has to get the same calls back.
 
 The templates are this project's own, short, and of the shape of real ones; what they print is transformers' doing.
 Run alone: `python fixture_tools.py`.
 """
 
+import gzip
 import json
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def make(folder):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>")
     found = {"tools": TOOLS, "strange": STRANGE, "deaf": DEAF, "cases": [render(tokenizer, one) for one in CASES]}
     text = json.dumps(found, ensure_ascii=False, indent=1)
-    folder.joinpath("tool_calls.json").write_text(text + "\n", encoding="utf-8")
+    folder.joinpath("tool_calls.json.gz").write_bytes(gzip.compress((text + "\n").encode(), mtime=0))
 
 
 if __name__ == "__main__":

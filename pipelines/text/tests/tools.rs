@@ -9,6 +9,7 @@ use chandler_core::form::{Constraint, Reasoning, ToolChoice};
 use chandler_core::input::{Chat, Message};
 use chandler_core::{FinishReason, Limits, Prompt, Sampling, TextInput};
 use chandler_text::TextPipeline;
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::structure::{run, wide};
@@ -34,8 +35,8 @@ fn dressed(model: &str, template: &str, added: [(&str, bool); 3]) -> TextPipelin
 }
 
 fn templates() -> BTreeMap<String, String> {
-    let text = include_str!("fixtures/chat/tool_calls.json");
-    let fixture: Value = serde_json::from_str(text).unwrap();
+    let packed = include_bytes!("fixtures/chat/tool_calls.json.gz");
+    let fixture: Value = serde_json::from_reader(GzDecoder::new(&packed[..])).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let cases = fixture["cases"].as_array().unwrap().iter();
     let mut all: BTreeMap<String, String> = cases

@@ -18,6 +18,7 @@ const SMALLEST_KERNEL: usize = 64;
 const LARGEST_HEAD: usize = 256;
 /// Fewer tiles of keys than this are not worth a thread block of their own.
 const TILES_A_PART: usize = 4;
+/// Of which each lane of a warp knows one, where they are joined.
 const MOST_PARTS: usize = 32;
 
 /// An attention that may be computed by the kernels: queries [rows, heads, head_dim] over keys and values [slots, kv_heads,
@@ -68,16 +69,30 @@ impl Attention<'_> {
         let fits = self.head_dim.is_multiple_of(8) && (8..=LARGEST_HEAD).contains(&self.head_dim);
         let dtype = suffix(dtype).filter(|_| fits && dtype.size_in_bytes() == 2)?;
         let (starts, blocks) = self.blocks();
+        // Where tiles of many queries would leave a part of the GPU without work, the keys are shared out to all of it.
+        let longer = self
+            .spans
+            .iter()
+            .map(|span| self.packed(span))
+            .filter(|packed| *packed > FEW);
+        let busy = longer.map(|packed| packed.div_ceil(MANY)).sum::<usize>() * self.kv_heads;
+        let most = if busy < multiprocessors {
+            usize::MAX
+        } else {
+            FEW
+        };
         let (mut tiles, mut kinds) = (vec![], vec![]);
         for few in [true, false] {
             let first = tiles.len();
             let mut longest = 0;
             for (span, blocks) in self.spans.iter().zip(&starts) {
-                if (self.packed(span) <= FEW) == few {
+                if (self.packed(span) <= most) == few {
                     tiles.extend(self.tiles(span, if few { FEW } else { MANY }, *blocks));
                     longest = longest.max(span.context);
                 }
             }
+            // Those that see most keys first, so that none of them is alone in the end.
+            tiles[first..].reverse();
             let count = tiles.len() - first;
             if count > 0 {
                 let splits = match few {
@@ -152,9 +167,9 @@ impl Attention<'_> {
         let size = self.head_dim.next_power_of_two().max(SMALLEST_KERNEL);
         let stages = if size <= 128 { 2 } else { 1 };
         let stage = 2 * TILE_KEYS * (size + 8) * 2;
-        let launch = |kernel: String, splits: usize, shared: usize| Launch {
+        let launch = |kernel: String, depth: usize, shared: usize| Launch {
             kernel,
-            grid: [kind.count, self.kv_heads, splits].map(|number| number as u32),
+            grid: [kind.count, self.kv_heads, depth].map(|number| number as u32),
             threads: THREADS,
             shared: shared as u32,
             arguments: [QUERIES, KEYS, VALUES, OUT, PARTS, WEIGHTS]
@@ -178,7 +193,8 @@ impl Attention<'_> {
             found.max(stages * stage),
         )];
         if kind.splits > 1 {
-            all.push(launch(format!("join_{dtype}"), 1, 0));
+            // A thread block for each four of a tile's rows.
+            all.push(launch(format!("join_{dtype}"), FEW / 4, 0));
         }
         all
     }

@@ -77,17 +77,21 @@ struct Stage {
   static constexpr int PITCH = D + 8;
   uint16_t keys[TILE_KEYS][PITCH], values[TILE_KEYS][PITCH];
 
-  // Asks for a tile of keys and values; zeros from key `high` on, and in the columns that a head does not have.
+  // Asks for a tile of keys and values; zeros from key `high` on, and in the columns that a head does not have. Each lane finds the
+  // slots of two keys, and has the others from its neighbours.
   CHANDLER_MEMBER void fill(const Call &call, const Data &data, const Tile &tile, uint32_t kv_head, uint32_t start, uint32_t high) {
-    constexpr int CHUNKS = D / 8;
-    for (int i = threadIdx.x; i < TILE_KEYS * CHUNKS; i += THREADS) {
-      uint32_t row = i / CHUNKS, column = i % CHUNKS * 8, key = start + row;
-      bool there = key < high && column < call.head_dim;
-      size_t at = 0;
-      if (there) {
-        size_t slot = size_t(data.blocks[tile.blocks + key / call.block_size]) * call.block_size + key % call.block_size;
-        at = (slot * call.kv_heads + kv_head) * call.head_dim + column;
-      }
+    constexpr int CHUNKS = D / 8, ROWS = THREADS / CHUNKS;
+    uint32_t slots[2], column = threadIdx.x % CHUNKS * 8;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      uint32_t key = start + threadIdx.x % 32 + 32 * half;
+      slots[half] = key < high ? data.blocks[tile.blocks + key / call.block_size] * call.block_size + key % call.block_size : 0;
+    }
+#pragma unroll
+    for (int first = 0; first < TILE_KEYS; first += ROWS) {
+      uint32_t row = first + threadIdx.x / CHUNKS, slot = from_lane(slots[first / 32], row % 32);
+      bool there = start + row < high && column < call.head_dim;
+      size_t at = there ? (size_t(slot) * call.kv_heads + kv_head) * call.head_dim + column : 0;
       copy_16(&keys[row][column], data.k + at, there);
       copy_16(&values[row][column], data.v + at, there);
     }
@@ -160,19 +164,28 @@ struct Queries {
   template <int KEYS>
   CHANDLER_MEMBER void weigh(const Call &call, float (&scores)[KEYS / 8][4], uint32_t start) {
     int lane = threadIdx.x % 32;
-    float top[2] = {largest[0], largest[1]};
+    float top[2] = {largest[0], largest[1]}, factor = call.softcap > 0 ? call.softcap * LOG2_E : call.scale * LOG2_E;
 #pragma unroll
     for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
       for (int part = 0; part < 4; part++) {
-        uint32_t key = start + i * 8 + lane % 4 * 2 + part % 2;
-        float score = scores[i][part] * call.scale;
-        if (call.softcap > 0) score = call.softcap * tanhf(score / call.softcap);
-        const Sight &sees = seen[part / 2];
-        score = key >= sees.low && key < sees.high ? score * LOG2_E : -INFINITY;
-        scores[i][part] = score;
-        top[part / 2] = fmaxf(top[part / 2], score);
+        float score = scores[i][part];
+        scores[i][part] = factor * (call.softcap > 0 ? tanhf(score * call.scale / call.softcap) : score);
       }
+    bool whole = start >= seen[0].low && start >= seen[1].low && start + KEYS <= seen[0].high && start + KEYS <= seen[1].high;
+    if (!whole) {
+#pragma unroll
+      for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+        for (int part = 0; part < 4; part++) {
+          uint32_t key = start + i * 8 + lane % 4 * 2 + part % 2;
+          if (key < seen[part / 2].low || key >= seen[part / 2].high) scores[i][part] = -INFINITY;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+      for (int part = 0; part < 4; part++) top[part / 2] = fmaxf(top[part / 2], scores[i][part]);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       top[half] = fmaxf(top[half], from_lane_xor(top[half], 1));
@@ -333,26 +346,30 @@ CHANDLER_DEVICE void few(const Call &call, const Data &data) {
   }
 }
 
-// The parts of each result, weighed by the sums that they were divided by.
+// The parts of each result, weighed by the sums that they were divided by: a warp a row, whose lanes each know the weight of one part.
+// There are at most 32, and four rows a thread block.
 template <typename T>
 CHANDLER_DEVICE void join(const Call &call, const Data &data) {
   Tile tile = data.tiles[blockIdx.x];
-  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, pairs = call.head_dim / 2;
-  for (uint32_t i = threadIdx.x; i < 16 * pairs; i += THREADS) {
-    uint32_t row = i / pairs, column = i % pairs * 2, packed = tile.first + row;
-    if (packed >= tile.rows * group) continue;
-    float top = -INFINITY, weight = 0, sum[2] = {0, 0};
-    for (uint32_t split = 0; split < call.splits; split++)
-      top = fmaxf(top, data.weights[part_at(call, split, blockIdx.x, kv_head) + row]);
-    float base = top == -INFINITY ? 0 : top;
+  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, row = blockIdx.z * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+  uint32_t packed = tile.first + row;
+  if (packed >= tile.rows * group) return;
+  float mine = lane < call.splits ? data.weights[part_at(call, lane, blockIdx.x, kv_head) + row] : -INFINITY, top = mine;
+  for (int mask = 16; mask; mask /= 2) top = fmaxf(top, from_lane_xor(top, mask));
+  float share = exp2f(mine - (top == -INFINITY ? 0 : top)), weight = share;
+  for (int mask = 16; mask; mask /= 2) weight += from_lane_xor(weight, mask);
+  share *= inverse(weight);
+  uint16_t *out = data.out + query_at(call, tile, packed, kv_head);
+  for (uint32_t first = 0; first < call.head_dim; first += 64) {
+    uint32_t column = first + 2 * lane;
+    float sum[2] = {0, 0};
     for (uint32_t split = 0; split < call.splits; split++) {
-      size_t part = part_at(call, split, blockIdx.x, kv_head) + row;
-      float share = exp2f(data.weights[part] - base);
-      const float *from = data.parts + part * call.head_dim + column;
-      weight += share, sum[0] += share * from[0], sum[1] += share * from[1];
+      float part = from_lane(share, split);
+      if (column >= call.head_dim) continue;
+      const float *from = data.parts + (part_at(call, split, blockIdx.x, kv_head) + row) * call.head_dim + column;
+      sum[0] += part * from[0], sum[1] += part * from[1];
     }
-    float share = inverse(weight);
-    store<T>(data.out + query_at(call, tile, packed, kv_head) + column, sum[0] * share, sum[1] * share);
+    if (column < call.head_dim) store<T>(out + column, sum[0], sum[1]);
   }
 }
 

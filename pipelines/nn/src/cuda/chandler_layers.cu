@@ -76,17 +76,17 @@ CHANDLER_DEVICE void gated(const typename T::Stored *gate, const typename T::Sto
 }
 
 // x and out [rows, heads, head_dim], cos and sin [rows, rotary / 2]: the first `rotary` numbers of each head are turned in pairs, which
-// are neighbours or half of `rotary` apart; the others stay.
+// are neighbours or half of `rotary` apart; the others stay. A row is shared out to gridDim.y thread blocks.
 template <typename T>
-CHANDLER_DEVICE void rotate(const typename T::Stored *x, const float *cos, const float *sin, typename T::Stored *out, uint32_t rows,
-                            uint32_t heads, uint32_t head_dim, uint32_t rotary, uint32_t interleaved) {
-  uint32_t half = head_dim / 2, turned = rotary / 2;
-  uint64_t all = uint64_t(rows) * heads * half;
-  for (uint64_t i = uint64_t(blockIdx.x) * THREADS + threadIdx.x; i < all; i += uint64_t(gridDim.x) * THREADS) {
-    uint32_t pair = i % half;
-    uint64_t head = i / half, row = head / heads;
-    uint32_t first = pair >= turned || interleaved ? 2 * pair : pair, apart = pair >= turned || interleaved ? 1 : turned;
-    uint64_t at = head * head_dim + first;
+CHANDLER_DEVICE void rotate(const typename T::Stored *x, const float *cos, const float *sin, typename T::Stored *out, uint32_t heads,
+                            uint32_t head_dim, uint32_t rotary, uint32_t interleaved) {
+  uint32_t half = head_dim / 2, turned = rotary / 2, row = blockIdx.x;
+  uint64_t start = uint64_t(row) * heads * head_dim;
+  for (uint32_t i = blockIdx.y * THREADS + threadIdx.x; i < heads * half; i += gridDim.y * THREADS) {
+    uint32_t head = i / half, pair = i - head * half;
+    bool neighbours = interleaved || pair >= turned;
+    uint32_t first = neighbours ? 2 * pair : pair, apart = neighbours ? 1 : turned;
+    uint64_t at = start + head * head_dim + first;
     float a = widen<T>(x[at]), b = widen<T>(x[at + apart]), c = 1, s = 0;
     if (pair < turned) c = cos[row * turned + pair], s = sin[row * turned + pair];
     out[at] = narrow<T>(a * c - b * s);
@@ -102,9 +102,14 @@ CHANDLER_DEVICE void into_slots(const Unit *from, Unit *to, const uint32_t *slot
     to[uint64_t(slots[i / units]) * units + i % units] = from[i];
 }
 
+CHANDLER_DEVICE float sum_of_warp(float x) {
+  for (int mask = 16; mask; mask /= 2) x += from_lane_xor(x, mask);
+  return x;
+}
+
 // The sum over all threads of a block, to all of them.
 CHANDLER_DEVICE float sum_of_block(float x, float *shared) {
-  for (int mask = 16; mask; mask /= 2) x += from_lane_xor(x, mask);
+  x = sum_of_warp(x);
   __syncthreads();
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
   __syncthreads();
@@ -113,16 +118,20 @@ CHANDLER_DEVICE float sum_of_block(float x, float *shared) {
   return sum;
 }
 
-// A row a thread block: out = (x + residual) normed, and the sum itself to `sum`; without a residual x alone, and no sum. RMSNorm, or
+// A row a thread block, or where `by_warp` is not 0 a row a warp of as many rows: out = (x + residual) normed, and the sum itself to `sum`; without a residual x alone, and no sum. RMSNorm, or
 // LayerNorm where `centred`; `weight` and `bias` (null: none) in a dtype of their own.
 template <typename T, typename W>
 CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored *residual, const typename W::Stored *weight,
                           const typename W::Stored *bias, typename T::Stored *sum, typename T::Stored *out, uint32_t width, float eps,
-                          uint32_t centred) {
+                          uint32_t centred, uint32_t by_warp) {
   CHANDLER_SHARED(memory);
   float *shared = reinterpret_cast<float *>(memory), total = 0, squares = 0, mean = 0;
-  uint64_t from = uint64_t(blockIdx.x) * width, to = from + width;
-  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+  uint32_t row = by_warp ? blockIdx.x * (THREADS / 32) + threadIdx.x / 32 : blockIdx.x;
+  uint32_t thread = by_warp ? threadIdx.x % 32 : threadIdx.x, threads = by_warp ? 32 : THREADS;
+  if (by_warp && row >= by_warp) return;
+  auto sum_of_row = [&](float x) { return by_warp ? sum_of_warp(x) : sum_of_block(x, shared); };
+  uint64_t from = uint64_t(row) * width, to = from + width;
+  stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(x, at, some);
     if (residual) {
       Some<T> more = read<T>(residual, at, some);
@@ -137,8 +146,8 @@ CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored 
   // From here on each thread reads what it has written itself.
   const typename T::Stored *summed = residual ? sum : x;
   if (centred) {
-    mean = sum_of_block(total, shared) / width, squares = 0;
-    stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+    mean = sum_of_row(total) / width, squares = 0;
+    stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
       Some<T> numbers = read<T>(summed, at, some);
       EACH(T, some) {
         float distance = widen<T>(numbers.x[i]) - mean;
@@ -146,8 +155,8 @@ CHANDLER_DEVICE void norm(const typename T::Stored *x, const typename T::Stored 
       }
     });
   }
-  float scale = 1 / sqrtf(sum_of_block(squares, shared) / width + eps);
-  stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
+  float scale = 1 / sqrtf(sum_of_row(squares) / width + eps);
+  stretches<T>(from, to, thread, threads, [&](uint64_t at, int some) {
     Some<T> numbers = read<T>(summed, at, some);
     EACH(T, some) {
       uint32_t column = uint32_t(at - from) + i;
@@ -193,7 +202,8 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
     uint64_t at = 2 * (uint64_t(blockIdx.x) * gridDim.y + i);
     sum += sums[at], squares += sums[at + 1];
   }
-  float distance = sum / count, variance = fmaxf(squares / count - distance * distance, 0);
+  float distance = sum / count, variance = squares / count - distance * distance;
+  if (variance < 0) variance = 0;  // and not by fmaxf, which would make 0 of what is no number
   float mean = widen<T>(x[begin]) + distance, scale = 1 / sqrtf(variance + eps);
   uint32_t first_channel = blockIdx.x % groups * uint32_t(count / plane);
   stretches<T>(from, to, threadIdx.x, THREADS, [&](uint64_t at, int some) {
@@ -214,9 +224,9 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
     gated<TAG>(gate, up, out, count, curve);                                                                                        \
   }                                                                                                                                 \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) rotate_##TYPE(const TAG::Stored *x, const float *cos, const float *sin,           \
-                                                                TAG::Stored *out, uint32_t rows, uint32_t heads, uint32_t head_dim, \
+                                                                TAG::Stored *out, uint32_t heads, uint32_t head_dim,                \
                                                                 uint32_t rotary, uint32_t interleaved) {                            \
-    rotate<TAG>(x, cos, sin, out, rows, heads, head_dim, rotary, interleaved);                                                      \
+    rotate<TAG>(x, cos, sin, out, heads, head_dim, rotary, interleaved);                                                            \
   }                                                                                                                                 \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) group_sums_##TYPE(const TAG::Stored *x, float *sums, uint64_t count,              \
                                                                     uint64_t part) {                                                \
@@ -235,8 +245,8 @@ CHANDLER_LAYERS(bf16, Bf16)
 #define CHANDLER_NORM(NAME, TAG, GAIN)                                                                                              \
   CHANDLER_KERNEL void __launch_bounds__(THREADS)                                                                                   \
       NAME(const TAG::Stored *x, const TAG::Stored *residual, const GAIN::Stored *weight, const GAIN::Stored *bias,                 \
-           TAG::Stored *sum, TAG::Stored *out, uint32_t width, float eps, uint32_t centred) {                                       \
-    norm<TAG, GAIN>(x, residual, weight, bias, sum, out, width, eps, centred);                                                      \
+           TAG::Stored *sum, TAG::Stored *out, uint32_t width, float eps, uint32_t centred, uint32_t by_warp) {                     \
+    norm<TAG, GAIN>(x, residual, weight, bias, sum, out, width, eps, centred, by_warp);                                             \
   }
 CHANDLER_NORM(norm_f32_f32, F32, F32)
 CHANDLER_NORM(norm_f16_f16, F16, F16)

@@ -37,16 +37,24 @@ pub(crate) fn set_enabled(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
 }
 
-/// Loads the kernels that the GPU can run.
-pub(crate) fn preload(cuda: &CudaDevice) -> Candle<()> {
+/// Loads the kernels that the GPU can run. Where it takes none of them, as one of another generation than they were compiled for
+/// does, candle's operations compute everything.
+pub(crate) fn preload(cuda: &CudaDevice) {
+    let load = || {
+        cuda.get_or_load_custom_func("into_slots_16", LAYERS.0, LAYERS.1)?;
+        if Gpu(cuda.clone()).matrix_units()? {
+            cuda.get_or_load_custom_func("join_f16", ATTENTION.0, ATTENTION.1)?;
+        }
+        Ok(())
+    };
     if !ENABLED.load(Ordering::Relaxed) {
-        return Ok(());
+        return;
     }
-    cuda.get_or_load_custom_func("into_slots_16", LAYERS.0, LAYERS.1)?;
-    if Gpu(cuda.clone()).has_matrix_units() {
-        cuda.get_or_load_custom_func("join_f16", ATTENTION.0, ATTENTION.1)?;
+    let loaded: Candle<()> = load();
+    if let Err(error) = loaded {
+        tracing::warn!(%error, "the GPU does not take chandler's own kernels: candle's operations are used, which are slower");
+        set_enabled(false);
     }
-    Ok(())
 }
 
 pub(super) fn wrapped(error: DriverError) -> candle_core::Error {
@@ -79,20 +87,21 @@ impl Gpu {
     }
 
     /// Whether it multiplies matrices of 16 bits as the kernels of attention do.
-    pub(super) fn has_matrix_units(&self) -> bool {
-        let capability = self.0.cuda_stream().context().compute_capability();
-        capability.is_ok_and(|(major, _)| major >= 8)
+    pub(super) fn has_matrix_units(&self) -> Result<bool> {
+        Ok(self.matrix_units()?)
     }
 
-    pub(super) fn multiprocessors(&self) -> usize {
+    fn matrix_units(&self) -> Candle<bool> {
+        let stream = self.0.cuda_stream();
+        Ok(stream.context().compute_capability().map_err(wrapped)?.0 >= 8)
+    }
+
+    pub(super) fn multiprocessors(&self) -> Result<usize> {
         let stream = self.0.cuda_stream();
         let found = stream
             .context()
             .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-        found
-            .ok()
-            .and_then(|found| usize::try_from(found).ok())
-            .unwrap_or(1)
+        Ok(usize::try_from(found.map_err(wrapped)?).unwrap_or(1))
     }
 
     /// Does work that has an output, and gives it.
@@ -143,8 +152,11 @@ impl Gpu {
             scratch: work
                 .scratch
                 .iter()
-                // SAFETY: `Work` says that none of it is read before it is written. An empty buffer has an address, too.
-                .map(|count| unsafe { self.0.alloc::<f32>((*count).max(1)) })
+                .map(|count| match count {
+                    0 => Ok(None),
+                    // SAFETY: `Work` says that none of it is read before it is written.
+                    _ => unsafe { self.0.alloc::<f32>(*count) }.map(Some),
+                })
                 .collect::<Candle<_>>()?,
             numbers: match work.numbers.is_empty() {
                 true => None,
@@ -165,8 +177,11 @@ impl Gpu {
         made: &Made<T>,
     ) -> Candle<()> {
         let stream = self.0.cuda_stream();
+        // Not every call of the driver's below does this, and the thread may be new to this GPU.
+        stream.context().bind_to_thread().map_err(wrapped)?;
         let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
         // In the order that `Work` numbers them; the guards tell other streams, if there are any, when the buffers are done with.
+        let nowhere = || (0, SyncOnDrop::Sync(None));
         let mut buffers: Vec<(u64, SyncOnDrop<'_>)> = vec![];
         for (storage, layout) in &held {
             let Storage::Cuda(storage) = &**storage else {
@@ -175,11 +190,10 @@ impl Gpu {
             buffers.push(address_of(storage, layout, &stream)?);
         }
         buffers.extend(made.output.iter().map(|output| output.device_ptr(&stream)));
-        buffers.extend(
-            made.scratch
-                .iter()
-                .map(|scratch| scratch.device_ptr(&stream)),
-        );
+        buffers.extend(made.scratch.iter().map(|scratch| match scratch {
+            Some(scratch) => scratch.device_ptr(&stream),
+            None => nowhere(),
+        }));
         buffers.extend(
             made.numbers
                 .iter()
@@ -249,9 +263,13 @@ impl Gpu {
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept
             .iter()
-            .find(|kept| kept.device == self.0.id() && kept.numbers == numbers);
+            .position(|kept| kept.device == self.0.id() && kept.numbers == numbers);
         if let Some(found) = found {
-            return Ok(found.there.clone());
+            // The one that was not asked for longest goes first.
+            let found = kept.remove(found);
+            let there = found.there.clone();
+            kept.push(found);
+            return Ok(there);
         }
         let there = Arc::new(self.0.clone_htod(numbers)?);
         if kept.len() >= MOST_KEPT {
@@ -269,7 +287,8 @@ impl Gpu {
 /// What work needs beside the tensors that it is given.
 struct Made<T> {
     output: Option<CudaSlice<T>>,
-    scratch: Vec<CudaSlice<f32>>,
+    /// None where no number is wanted: its address is 0.
+    scratch: Vec<Option<CudaSlice<f32>>>,
     numbers: Option<Arc<CudaSlice<u32>>>,
 }
 

@@ -12,6 +12,8 @@ const MOST_BLOCKS: usize = 4096;
 /// Fewer numbers of a group than this are not worth a thread block of their own.
 const PART: usize = 4096;
 const MOST_PARTS: usize = 64;
+/// Rows up to this long are a warp's, eight a thread block: those of queries and keys are of 64 or 128 numbers.
+const SHORT_ROW: usize = 1024;
 /// Bytes for a sum of each warp.
 const SUMS: usize = THREADS / 32 * size_of::<f32>();
 
@@ -109,9 +111,14 @@ pub(crate) fn norm(dtype: DType, gain: DType, rows: &Rows) -> Option<Work> {
         false => Argument::U64(0),
     };
     let normed = rows.normed_at(dtype);
+    let all = u32::try_from(rows.rows).ok()?;
+    let (blocks, by_warp) = match rows.width <= SHORT_ROW {
+        true => (all.div_ceil(THREADS as u32 / 32), all),
+        false => (all, 0),
+    };
     let launch = Launch {
         kernel: format!("norm_{name}_{gain_name}"),
-        grid: [u32::try_from(rows.rows).ok()?, 1, 1],
+        grid: [blocks, 1, 1],
         threads: THREADS as u32,
         shared: SUMS as u32,
         arguments: vec![
@@ -124,6 +131,7 @@ pub(crate) fn norm(dtype: DType, gain: DType, rows: &Rows) -> Option<Work> {
             Argument::U32(width),
             Argument::F32(rows.eps),
             Argument::U32(rows.centred.into()),
+            Argument::U32(by_warp),
         ],
     };
     Some(Work {
@@ -148,18 +156,29 @@ pub(crate) fn gated(dtype: DType, activation: Activation, count: usize) -> Work 
     }
 }
 
-/// Of x, cosines and sines.
-pub(crate) fn rotate(dtype: DType, pairs: &Pairs) -> Work {
+/// Of x, cosines and sines; none for more rows than a grid has.
+pub(crate) fn rotate(dtype: DType, pairs: &Pairs) -> Option<Work> {
     let mut arguments = buffers(4);
-    let sizes = [pairs.rows, pairs.heads, pairs.head_dim, pairs.rotary];
+    let sizes = [pairs.heads, pairs.head_dim, pairs.rotary];
     arguments.extend(sizes.map(|size| Argument::U32(size as u32)));
     arguments.push(Argument::U32(pairs.interleaved.into()));
-    let count = pairs.rows * pairs.heads * pairs.head_dim;
-    Work {
-        launches: vec![over(count / 2, name("rotate", dtype), arguments)],
-        output: Some(count),
+    let of_row = pairs.heads * pairs.head_dim;
+    let launch = Launch {
+        kernel: name("rotate", dtype),
+        grid: [
+            i32::try_from(pairs.rows).ok()?.unsigned_abs(),
+            (of_row / 2).div_ceil(THREADS).clamp(1, MOST_PARTS) as u32,
+            1,
+        ],
+        threads: THREADS as u32,
+        shared: 0,
+        arguments,
+    };
+    Some(Work {
+        launches: vec![launch],
+        output: Some(pairs.rows * of_row),
         ..Work::default()
-    }
+    })
 }
 
 /// Of the new rows and the cache, rows of so many bytes: an even number.

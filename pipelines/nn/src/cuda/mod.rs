@@ -38,10 +38,13 @@ pub(crate) fn attend(
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     attention: &Attention<'_>,
 ) -> Result<Option<Tensor>> {
-    let Some(gpu) = Gpu::of(&[q, k, v])?.filter(Gpu::has_matrix_units) else {
+    let Some(gpu) = Gpu::of(&[q, k, v])? else {
         return Ok(None);
     };
-    match attention.work(q.dtype(), gpu.multiprocessors()) {
+    if !gpu.has_matrix_units()? {
+        return Ok(None);
+    }
+    match attention.work(q.dtype(), gpu.multiprocessors()?) {
         Some(work) => gpu.compute(&work, &[q, k, v], q.shape()).map(Some),
         None => Ok(None),
     }
@@ -99,6 +102,9 @@ pub(crate) fn rotate(
         return Ok(None);
     };
     let (rows, heads, head_dim) = x.dims3()?;
+    if !head_dim.is_multiple_of(2) {
+        return Ok(None);
+    }
     let pairs = Pairs {
         rows,
         heads,
@@ -106,8 +112,10 @@ pub(crate) fn rotate(
         rotary: 2 * cos.dim(1)?,
         interleaved,
     };
-    let work = layers::rotate(x.dtype(), &pairs);
-    gpu.compute(&work, &[x, cos, sin], x.shape()).map(Some)
+    match layers::rotate(x.dtype(), &pairs) {
+        Some(work) => gpu.compute(&work, &[x, cos, sin], x.shape()).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Writes the rows of `from` to those rows of `to` that `slots` says; whether it did.
@@ -143,7 +151,7 @@ pub(crate) fn group_norm(
         eps,
         activation,
     };
-    match layers::group_norm(x.dtype(), &picture, gpu.multiprocessors()) {
+    match layers::group_norm(x.dtype(), &picture, gpu.multiprocessors()?) {
         Some(work) => gpu.compute(&work, &[x, weight, bias], x.shape()).map(Some),
         None => Ok(None),
     }

@@ -18,11 +18,11 @@ impl Gpu {
         Ok(None)
     }
 
-    pub(super) fn has_matrix_units(&self) -> bool {
+    pub(super) fn has_matrix_units(&self) -> Result<bool> {
         match *self {}
     }
 
-    pub(super) fn multiprocessors(&self) -> usize {
+    pub(super) fn multiprocessors(&self) -> Result<usize> {
         match *self {}
     }
 

@@ -58,4 +58,10 @@ __device__ __forceinline__ uint16_t narrow<Bf16>(float x) {
 // What the lane has whose number differs in the bits of `mask`.
 CHANDLER_DEVICE float from_lane_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
+// What lane `lane` has.
+template <typename T>
+CHANDLER_DEVICE T from_lane(T x, uint32_t lane) {
+  return __shfl_sync(0xffffffffu, x, lane);
+}
+
 #endif

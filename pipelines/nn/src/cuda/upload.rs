@@ -47,8 +47,8 @@ pub(crate) fn set_enabled(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
 }
 
-/// Of the GPU used last, made when it is first needed and kept: pinning takes longer than copying.
-static STAGING: Mutex<Option<Staging>> = Mutex::new(None);
+/// Of each GPU, made when it is first needed and kept: pinning takes longer than copying.
+static STAGING: Mutex<Vec<Staging>> = Mutex::new(Vec::new());
 
 /// A tensor of the numbers whose bytes these are; none for another device, a dtype that weights do not have, or when the switch is off.
 ///
@@ -64,7 +64,9 @@ pub(crate) fn upload(
         return Ok(None);
     };
     let whole = shape.elem_count() * dtype.size_in_bytes() == bytes.len() && !bytes.is_empty();
-    if !whole || !ENABLED.load(Ordering::Relaxed) {
+    // A thread that waits for others' copies while it holds the staging may be given another tensor to load, if it is one of rayon's.
+    let may_wait = rayon::current_thread_index().is_none();
+    if !whole || !may_wait || !ENABLED.load(Ordering::Relaxed) {
         return Ok(None);
     }
     let mut staging = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,24 +89,26 @@ pub(crate) fn upload(
 }
 
 /// That of this GPU; none, once and for all, when there is no memory to be pinned.
-fn usable<'a>(
-    staging: &'a mut Option<Staging>,
-    context: &Arc<CudaContext>,
-) -> Option<&'a mut Staging> {
-    if !staging
-        .as_ref()
-        .is_some_and(|there| Arc::ptr_eq(there.stream.context(), context))
-    {
-        match Staging::new(context) {
-            Ok(made) => *staging = Some(made),
+fn usable<'a>(all: &'a mut Vec<Staging>, context: &Arc<CudaContext>) -> Option<&'a mut Staging> {
+    // By what it is: each time that a GPU is opened there is another pointer to the same.
+    let found = all
+        .iter()
+        .position(|there| **there.stream.context() == **context);
+    let found = match found {
+        Some(found) => found,
+        None => match Staging::new(context) {
+            Ok(made) => {
+                all.push(made);
+                all.len() - 1
+            }
             Err(error) => {
                 tracing::warn!(%error, "no memory could be pinned: weights are loaded through the driver's own, which is slower");
                 set_enabled(false);
                 return None;
             }
-        }
-    }
-    staging.as_mut()
+        },
+    };
+    all.get_mut(found)
 }
 
 fn of<T: CudaDType + DeviceRepr>(
@@ -149,6 +153,18 @@ impl Staging {
         // The memory is there when the stream that it was asked of comes to it.
         self.stream.join(then)?;
         let (start, guard) = to.device_ptr_mut(then);
+        let sent = self
+            .pieces_of(bytes, start)
+            .and_then(|()| then.join(&self.stream));
+        if sent.is_err() {
+            // What was begun still writes to memory that the caller is about to give back.
+            self.stream.synchronize()?;
+        }
+        drop(guard);
+        sent
+    }
+
+    fn pieces_of(&mut self, bytes: &[u8], start: u64) -> Result<(), DriverError> {
         for (at, bytes) in bytes.chunks(PIECE).enumerate() {
             let piece = &mut self.pieces[self.next];
             self.next = (self.next + 1) % PIECES;
@@ -159,7 +175,8 @@ impl Staging {
             let memory = &mut memory[..bytes.len()];
             let shares = memory.par_chunks_mut(SHARE).zip(bytes.par_chunks(SHARE));
             shares.for_each(|(to, from)| to.copy_from_slice(from));
-            // SAFETY: `to` is as long as all bytes, and this piece stays as it is until the event says that it was fetched.
+            // SAFETY: there is room for all bytes from `start` on, and this piece stays as it is until the event says that it was
+            // fetched.
             unsafe {
                 result::memcpy_htod_async(
                     start + (at * PIECE) as u64,
@@ -169,7 +186,15 @@ impl Staging {
             };
             piece.fetched = Some(self.stream.record_event(None)?);
         }
-        drop(guard);
-        then.join(&self.stream)
+        Ok(())
+    }
+}
+
+/// Before its memory is unpinned, nothing may be fetched from it any more.
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = self.stream.synchronize() {
+            tracing::warn!(%error, "the stream that weights are copied by did not end well");
+        }
     }
 }

@@ -125,7 +125,8 @@ fn set_up(device: &Device, tuning: CudaTuning) -> candle_core::Result<()> {
         keep_memory(cuda).map_err(candle_core::Error::wrap)?;
     }
     if tuning.no_events {
-        // SAFETY: tensors of this device are used on its one stream only: nothing here makes another.
+        // SAFETY: tensors of this device are used on its one stream only. The stream that weights are copied by (cuda/upload.rs) waits
+        // for this one before a copy, and this one for it after.
         unsafe { cuda.disable_event_tracking() };
     }
     set_gemm_reduced_precision_f32(tuning.tf32);
@@ -134,7 +135,7 @@ fn set_up(device: &Device, tuning: CudaTuning) -> candle_core::Result<()> {
     kernels_of_ours::set_up(tuning);
     if tuning.preload {
         preload(cuda)?;
-        kernels_of_ours::preload(cuda)?;
+        kernels_of_ours::preload(cuda);
     }
     tracing::info!(tuning = %tuning, "GPU opened");
     Ok(())

@@ -264,10 +264,15 @@ inline void close_copies() {}
 template <int LATER>
 void copies_arrived() {}
 
-inline float from_lane_xor(float x, int mask) {
+// Of 32 bits, as a shuffle has it.
+template <typename T>
+T from_lane(T x, uint32_t lane) {
+  static_assert(sizeof(T) == 4);
   uint32_t bits;
   memcpy(&bits, &x, 4);
-  bits = emulated::exchange({{bits}, nullptr})[emulated::self().at % 32 ^ mask].words[0];
+  bits = emulated::exchange({{bits}, nullptr}).at(lane).words[0];
   memcpy(&x, &bits, 4);
   return x;
 }
+
+inline float from_lane_xor(float x, int mask) { return from_lane(x, emulated::self().at % 32 ^ mask); }

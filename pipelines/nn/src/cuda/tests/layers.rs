@@ -117,7 +117,7 @@ fn heads_are_turned_whole_and_in_part() {
             Float::F32.bytes(&sin),
         ];
         let bytes = run(
-            &rotate(float.dtype(), &pairs),
+            &rotate(float.dtype(), &pairs).unwrap(),
             &tensors,
             float.dtype().size_in_bytes(),
         );

@@ -1,5 +1,5 @@
 //! Reading tool calls: what chat templates print of a turn with calls comes back as the same calls
-//! (`tests/fixtures/chat/tool_calls.json`, made by transformers), however the text is cut, and what is no call stays
+//! (`tests/fixtures/chat/tool_calls.json.gz`, made by transformers), however the text is cut, and what is no call stays
 //! text.
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use chandler_core::event::{Collected, Event, FinishReason, TextDelta};
 use chandler_core::form::{Reasoning, ToolChoice};
 use chandler_core::input::{Chat, Message};
 use chandler_core::random::Stream;
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use super::format::ToolFormat;
@@ -20,7 +21,8 @@ use crate::answer::{Answer, Reading, ThoughtReading};
 use crate::chat::{ChatTemplate, CivilTime};
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("../../../tests/fixtures/chat/tool_calls.json")).unwrap()
+    let packed = include_bytes!("../../../tests/fixtures/chat/tool_calls.json.gz");
+    serde_json::from_reader(GzDecoder::new(&packed[..])).unwrap()
 }
 
 fn template(source: &str) -> ChatTemplate {
