@@ -28,8 +28,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 fn about(name: &str) -> Value {
-    let all: Value = serde_json::from_slice(&std::fs::read(fixture("lora.json")).unwrap()).unwrap();
-    all[name].clone()
+    suite("lora")[name].clone()
 }
 
 fn expected(name: &str) -> Tensor {

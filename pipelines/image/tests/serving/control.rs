@@ -9,12 +9,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::parity::{compare, input};
-use super::{fixtures, load_controlled, run};
+use super::{fixtures, load_controlled, run, suite};
 use crate::checkpoint::Checkpoint;
 
 fn made() -> Value {
-    let text = std::fs::read(fixtures("steered/steered.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
+    suite("steered")
 }
 
 /// ControlNets by name, in directories that live as long as what comes first.

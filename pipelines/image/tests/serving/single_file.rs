@@ -11,15 +11,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::parity::{compare, input};
-use super::{copy_tokenizer, fixtures, load_snapshot, run};
+use super::{copy_tokenizer, load_snapshot, run, suite};
 use crate::checkpoint::Checkpoint;
 
 const FILE: &str = "checkpoint.safetensors";
 const FAMILIES: [&str; 5] = ["one", "one_fill", "two", "xl", "refiner"];
 
 fn made() -> Value {
-    let text = std::fs::read(fixtures("single_file/single_file.json")).unwrap();
-    let mut made: Value = serde_json::from_slice(&text).unwrap();
+    let mut made = suite("single_file");
     for family in FAMILIES {
         let Some(like) = made["models"][family]["like"].as_str() else {
             continue;

@@ -326,7 +326,7 @@ fn check_segment(name: &str, found: &Segment, expected: &Value) {
 #[test]
 fn every_transcript_is_openai_whispers() {
     let model = load(NAME);
-    let expected = json("long/expected.json");
+    let expected = packed("long/expected.json.gz");
     let mels = tensors("long/mels.safetensors");
     for (name, case) in expected.as_object().unwrap() {
         let language = case["language"].as_str().unwrap();
@@ -346,7 +346,7 @@ fn every_transcript_is_openai_whispers() {
 #[test]
 fn the_language_is_detected_in_the_first_window_as_openai_whisper_does() {
     let model = load(NAME);
-    let expected = json("long/expected.json");
+    let expected = packed("long/expected.json.gz");
     let case = &expected["detected"];
     let frames = frames(&tensors("long/mels.safetensors")[case["mel"].as_str().unwrap()]);
     let mut batch = batch(&model);
@@ -393,7 +393,7 @@ fn a_window_that_is_taken_back_is_asked_for_again() {
 #[test]
 fn chunks_are_decoded_beside_each_other_and_come_out_in_order() {
     let model = load(NAME);
-    let expected = json("long/expected.json");
+    let expected = packed("long/expected.json.gz");
     let case = &expected["clips"];
     let case = Case {
         name: "clips",

@@ -14,6 +14,7 @@ use chandler_nn::weights::Snapshot;
 use chandler_speech::layers::Placement;
 use chandler_speech::whisper::decoding::{BatchLimits, DecodingBatch, Job, Outcome, WindowId};
 use chandler_speech::whisper::{Description, Whisper};
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use crate::on_device;
@@ -51,6 +52,12 @@ fn load_as(name: &str, placement: Placement) -> Whisper {
 
 pub fn json(file: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixture(file)).unwrap()).unwrap()
+}
+
+/// The same of a file that is packed.
+pub fn packed(file: &str) -> Value {
+    let file = std::fs::File::open(fixture(file)).unwrap();
+    serde_json::from_reader(GzDecoder::new(file)).unwrap()
 }
 
 pub fn tensors(file: &str) -> HashMap<String, Tensor> {
