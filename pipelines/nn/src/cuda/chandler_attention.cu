@@ -225,21 +225,15 @@ CHANDLER_DEVICE void store(uint16_t *at, float low, float high) {
 
 CHANDLER_DEVICE float inverse(float weight) { return weight > 0 ? 1 / weight : 0; }
 
-template <typename T, int D>
-CHANDLER_DEVICE void many(const Call &call, const Data &data) {
+// All tiles of keys from `start` up to `high`; of each the warp takes KEYS from `offset` on. While it computes with one stage the next
+// is filled, where two have room.
+template <typename T, int D, int KEYS>
+CHANDLER_DEVICE void over_keys(const Call &call, const Data &data, const Tile &tile, uint32_t kv_head, uint32_t start, uint32_t high,
+                               int offset, Queries<T, D> &queries) {
   CHANDLER_SHARED(memory);
   constexpr int STAGES = D <= 128 ? 2 : 1;
   Stage<D> *stages = reinterpret_cast<Stage<D> *>(memory);
-  Tile tile = data.tiles[blockIdx.x];
-  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, end = tile.first + 64;
-  if (end > tile.rows * group) end = tile.rows * group;
-  uint32_t low = sight(call, tile, tile.first).low, high = sight(call, tile, end - 1).high;
-  uint32_t mine = tile.first + threadIdx.x / 32 * 16;
-  Queries<T, D> queries;
-  queries.begin(call, data, tile, kv_head, mine);
-
-  uint32_t start = low / TILE_KEYS * TILE_KEYS;
-  if (STAGES > 1) stages[0].fill(call, data, tile, kv_head, start, high);
+  if (STAGES > 1 && start < high) stages[0].fill(call, data, tile, kv_head, start, high);
   close_copies();
   for (int turn = 0; start < high; turn++, start += TILE_KEYS) {
     if (STAGES == 1)
@@ -249,9 +243,22 @@ CHANDLER_DEVICE void many(const Call &call, const Data &data) {
     close_copies();
     copies_arrived<STAGES - 1>();
     __syncthreads();
-    queries.template take<TILE_KEYS>(call, stages[turn % STAGES], 0, start);
+    queries.template take<KEYS>(call, stages[turn % STAGES], offset, start + offset);
     __syncthreads();
   }
+}
+
+template <typename T, int D>
+CHANDLER_DEVICE void many(const Call &call, const Data &data) {
+  Tile tile = data.tiles[blockIdx.x];
+  uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, end = tile.first + 64;
+  if (end > tile.rows * group) end = tile.rows * group;
+  uint32_t low = sight(call, tile, tile.first).low, high = sight(call, tile, end - 1).high;
+  uint32_t mine = tile.first + threadIdx.x / 32 * 16;
+  Queries<T, D> queries;
+  queries.begin(call, data, tile, kv_head, mine);
+
+  over_keys<T, D, TILE_KEYS>(call, data, tile, kv_head, low / TILE_KEYS * TILE_KEYS, high, 0, queries);
   queries.end();
 
   int lane = threadIdx.x % 32;
@@ -278,8 +285,7 @@ struct Found {
 template <typename T, int D>
 CHANDLER_DEVICE void few(const Call &call, const Data &data) {
   CHANDLER_SHARED(memory);
-  constexpr int STAGES = D <= 128 ? 2 : 1, KEYS = TILE_KEYS / 4;
-  Stage<D> *stages = reinterpret_cast<Stage<D> *>(memory);
+  constexpr int KEYS = TILE_KEYS / 4;
   Tile tile = data.tiles[blockIdx.x];
   uint32_t kv_head = blockIdx.y, group = call.heads / call.kv_heads, end = tile.first + 16;
   if (end > tile.rows * group) end = tile.rows * group;
@@ -292,19 +298,7 @@ CHANDLER_DEVICE void few(const Call &call, const Data &data) {
   Queries<T, D> queries;
   queries.begin(call, data, tile, kv_head, tile.first);
 
-  if (STAGES > 1 && start < high) stages[0].fill(call, data, tile, kv_head, start, high);
-  close_copies();
-  for (int turn = 0; start < high; turn++, start += TILE_KEYS) {
-    if (STAGES == 1)
-      stages[0].fill(call, data, tile, kv_head, start, high);
-    else if (start + TILE_KEYS < high)
-      stages[(turn + 1) % STAGES].fill(call, data, tile, kv_head, start + TILE_KEYS, high);
-    close_copies();
-    copies_arrived<STAGES - 1>();
-    __syncthreads();
-    queries.template take<KEYS>(call, stages[turn % STAGES], warp * KEYS, start + warp * KEYS);
-    __syncthreads();
-  }
+  over_keys<T, D, KEYS>(call, data, tile, kv_head, start, high, warp * KEYS, queries);
   queries.end();
 
   // The stages are done with: their memory takes what the warps have found.
