@@ -113,6 +113,9 @@ impl Attention<'_> {
             .max()
             .unwrap_or(0);
         let all = tiles.len();
+        // Made for every layer of a pass: copied whole, as there may be tens of thousands of blocks.
+        let mut numbers = tiles.concat();
+        numbers.extend_from_slice(&blocks);
         let launches = kinds
             .iter()
             .flat_map(|kind| self.launches(kind, all, dtype));
@@ -122,7 +125,7 @@ impl Attention<'_> {
                 self.spans.last().map_or(0, |span| span.rows.end) * self.heads * self.head_dim,
             ),
             scratch: vec![parts * self.head_dim, parts],
-            numbers: tiles.into_iter().flatten().chain(blocks).collect(),
+            numbers,
         })
     }
 
