@@ -69,6 +69,31 @@ impl Attention<'_> {
         let fits = self.head_dim.is_multiple_of(8) && (8..=LARGEST_HEAD).contains(&self.head_dim);
         let dtype = suffix(dtype).filter(|_| fits && dtype.size_in_bytes() == 2)?;
         let (starts, blocks) = self.blocks();
+        let (tiles, kinds) = self.kinds(&starts, multiprocessors);
+        let parts = kinds.iter().filter(|kind| kind.splits > 1);
+        let parts = parts
+            .map(|kind| kind.splits * kind.count * self.kv_heads * FEW)
+            .max()
+            .unwrap_or(0);
+        let all = tiles.len();
+        // Made for every layer of a pass: copied whole, as there may be tens of thousands of blocks.
+        let mut numbers = tiles.concat();
+        numbers.extend_from_slice(&blocks);
+        let launches = kinds
+            .iter()
+            .flat_map(|kind| self.launches(kind, all, dtype));
+        Some(Work {
+            launches: launches.collect(),
+            output: Some(
+                self.spans.last().map_or(0, |span| span.rows.end) * self.heads * self.head_dim,
+            ),
+            scratch: vec![parts * self.head_dim, parts],
+            numbers,
+        })
+    }
+
+    /// The tiles of all sequences, those of few queries first, and where each kind's are.
+    fn kinds(&self, starts: &[u32], multiprocessors: usize) -> (Vec<Tile>, Vec<Tiles>) {
         // Where tiles of many queries would leave a part of the GPU without work, the keys are shared out to all of it.
         let longer = self
             .spans
@@ -85,7 +110,7 @@ impl Attention<'_> {
         for few in [true, false] {
             let first = tiles.len();
             let mut longest = 0;
-            for (span, blocks) in self.spans.iter().zip(&starts) {
+            for (span, blocks) in self.spans.iter().zip(starts) {
                 if (self.packed(span) <= most) == few {
                     tiles.extend(self.tiles(span, if few { FEW } else { MANY }, *blocks));
                     longest = longest.max(span.context);
@@ -107,26 +132,7 @@ impl Attention<'_> {
                 });
             }
         }
-        let parts = kinds.iter().filter(|kind| kind.splits > 1);
-        let parts = parts
-            .map(|kind| kind.splits * kind.count * self.kv_heads * FEW)
-            .max()
-            .unwrap_or(0);
-        let all = tiles.len();
-        // Made for every layer of a pass: copied whole, as there may be tens of thousands of blocks.
-        let mut numbers = tiles.concat();
-        numbers.extend_from_slice(&blocks);
-        let launches = kinds
-            .iter()
-            .flat_map(|kind| self.launches(kind, all, dtype));
-        Some(Work {
-            launches: launches.collect(),
-            output: Some(
-                self.spans.last().map_or(0, |span| span.rows.end) * self.heads * self.head_dim,
-            ),
-            scratch: vec![parts * self.head_dim, parts],
-            numbers,
-        })
+        (tiles, kinds)
     }
 
     /// The blocks that keys are in, of all sequences, and where each sequence's begin.
