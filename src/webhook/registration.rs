@@ -112,7 +112,10 @@ struct Message<'a> {
 enum Phase {
     Serving,
     Draining,
-    Gone,
+    Gone {
+        /// Whether it has drained before.
+        drained: bool,
+    },
 }
 
 /// The task that tells.
@@ -146,7 +149,8 @@ impl Registration {
     /// Takes the worker off, and waits until the gateway knows, for `grace` at most. `false` when it does not.
     pub async fn finish(self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
-        self.phase.send_replace(Phase::Gone);
+        let drained = *self.phase.borrow() == Phase::Draining;
+        self.phase.send_replace(Phase::Gone { drained });
         match tokio::time::timeout(grace, self.task).await {
             Ok(Ok(courier)) => {
                 let left = end.saturating_duration_since(Instant::now());
@@ -172,10 +176,14 @@ impl Teller {
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset(); // what is told first is told at once
-        let mut told = None;
+        let (mut told, mut last) = (None, None);
         loop {
             let phase_now = *phase.borrow_and_update();
-            if phase_now == Phase::Gone {
+            if let Phase::Gone { drained } = phase_now {
+                // Where nothing was left to finish, the end may be there before the drain was seen here.
+                if drained && !matches!(last, Some(State::Draining | State::Failed)) {
+                    self.send(State::Draining, Errand::News);
+                }
                 self.send(State::Gone, Errand::Farewell(self.offer.worker_id.clone()));
                 return self.courier;
             }
@@ -187,7 +195,7 @@ impl Teller {
                 Status::Ready => State::Ready,
             };
             if told != Some(state) {
-                told = Some(state);
+                (told, last) = (Some(state), Some(state));
                 self.send(state, Errand::News);
                 tick.reset();
             }

@@ -238,6 +238,23 @@ async fn old_news_give_way_to_new_ones() {
     assert_eq!(calls[0].2, calls[2].2);
 }
 
+// On one thread, so that the task that tells sees nothing between the two calls.
+#[tokio::test]
+async fn who_has_nothing_to_finish_says_all_the_same_that_it_drains() {
+    let gateway = Gateway::start("127.0.0.1:0", |_, _| 200).await;
+    let engine = ready().await;
+    let worker = Registration::start(&engine, courier(&gateway.url(), QUICK), offer(), SELDOM);
+    gateway.was_told("ready").await;
+    worker.draining();
+    assert!(worker.finish(Duration::from_secs(5)).await);
+    let told: Vec<String> = gateway
+        .told()
+        .into_iter()
+        .map(|(_, status)| status)
+        .collect();
+    assert_eq!(told, ["ready", "draining", "gone"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_delete_is_posted_the_end() {
     for status in [|_: &Method, _| 405, |_: &Method, _| 404] as [Answer; 2] {
