@@ -34,6 +34,10 @@ case $name in
   mmq_* | mmvq_gguf | moe_* | quantized) uncalled=1 newest=$oldest images=("-gencode=arch=compute_$oldest,code=compute_$oldest") ;;
   *) uncalled= ;;
 esac
+# Below 8.0 its kernels are nothing but a trap, and PTX of that would be one on later GPUs, too.
+if [ "$name" = chandler_attention ] && [ "$newest" -lt 80 ]; then
+  newest=80 images[-1]=-gencode=arch=compute_80,code=compute_80
+fi
 # flash-attn's kernels use nothing that came within a generation, and take minutes each: code of its first capability runs on all.
 case $name in flash_*)
   generation= images=("-gencode=arch=compute_$newest,code=compute_$newest")

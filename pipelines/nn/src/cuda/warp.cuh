@@ -6,8 +6,8 @@
 
 #include "numbers.cuh"
 
-// Matrix products of these shapes and copies from global to shared memory begin with capability 8.0; below it the kernels are
-// empty, and never launched.
+// Matrix products of these shapes and copies from global to shared memory begin with capability 8.0; below it the kernels
+// trap, and are never launched.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define CHANDLER_HAS_MATRIX_UNITS 1
 #else
