@@ -64,23 +64,34 @@ pub fn paged_attention(
     match cache.storage() {
         Storage::Host(_) => paged_attention_on(Isa::detect(), q, cache, layer, spans, config),
         Storage::Plain(layers) => {
-            let (_, heads, head_dim) = check(q, cache, layer, spans, config)?;
-            let attention = cuda::Attention {
-                heads,
-                kv_heads: cache.shape().kv_heads,
-                head_dim,
-                block_size: cache.shape().block_size,
-                spans,
-                causal: true,
-                window: config.window,
-                scale: config.scale,
-                softcap: config.softcap,
-            };
+            let (_, heads, _) = check(q, cache, layer, spans, config)?;
+            let attention = fused(cache, heads, spans, (config, true));
             match fused_attention(q, layers, layer, &attention)? {
                 Some(out) => Ok(out),
                 None => paged_attention_plain(q, cache, layer, spans, config),
             }
         }
+    }
+}
+
+/// What kernels of ours are told of an attention over a cache, causal or not.
+pub(crate) fn fused<'a>(
+    cache: &KvCache,
+    heads: usize,
+    spans: &'a [Span<'a>],
+    (config, causal): (&AttentionConfig, bool),
+) -> cuda::Attention<'a> {
+    let shape = cache.shape();
+    cuda::Attention {
+        heads,
+        kv_heads: shape.kv_heads,
+        head_dim: shape.head_dim,
+        block_size: shape.block_size,
+        spans,
+        causal,
+        window: config.window,
+        scale: config.scale,
+        softcap: config.softcap,
     }
 }
 

@@ -1,8 +1,7 @@
 //! Attention in which every row of a span sees all of the span's keys: an encoder's self-attention, and a decoder's look at what
 //! an encoder has made. The kernel is the causal one's; apart from `attention` because a span may have more rows than keys here.
 
-use crate::attention::{Span, fused_attention};
-use crate::cuda;
+use crate::attention::{AttentionConfig, Span, fused, fused_attention};
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::kernels::Isa;
@@ -26,20 +25,15 @@ pub fn full_attention(
     scale: f32,
 ) -> Result<Tensor> {
     let (rows, heads, head_dim) = check(q, cache, layer, spans)?;
+    let config = AttentionConfig {
+        scale,
+        window: None,
+        softcap: None,
+    };
     let host = match cache.storage() {
         Storage::Host(host) => host,
         Storage::Plain(layers) => {
-            let attention = cuda::Attention {
-                heads,
-                kv_heads: cache.shape().kv_heads,
-                head_dim,
-                block_size: cache.shape().block_size,
-                spans,
-                causal: false,
-                window: None,
-                scale,
-                softcap: None,
-            };
+            let attention = fused(cache, heads, spans, (&config, false));
             return match fused_attention(q, layers, layer, &attention)? {
                 Some(out) => Ok(out),
                 None => full_attention_plain(q, cache, layer, spans, scale),
@@ -57,11 +51,7 @@ pub fn full_attention(
             values,
             queries,
             heads,
-            config: crate::attention::AttentionConfig {
-                scale,
-                window: None,
-                softcap: None,
-            },
+            config,
             causal: false,
         };
         // SAFETY: `check` has seen that spans are disjoint, that they have keys, and that their blocks are there and cover them.
