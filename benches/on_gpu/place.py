@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 # What `chandler` sets up on a GPU by default, of which one switch at a time is left out to see what it is worth.
-TUNING = ("keep-memory", "no-events", "fused", "staging", "preload", "warm-up")
+TUNING = ("keep-memory", "no-events", "fused", "staging", "sampling", "ahead", "graphs", "plans", "preload", "warm-up")
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = HERE / "peers.py"
 

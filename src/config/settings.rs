@@ -115,8 +115,8 @@ settings! {
     /// Let a build with CUDA compute on the CPU when it finds no usable GPU. Without it the worker then stops and says why.
     allow_cpu: Permission = "off", Model, Some("allow-cpu"), "SWITCH", [var("CHANDLER_ALLOW_CPU")];
     /// What is set up on a GPU, with commas between: keep-memory, no-events, fused (our own kernels in the place of candle's
-    /// operations), staging, preload, warm-up; tf32 and short-sums compute faster and less exactly; none is nothing.
-    cuda_tuning: Vec<CudaSwitch> = "keep-memory,no-events,fused,staging,preload,warm-up", Model, Some("cuda-tuning"), "SWITCHES",
+    /// operations), staging, sampling, ahead, graphs, plans, preload, warm-up; tf32 and short-sums compute faster and less exactly; none is nothing.
+    cuda_tuning: Vec<CudaSwitch> = "keep-memory,no-events,fused,staging,sampling,ahead,graphs,plans,preload,warm-up", Model, Some("cuda-tuning"), "SWITCHES",
         [var("CHANDLER_CUDA_TUNING")];
     /// Numeric type it computes in: auto, f32, f16 or bf16. auto is f32 on a CPU; on a GPU bf16, or f16 where the checkpoint is
     /// in f16 or the GPU has no bf16.

@@ -182,6 +182,14 @@ words! {
     Fused = "fused",
     /// Weights go through pinned memory.
     Staging = "staging",
+    /// Tokens are drawn on the GPU.
+    Sampling = "sampling",
+    /// The next pass is launched before the last one's tokens are read.
+    Ahead = "ahead",
+    /// Passes of one token a row are recorded once, as CUDA graphs.
+    Graphs = "graphs",
+    /// What cuDNN needs for a convolution is found out once a shape.
+    Plans = "plans",
     /// All kernels are loaded before the first request.
     Preload = "preload",
     /// The warm-up runs at batches of several sizes.

@@ -18,6 +18,14 @@ pub struct CudaTuning {
     pub fused: bool,
     /// Weights go to the GPU through pinned memory, by all threads.
     pub staging: bool,
+    /// Tokens are drawn on the GPU where nothing of a request needs all its logits.
+    pub sampling: bool,
+    /// With `sampling`: a language model's next pass is launched before the last one's tokens are read.
+    pub ahead: bool,
+    /// With `fused`, `sampling` and `no_events`: passes that write one token a row are recorded once a size, as CUDA graphs.
+    pub graphs: bool,
+    /// With cuDNN: what a convolution of one shape needs is found out once.
+    pub plans: bool,
     /// Every module of kernels is loaded before the first request, not by it.
     pub preload: bool,
     /// The warm-up runs the model at batches of 1, 2, 4, ... rows, not only once.
@@ -25,13 +33,17 @@ pub struct CudaTuning {
 }
 
 /// Names in the order of the fields.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 12] = [
     "keep-memory",
     "no-events",
     "tf32",
     "short-sums",
     "fused",
     "staging",
+    "sampling",
+    "ahead",
+    "graphs",
+    "plans",
     "preload",
     "warm-up",
 ];
@@ -45,11 +57,15 @@ impl CudaTuning {
         short_sums: false,
         fused: false,
         staging: false,
+        sampling: false,
+        ahead: false,
+        graphs: false,
+        plans: false,
         preload: false,
         warm_up: false,
     };
 
-    fn fields(&mut self) -> [&mut bool; 8] {
+    fn fields(&mut self) -> [&mut bool; 12] {
         [
             &mut self.keep_memory,
             &mut self.no_events,
@@ -57,6 +73,10 @@ impl CudaTuning {
             &mut self.short_sums,
             &mut self.fused,
             &mut self.staging,
+            &mut self.sampling,
+            &mut self.ahead,
+            &mut self.graphs,
+            &mut self.plans,
             &mut self.preload,
             &mut self.warm_up,
         ]
@@ -71,6 +91,10 @@ impl Default for CudaTuning {
             no_events: true,
             fused: true,
             staging: true,
+            sampling: true,
+            ahead: true,
+            graphs: true,
+            plans: true,
             preload: true,
             warm_up: true,
             ..Self::NONE
@@ -125,7 +149,7 @@ mod tests {
         for text in [
             "none",
             "tf32",
-            "keep-memory,no-events,fused,staging,preload,warm-up",
+            "keep-memory,no-events,fused,staging,sampling,ahead,graphs,plans,preload,warm-up",
         ] {
             assert_eq!(text.parse::<CudaTuning>().unwrap().to_string(), text);
         }
