@@ -83,6 +83,7 @@ fn options(activations: Activations) -> TextOptions {
             // What is measured is the reading of prompts, not the finding of them.
             prefix_cache: false,
             speculate: 0,
+            drawing: None,
         },
         cache_bytes: None,
         quantize: None,

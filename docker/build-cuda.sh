@@ -65,7 +65,7 @@ if grep -qE 'lib(cu|nv)' <<<"$needed"; then
 fi
 echo "looks for when used: $(strings -a "$out" | grep -xE 'lib(cuda|cublas|cublasLt|curand|nvrtc|cudnn)\.so\.[0-9]+' | sort -u | paste -sd' ')"
 modules=("$CHANDLER_CUDA_MODULES"/*.fatbin)
-for own in chandler_attention chandler_layers; do
+for own in chandler_attention chandler_layers chandler_sampling; do
   [ -f "$CHANDLER_CUDA_MODULES/$own.fatbin" ] || { echo "build-cuda: $own was compiled without docker/cuda/nvcc.sh" >&2; exit 1; }
 done
 for capability in ${CHANDLER_CUDA_CAPABILITIES//,/ }; do

@@ -9,7 +9,11 @@ use std::process::Command;
 /// The sources, and the first capability with the instructions that each is written in. PTX of it runs on all later ones, and on none
 /// before: the small layers are compiled for an older one where CUDA_COMPUTE_CAP names that. docker/cuda/nvcc.sh puts its own list in
 /// the place of this.
-const KERNELS: [(&str, u32); 2] = [("chandler_attention", 80), ("chandler_layers", 75)];
+const KERNELS: [(&str, u32); 3] = [
+    ("chandler_attention", 80),
+    ("chandler_layers", 75),
+    ("chandler_sampling", 75),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -33,8 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let named = named.and_then(|named| named.trim_end_matches('a').parse::<u32>().ok());
     for (kernel, first) in KERNELS {
         let capability = match kernel {
-            "chandler_layers" => named.map_or(first, |named| named.min(first)),
-            _ => first,
+            "chandler_attention" => first,
+            _ => named.map_or(first, |named| named.min(first)),
         };
         let code = format!("-gencode=arch=compute_{capability},code=compute_{capability}");
         let source = Path::new("src/cuda").join(kernel).with_extension("cu");

@@ -30,6 +30,7 @@ pub(super) fn load(
             prefill_chunk: options.prefill_chunk,
             prefix_cache: options.prefix_cache,
             speculate: options.speculate,
+            drawing: None,
         },
         cache_bytes: options.kv_cache_bytes,
         quantize: options.quantize()?,

@@ -125,6 +125,18 @@ impl Embedding {
         }
     }
 
+    /// The rows with the numbers in `ids`, u32 [ids] on the table's device, which are not looked at before they are used there: each is
+    /// one of the table's.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn forward_there(&self, ids: &Tensor) -> Result<Tensor> {
+        match &self.table {
+            Table::Host { .. } => self.forward(&ids.to_vec1::<u32>()?),
+            Table::Plain(table) => Ok(table.index_select(ids, 0)?),
+        }
+    }
+
     /// The output head of a model with tied embeddings: the same table as a [`Linear`]. On the CPU it shares the bytes.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ pub mod norm;
 mod page_table;
 pub mod reduce;
 pub mod rope;
+pub mod sampling;
 pub mod weights;
 
 pub use kernels::Isa;

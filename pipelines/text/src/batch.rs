@@ -146,8 +146,14 @@ impl Batch {
         }
     }
 
-    /// After a pass: forgets tokens that were guessed and did not stand, and lets others find the row's full blocks.
-    pub(crate) fn settle(&mut self, id: RequestId, row: usize) {
+    /// Whether somebody had to make room.
+    pub(crate) fn has_paused(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
+    /// After a pass: forgets tokens that were guessed and did not stand, and lets others find the row's full blocks. `ahead`: the
+    /// answer's last token is on its way through the model.
+    pub(crate) fn settle(&mut self, id: RequestId, row: usize, ahead: bool) {
         let Some(running) = self.running.iter_mut().find(|r| r.ticket.id == id) else {
             return;
         };
@@ -155,9 +161,9 @@ impl Batch {
         let Some(Some(table)) = running.tables.get_mut(row) else {
             return;
         };
-        // The last token of an answer has not gone through the model.
+        // The last token of an answer has not gone through the model otherwise.
         let answer = request.rows.get(row).map_or(0, |r| r.generated.len());
-        let through = request.plan.prompt.len() + answer.saturating_sub(1);
+        let through = request.plan.prompt.len() + answer.saturating_sub(usize::from(!ahead));
         if table.len() > through {
             self.pool.truncate(table, through);
         }

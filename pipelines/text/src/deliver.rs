@@ -4,27 +4,38 @@
 use std::sync::Arc;
 
 use chandler_core::{Event, Events, RequestError, RequestId, TextDelta, Token, Usage};
+use chandler_nn::sampling::log_probabilities;
 
 use crate::error::TextError;
 use crate::pipeline::{TextPipeline, lost};
-use crate::planning::StepPlan;
 use crate::ranking::best;
 use crate::row::{Row, scored};
 use crate::running::{Item, Part};
-use crate::sampling::log_probabilities;
+
+/// What a row's next token comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Next<'a> {
+    /// Raw logits, from which it is chosen.
+    Logits(&'a [f32]),
+    /// It was drawn on the device.
+    Token(u32),
+}
 
 impl TextPipeline {
-    /// Hands out what the pass has brought.
+    /// Hands out what the pass has brought: one `next` for each wanted row of the items, and one for an item whose request has left.
     pub(crate) fn commit(
         &mut self,
-        plan: StepPlan,
-        logits: &[f32],
+        items: Vec<Option<Item>>,
+        next: &[Next<'_>],
         events: &mut Events,
     ) -> Result<(), TextError> {
-        let vocab = self.preparer.info.vocab_size;
-        let mut logits = logits.chunks_exact(vocab);
-        for item in plan.items {
-            let mine: Vec<&[f32]> = logits.by_ref().take(item.wanted.len()).collect();
+        let mut next = next.iter().copied();
+        for item in items {
+            let Some(item) = item else {
+                next.next();
+                continue;
+            };
+            let mine: Vec<Next<'_>> = next.by_ref().take(item.wanted.len()).collect();
             if mine.len() != item.wanted.len() {
                 return Err(lost(&item).into());
             }
@@ -37,7 +48,7 @@ impl TextPipeline {
                 Part::Prompt { last } => self.read_prompt(&item, last, &mine, events),
                 Part::Answer { last: true } => self.answer(&item, &mine, events),
                 Part::Answer { last: false } => {
-                    self.batch.settle(item.id, item.row);
+                    self.settle(&item);
                     Ok(())
                 }
             };
@@ -47,6 +58,12 @@ impl TextPipeline {
             }
         }
         Ok(())
+    }
+
+    fn settle(&mut self, item: &Item) {
+        let ahead = self.launched.as_ref();
+        let ahead = ahead.is_some_and(|launched| launched.has(item.id, item.row));
+        self.batch.settle(item.id, item.row, ahead);
     }
 
     fn begin(&mut self, id: RequestId, events: &mut Events) {
@@ -69,10 +86,10 @@ impl TextPipeline {
         &mut self,
         item: &Item,
         last: bool,
-        logits: &[&[f32]],
+        next: &[Next<'_>],
         events: &mut Events,
     ) -> Result<(), RequestError> {
-        self.batch.settle(item.id, item.row);
+        self.settle(item);
         let tokenizer = self.tokenizer();
         let Some(running) = self.batch.get_mut(item.id) else {
             return Ok(());
@@ -80,7 +97,9 @@ impl TextPipeline {
         let plan = Arc::clone(&running.request.plan);
         if running.request.scores_prompt() {
             let positions = item.positions.clone();
-            for (position, raw) in positions.zip(logits) {
+            for (position, next) in positions.zip(next) {
+                // Tokens are never drawn on the device for who wants these.
+                let Next::Logits(raw) = next else { continue };
                 score_prompt(
                     &mut running.scores,
                     &plan.prompt,
@@ -113,9 +132,13 @@ impl TextPipeline {
             self.say(item.id, index, echo, events);
         }
         self.batch.fork(item.id);
-        let final_logits = logits.last().copied().unwrap_or_default();
+        let Some(next) = next.last().copied() else {
+            return Err(RequestError::internal(
+                "a prompt was read without its last row",
+            ));
+        };
         for index in fresh {
-            self.choose(item.id, index, final_logits, events)?;
+            self.choose(item.id, index, next, events)?;
             self.close_row(item.id, index, events);
         }
         self.release_ended(item.id);
@@ -126,30 +149,30 @@ impl TextPipeline {
     fn answer(
         &mut self,
         item: &Item,
-        logits: &[&[f32]],
+        next: &[Next<'_>],
         events: &mut Events,
     ) -> Result<(), RequestError> {
         let mut accepted = 0;
-        for (at, raw) in logits.iter().enumerate() {
+        for (at, next) in next.iter().enumerate() {
             // Each choice is made as without guesses: from the logits after all tokens before it, and no others.
-            let chosen = self.choose(item.id, item.row, raw, events)?;
+            let chosen = self.choose(item.id, item.row, *next, events)?;
             if chosen.is_none() || chosen != item.proposed.get(at).copied() {
                 break;
             }
             accepted += 1;
         }
         self.batch.learn(item, accepted);
-        self.batch.settle(item.id, item.row);
+        self.settle(item);
         self.close_row(item.id, item.row, events);
         Ok(())
     }
 
-    /// Chooses the next token of a row from its logits; `None` when the row has ended already.
+    /// Chooses the next token of a row, or takes the one that was drawn; `None` when the row has ended already.
     fn choose(
         &mut self,
         id: RequestId,
         index: usize,
-        raw: &[f32],
+        next: Next<'_>,
         events: &mut Events,
     ) -> Result<Option<u32>, RequestError> {
         let tokenizer = self.tokenizer();
@@ -163,9 +186,14 @@ impl TextPipeline {
         if row.finish.is_some() {
             return Ok(None);
         }
-        let delta = row.advance(&tokenizer, raw)?;
+        let delta = match next {
+            Next::Logits(raw) => row.advance(&tokenizer, raw)?,
+            Next::Token(id) => row.accept(&tokenizer, id)?,
+        };
         let chosen = row.generated.last().copied();
-        if let (Some(candidate), Some(id)) = (request.candidates.get_mut(index), chosen) {
+        if let (Some(candidate), Some(id), Next::Logits(raw)) =
+            (request.candidates.get_mut(index), chosen, next)
+        {
             candidate.scored(log_probabilities(raw, id, 0).0);
         }
         self.say(id, index, delta, events);

@@ -7,6 +7,7 @@ use chandler_nn::device::failure::{self, free, mebibytes};
 
 use crate::config::{DecoderConfig, FeedForwardConfig};
 use crate::error::TextError;
+use crate::planning::StepPlan;
 
 /// Bytes that a pass needs besides weights and cache, as far as the model's sizes tell.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,15 @@ impl Appetite {
 pub(crate) struct Size {
     pub(crate) tokens: usize,
     pub(crate) wanted: usize,
+}
+
+impl Size {
+    pub(crate) fn of(plan: &StepPlan) -> Self {
+        Self {
+            tokens: plan.items.iter().map(|item| item.positions.len()).sum(),
+            wanted: plan.items.iter().map(|item| item.wanted.len()).sum(),
+        }
+    }
 }
 
 /// What the failure of a pass means for its batch.

@@ -1,5 +1,5 @@
 //! Language models as a step machine: one decoder that every family is a setting of, tokenizer and chat template as
-//! Hugging Face has them, sampling, and a batch that requests join and leave at every step.
+//! Hugging Face has them, and a batch that requests join and leave at every step.
 
 mod answer;
 mod batch;
@@ -12,6 +12,7 @@ pub mod error;
 mod failure;
 mod generation;
 pub mod gguf;
+mod launched;
 mod load;
 mod pipeline;
 mod planning;
@@ -21,11 +22,11 @@ mod quantize;
 mod ranking;
 mod row;
 mod running;
-pub mod sampling;
 mod speculation;
 mod stop;
 pub mod tokenizer;
 
+pub use launched::Drawing;
 pub use load::TextOptions;
 pub use pipeline::{BatchLimits, TextPipeline};
 pub use prepare::TextPreparer;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
-use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
+use chandler_nn::device::{self, CudaTuning, DTypeChoice, DeviceOptions};
 use chandler_nn::kv_cache::{BLOCK_SIZE, CacheShape, KvCache};
 use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
@@ -17,6 +17,7 @@ use crate::decoder::Decoder;
 use crate::error::{Result, TextError};
 use crate::failure::{self, Appetite};
 use crate::generation::GenerationConfig;
+use crate::launched::Drawing;
 use crate::pipeline::{BatchLimits, TextPipeline, empty_batch};
 use crate::prepare::TextPreparer;
 use crate::tokenizer::Tokenizer;
@@ -135,6 +136,8 @@ impl TextPipeline {
             limits: options.limits,
             preparer: Arc::new(preparer),
             batch: empty_batch(shape, options.limits)?,
+            drawing: drawing(options.limits, options.device.tuning, is_gpu),
+            launched: None,
             passes: 0,
             appetite: Appetite::new(&config, dtype),
             warm_up: match is_gpu && options.device.tuning.warm_up {
@@ -142,6 +145,19 @@ impl TextPipeline {
                 false => vec![1],
             },
         })
+    }
+}
+
+/// On the CPU nothing is gained by it: logits are where they are looked at. Guesses need all of them.
+fn drawing(limits: BatchLimits, tuning: CudaTuning, is_gpu: bool) -> Drawing {
+    let usual = match (is_gpu && tuning.sampling, tuning.ahead) {
+        (false, _) => Drawing::OnHost,
+        (true, false) => Drawing::OnDevice,
+        (true, true) => Drawing::Ahead,
+    };
+    match limits.speculate {
+        0 => limits.drawing.unwrap_or(usual),
+        _ => Drawing::OnHost,
     }
 }
 

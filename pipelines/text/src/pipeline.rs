@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use chandler_core::{
     Activity, Admission, ErrorKind, Event, Events, Footprint, Occupancy, Pipeline, Prepare,
     RequestError, RequestId, Step, StepError, Tally, Ticket,
@@ -12,11 +12,14 @@ use chandler_nn::attention::Span;
 use chandler_nn::device;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
+use chandler_nn::sampling::draw;
 
 use crate::batch::Batch;
-use crate::decoder::{Decoder, Pass};
+use crate::decoder::{Decoder, Pass, Tokens};
+use crate::deliver::Next;
 use crate::error::TextError;
 use crate::failure::{self, Appetite, Size};
+use crate::launched::{Drawing, Launched};
 use crate::planning::StepPlan;
 use crate::prepare::TextPreparer;
 use crate::prepared::TextPrepared;
@@ -34,6 +37,8 @@ pub struct BatchLimits {
     pub prefix_cache: bool,
     /// Tokens that each row is guessed ahead by what stood before in its own text; 0 guesses nothing.
     pub speculate: usize,
+    /// Where tokens are chosen; by the device and its tuning when not given. With guesses it is on the host.
+    pub drawing: Option<Drawing>,
 }
 
 impl Default for BatchLimits {
@@ -43,6 +48,7 @@ impl Default for BatchLimits {
             prefill_chunk: 256,
             prefix_cache: true,
             speculate: 0,
+            drawing: None,
         }
     }
 }
@@ -56,6 +62,9 @@ pub struct TextPipeline {
     pub(crate) limits: BatchLimits,
     pub(crate) preparer: Arc<TextPreparer>,
     pub(crate) batch: Batch,
+    pub(crate) drawing: Drawing,
+    /// The pass that is under way, if one is.
+    pub(crate) launched: Option<Launched>,
     pub(crate) passes: u64,
     pub(crate) appetite: Appetite,
     /// Sample requests that run together, time after time, before the first user's.
@@ -78,8 +87,12 @@ impl TextPipeline {
         Arc::clone(&self.preparer.tokenizer)
     }
 
-    /// Runs the planned tokens through the model. Returns the wanted logits, row after row.
-    fn run(&mut self, plan: &StepPlan) -> Result<Vec<f32>, TextError> {
+    /// Runs the planned tokens through the model, those of a plan ahead as `before` has drawn them. Returns the wanted logits.
+    fn run(
+        &mut self,
+        plan: &StepPlan,
+        before: Option<&Tensor>,
+    ) -> Result<Option<Tensor>, TextError> {
         let mut rows = Rows::default();
         let mut tables: Vec<&BlockTable> = Vec::with_capacity(plan.items.len());
         for item in &plan.items {
@@ -88,12 +101,11 @@ impl TextPipeline {
             else {
                 return Err(lost(item).into());
             };
-            rows.add(item, request)?;
+            rows.add(item, request, before.is_some())?;
             tables.push(table);
         }
         let mut start = 0;
         let mut spans = Vec::with_capacity(tables.len());
-        let adapters = rows.adapters.as_slice();
         for (item, table) in plan.items.iter().zip(&tables) {
             let end = start + item.positions.len();
             spans.push(Span {
@@ -103,24 +115,109 @@ impl TextPipeline {
             });
             start = end;
         }
+        let there = before
+            .map(|tokens| chosen(tokens, &plan.from))
+            .transpose()?;
         self.cache.copy_blocks(&plan.copies)?;
         let pass = Pass {
-            tokens: &rows.tokens,
+            tokens: match &there {
+                Some(there) => Tokens::There(there),
+                None => Tokens::Known(&rows.tokens),
+            },
             positions: &rows.positions,
             slots: &rows.slots,
             spans: &spans,
-            adapters,
+            adapters: rows.adapters.as_slice(),
             wanted: &rows.wanted,
         };
         self.passes += 1;
-        match self.decoder.forward(&pass, &mut self.cache)? {
-            Some(logits) => Ok(logits
-                .to_dtype(DType::F32)?
-                .flatten_all()?
-                .to_vec1::<f32>()?),
-            None => Ok(Vec::new()),
+        self.decoder.forward(&pass, &mut self.cache)
+    }
+
+    /// The pass after the one that is under way, launched before that one's tokens are read, where it can be; then they are read.
+    fn go_on(&mut self, launched: Launched, events: &mut Events) -> Result<usize, StepError> {
+        let ahead = self.batch.plan_ahead(&launched);
+        let work = ahead.as_ref().map_or(0, |plan| plan.items.len());
+        if let Some(plan) = ahead {
+            let size = Size::of(&plan);
+            let next = self.launch(plan, launched.drawn.tokens());
+            self.launched = Some(next.map_err(|error| self.failure(&error, size))?);
+        }
+        let (items, drawn) = launched.into_parts();
+        let size = Size {
+            tokens: items.len(),
+            wanted: items.len(),
+        };
+        let done = drawn.read().map_err(TextError::from).and_then(|tokens| {
+            let next: Vec<Next<'_>> = tokens.into_iter().map(Next::Token).collect();
+            self.commit(items, &next, events)
+        });
+        done.map_err(|error| self.failure(&error, size))?;
+        Ok(work)
+    }
+
+    fn launch(&mut self, plan: StepPlan, before: &Tensor) -> Result<Launched, TextError> {
+        let logits = self.run(&plan, Some(before))?;
+        let (Some(logits), Some(draws)) = (logits, self.batch.draws(&plan)) else {
+            return Err(NnError::Device("a pass ahead has nothing to draw".to_owned()).into());
+        };
+        let drawn = draw(&logits, &draws, Some(before))?;
+        Ok(Launched::new(plan.items, drawn))
+    }
+
+    /// A pass all of whose tokens are known: what it brings is handed out, or is under way where the next pass can follow it so.
+    fn begin_pass(&mut self, plan: StepPlan, events: &mut Events) -> Result<(), TextError> {
+        let logits = self.run(&plan, None)?;
+        let draws = match self.drawing {
+            Drawing::OnHost => None,
+            Drawing::OnDevice | Drawing::Ahead => self.batch.draws(&plan),
+        };
+        match (logits, draws) {
+            (Some(logits), Some(draws)) => {
+                let drawn = draw(&logits, &draws, None)?;
+                if self.drawing == Drawing::Ahead && plan.is_steady() {
+                    self.launched = Some(Launched::new(plan.items, drawn));
+                    return Ok(());
+                }
+                let next: Vec<Next<'_>> = drawn.read()?.into_iter().map(Next::Token).collect();
+                self.commit(all(plan.items), &next, events)
+            }
+            (Some(logits), None) => {
+                let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+                let vocabulary = self.preparer.info.vocab_size;
+                let next: Vec<Next<'_>> =
+                    logits.chunks_exact(vocabulary).map(Next::Logits).collect();
+                self.commit(all(plan.items), &next, events)
+            }
+            (None, _) => self.commit(all(plan.items), &[], events),
         }
     }
+
+    fn failure(&self, error: &TextError, size: Size) -> StepError {
+        failure::of_pass(error, size, self.appetite, &self.device)
+    }
+
+    /// The request leaves, wherever it is.
+    fn release(&mut self, id: RequestId) -> Option<TextPrepared> {
+        if let Some(launched) = &mut self.launched {
+            launched.forget(id);
+        }
+        self.batch.take(id)
+    }
+}
+
+fn all(items: Vec<Item>) -> Vec<Option<Item>> {
+    items.into_iter().map(Some).collect()
+}
+
+/// Some of the tokens, in this order.
+fn chosen(tokens: &Tensor, from: &[usize]) -> Result<Tensor, TextError> {
+    if from.iter().copied().eq(0..tokens.elem_count()) {
+        return Ok(tokens.clone());
+    }
+    let from: Vec<u32> = from.iter().map(|from| *from as u32).collect();
+    let from = Tensor::new(from, tokens.device())?;
+    Ok(tokens.index_select(&from, 0)?)
 }
 
 /// The rows of a pass, as the model takes them.
@@ -135,13 +232,16 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, item: &Item, request: &TextPrepared) -> Result<(), NnError> {
-        let start = self.tokens.len();
-        self.tokens
-            .extend(request.tokens(item.row, item.positions.clone()));
-        self.tokens.extend(&item.proposed);
-        if self.tokens.len() != start + item.positions.len() {
-            return Err(lost(item));
+    /// `drawn`: its tokens are on the device.
+    fn add(&mut self, item: &Item, request: &TextPrepared, drawn: bool) -> Result<(), NnError> {
+        let start = self.positions.len();
+        if !drawn {
+            self.tokens
+                .extend(request.tokens(item.row, item.positions.clone()));
+            self.tokens.extend(&item.proposed);
+            if self.tokens.len() != start + item.positions.len() {
+                return Err(lost(item));
+            }
         }
         let positions = item.positions.clone();
         self.positions.extend(positions.map(|p| p as u32));
@@ -186,9 +286,19 @@ impl Pipeline for TextPipeline {
     fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
         let occupied = self.batch.occupancy();
         if occupied.requests == 0 {
+            // What the last ones left under way is nobody's.
+            self.launched = None;
             return Ok(Step::IDLE);
         }
         let rows = occupied.rows;
+        if let Some(launched) = self.launched.take() {
+            let work = self.go_on(launched, events)?;
+            return Ok(Step {
+                activity: Activity::Worked,
+                rows,
+                work,
+            });
+        }
         let plan = self.batch.plan();
         for id in &plan.misfits {
             self.batch.take(*id);
@@ -211,14 +321,9 @@ impl Pipeline for TextPipeline {
                 work,
             });
         }
-        let size = Size {
-            tokens: work,
-            wanted: plan.items.iter().map(|item| item.wanted.len()).sum(),
-        };
-        let done = self
-            .run(&plan)
-            .and_then(|logits| self.commit(plan, &logits, events));
-        done.map_err(|error| failure::of_pass(&error, size, self.appetite, &self.device))?;
+        let size = Size::of(&plan);
+        let done = self.begin_pass(plan, events);
+        done.map_err(|error| self.failure(&error, size))?;
         Ok(Step {
             activity: Activity::Worked,
             rows,
@@ -227,11 +332,11 @@ impl Pipeline for TextPipeline {
     }
 
     fn cancel(&mut self, id: RequestId) {
-        self.batch.take(id);
+        self.release(id);
     }
 
     fn suspend(&mut self, id: RequestId) -> Option<TextPrepared> {
-        self.batch.take(id)
+        self.release(id)
     }
 
     fn warm_up_batches(&self) -> Vec<usize> {
@@ -239,6 +344,7 @@ impl Pipeline for TextPipeline {
     }
 
     fn reset(&mut self) -> Result<(), StepError> {
+        self.launched = None;
         device::failure::recover(&self.device)?;
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.

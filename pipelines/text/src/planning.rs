@@ -16,6 +16,8 @@ pub(crate) struct StepPlan {
     pub(crate) copies: BlockCopies,
     /// Requests that do not fit the cache even alone.
     pub(crate) misfits: Vec<RequestId>,
+    /// Which of the tokens drawn last each item's token is; empty when all are known.
+    pub(crate) from: Vec<usize>,
 }
 
 /// Prompt tokens that a step may still read.

@@ -8,6 +8,7 @@ use chandler_core::random::fresh_seed;
 use chandler_core::{
     ErrorKind, Input, Limits, ModelInfo, Prepare, Prompt, RequestError, Sampling, TextInput,
 };
+use chandler_nn::sampling::Sampler;
 
 use crate::answer::Reading;
 use crate::answer::dialect::Dialect;
@@ -17,7 +18,6 @@ use crate::generation::GenerationConfig;
 use crate::prepared::{PromptProgress, TextPrepared};
 use crate::ranking::Candidate;
 use crate::row::{Plan, Row};
-use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
 
 /// Stop strings that one request may have.

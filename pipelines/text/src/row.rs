@@ -1,17 +1,17 @@
 //! One row of a request on the host: the tokens it has, the text they have become, and when it ends.
 //! Everything a request needs to go on after it was suspended is here; nothing here lies on the device.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chandler_core::random::Stream;
 use chandler_core::{FinishReason, RequestError, TextDelta, Token};
+use chandler_nn::sampling::{Draw, History, Sampler, log_probabilities};
 
 use crate::answer::marks::Phase;
 use crate::answer::thinking::Thinking;
 use crate::answer::tools::ids::IdSource;
 use crate::answer::{Answer, Reading};
 use crate::constraint::Guide;
-use crate::sampling::{History, Sampler, log_probabilities};
 use crate::stop::{Passed, StopText};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
@@ -144,26 +144,82 @@ impl Row {
         tokenizer: &Tokenizer,
         raw: &[f32],
     ) -> Result<TextDelta, RequestError> {
-        let plan = Arc::clone(&self.plan);
         let early = self.is_early();
-        let Some(Choice { id, ends }) = self.choose(raw)? else {
+        let Some(choice) = self.choose(raw)? else {
             // The grammar has nothing more to say, and no token says that.
             self.finish = Some(FinishReason::Stop);
             let text = self.rest();
             return Ok(self.delta(text, Vec::new()));
         };
+        let token = self.plan.logprobs.map_or_else(
+            || unscored(tokenizer, choice.id),
+            |top| scored(tokenizer, raw, choice.id, top),
+        );
+        self.say(tokenizer, (choice, token), early)
+    }
+
+    /// Counts what was said, where the sampler looks at it.
+    pub(crate) fn remember(&mut self) {
+        if self.plan.sampler.needs_history() && self.history.is_none() {
+            let mut history = History::new(&self.plan.prompt);
+            self.generated.iter().for_each(|id| history.push(*id));
+            self.history = Some(history);
+        }
+    }
+
+    /// What decides about a token drawn from row `logits`, where nothing but the token is wanted of them; after
+    /// [`remember`](Self::remember). `undecided` tokens before it are drawn and not known here; `last` says which of those drawn last
+    /// is this row's.
+    pub(crate) fn draw(
+        &self,
+        logits: usize,
+        undecided: usize,
+        last: Option<usize>,
+    ) -> Option<Draw<'_>> {
+        if self.plan.logprobs.is_some() || self.guide.is_some() {
+            return None;
+        }
+        let place = self.generated.len() + undecided;
+        Some(Draw {
+            row: logits,
+            sampler: &self.plan.sampler,
+            history: self.history.as_ref().unwrap_or(&NO_HISTORY),
+            last,
+            forbidden: match place < self.plan.min_tokens as usize {
+                true => &self.plan.end_tokens,
+                false => &[],
+            },
+            uniform: self.stream.uniform(place as u64),
+        })
+    }
+
+    /// Takes a token that was drawn as [`draw`](Self::draw) has it, and says what it adds to the text.
+    pub(crate) fn accept(
+        &mut self,
+        tokenizer: &Tokenizer,
+        id: u32,
+    ) -> Result<TextDelta, RequestError> {
+        let early = self.is_early();
+        let ends = self.plan.end_tokens.contains(&id);
+        self.say(
+            tokenizer,
+            (Choice { id, ends }, unscored(tokenizer, id)),
+            early,
+        )
+    }
+
+    fn say(
+        &mut self,
+        tokenizer: &Tokenizer,
+        (choice, token): (Choice, Token),
+        early: bool,
+    ) -> Result<TextDelta, RequestError> {
+        let Choice { id, ends } = choice;
+        let plan = Arc::clone(&self.plan);
         self.generated.push(id);
         if let Some(history) = &mut self.history {
             history.push(id);
         }
-        let token = plan.logprobs.map_or_else(
-            || Token {
-                id,
-                bytes: tokenizer.token_bytes(id),
-                ..Token::default()
-            },
-            |top| scored(tokenizer, raw, id, top),
-        );
         let token = Token {
             special: ends || (plan.skip_special && tokenizer.is_special(id)),
             ..token
@@ -200,7 +256,7 @@ impl Row {
             &[]
         };
         if !guided && !plan.sampler.changes_logits() && forbidden.is_empty() {
-            let id = self.draw(raw);
+            let id = self.pick(raw);
             let ends = plan.end_tokens.contains(&id);
             return Ok(Some(Choice { id, ends }));
         }
@@ -215,7 +271,7 @@ impl Row {
         if guided && !waits {
             return self.choose_guided(logits, phase);
         }
-        let id = self.draw(&logits);
+        let id = self.pick(&logits);
         let ends = !waits && plan.end_tokens.contains(&id);
         Ok(Some(Choice { id, ends }))
     }
@@ -255,7 +311,7 @@ impl Row {
                 )),
             };
         }
-        let id = self.draw(&logits);
+        let id = self.pick(&logits);
         let ends = may_end && plan.end_tokens.contains(&id);
         let thinks = think == Some(id);
         if let Some(thinking) = self.thinking.as_mut().filter(|_| !thinks) {
@@ -268,9 +324,9 @@ impl Row {
     }
 
     /// The number for this place of the row's stream decides.
-    fn draw(&self, logits: &[f32]) -> u32 {
-        let position = self.generated.len() as u64;
-        self.plan.sampler.choose(logits, self.stream, position)
+    fn pick(&self, logits: &[f32]) -> u32 {
+        let uniform = self.stream.uniform(self.generated.len() as u64);
+        self.plan.sampler.choose(logits, uniform)
     }
 
     fn decode(&mut self, id: u32, armed: bool) -> Result<String, RequestError> {
@@ -338,6 +394,17 @@ impl Row {
             finish: self.finish,
             stop: self.stop.matched(),
         }
+    }
+}
+
+/// Where the sampler looks at none.
+static NO_HISTORY: LazyLock<History> = LazyLock::new(History::default);
+
+fn unscored(tokenizer: &Tokenizer, id: u32) -> Token {
+    Token {
+        id,
+        bytes: tokenizer.token_bytes(id),
+        ..Token::default()
     }
 }
 

@@ -17,6 +17,7 @@ pub const LIMITS: BatchLimits = BatchLimits {
     prefill_chunk: 48,
     prefix_cache: true,
     speculate: 0,
+    drawing: None,
 };
 
 /// Bytes of 14 blocks of 16 tokens of llama2-f32: a handful of requests at a time, so that the youngest are put back

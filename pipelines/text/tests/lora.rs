@@ -224,6 +224,7 @@ const LIMITS: BatchLimits = BatchLimits {
     prefill_chunk: 20,
     prefix_cache: true,
     speculate: 0,
+    drawing: None,
 };
 
 fn pipeline(adapters: &[&str]) -> TextPipeline {

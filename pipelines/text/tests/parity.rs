@@ -9,7 +9,7 @@ use chandler_nn::attention::Span;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::config::DecoderConfig;
-use chandler_text::decoder::{Decoder, Pass};
+use chandler_text::decoder::{Decoder, Pass, Tokens};
 use serde_json::Value;
 
 use crate::on_device::{self, is_comparable, tolerance};
@@ -221,7 +221,7 @@ impl Model {
         let adapters: Vec<Option<u32>> = sequences.iter().map(|s| s.adapter).collect();
         let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
         let pass = Pass {
-            tokens: &tokens,
+            tokens: Tokens::Known(&tokens),
             positions: &positions,
             slots: &slots,
             spans: &spans,

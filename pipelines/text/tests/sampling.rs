@@ -1,7 +1,7 @@
 //! Penalties and filters against `transformers`' logits processors, one by one and all together.
 
 use candle_core::Tensor;
-use chandler_text::sampling::{History, Sampler};
+use chandler_nn::sampling::{History, Sampler};
 use serde_json::Value;
 
 use crate::parity::{expected, fixture};

@@ -16,6 +16,7 @@ use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Layout, Result as Candle, Shape, Storage, Tensor,
 };
 
+use super::pinned;
 use super::work::{Argument, Launch, Work, suffix};
 use crate::error::{NnError, Result};
 
@@ -27,6 +28,10 @@ const ATTENTION: (&str, &str) = (
 const LAYERS: (&str, &str) = (
     "chandler_layers",
     include_str!(concat!(env!("OUT_DIR"), "/chandler_layers.ptx")),
+);
+const SAMPLING: (&str, &str) = (
+    "chandler_sampling",
+    include_str!(concat!(env!("OUT_DIR"), "/chandler_sampling.ptx")),
 );
 
 /// The switch `fused` of `--cuda-tuning`.
@@ -42,6 +47,7 @@ pub(crate) fn set_enabled(enabled: bool) {
 pub(crate) fn preload(cuda: &CudaDevice) {
     let load = || {
         cuda.get_or_load_custom_func("into_slots_16", LAYERS.0, LAYERS.1)?;
+        cuda.get_or_load_custom_func("draw_f32", SAMPLING.0, SAMPLING.1)?;
         if Gpu(cuda.clone()).matrix_units()? {
             cuda.get_or_load_custom_func("join_f16", ATTENTION.0, ATTENTION.1)?;
         }
@@ -206,10 +212,11 @@ impl Gpu {
     }
 
     fn one(&self, launch: &Launch, buffers: &[u64]) -> Candle<()> {
-        let attention = ["many_", "few_", "join_"]
-            .iter()
-            .any(|prefix| launch.kernel.starts_with(prefix));
-        let (module, ptx) = if attention { ATTENTION } else { LAYERS };
+        let (module, ptx) = match launch.kernel.split_once('_') {
+            Some(("many" | "few" | "join", _)) => ATTENTION,
+            Some(("draw", _)) => SAMPLING,
+            _ => LAYERS,
+        };
         let function = self
             .0
             .get_or_load_custom_func(&launch.kernel, module, ptx)?;
@@ -271,7 +278,7 @@ impl Gpu {
             kept.push(found);
             return Ok(there);
         }
-        let there = Arc::new(self.0.clone_htod(numbers)?);
+        let there = Arc::new(pinned::sent(&self.0, numbers)?);
         if kept.len() >= MOST_KEPT {
             kept.remove(0);
         }
@@ -341,6 +348,7 @@ fn address_of<'a>(
     let (start, guard) = match storage.dtype() {
         DType::F16 => of::<half::f16>(storage, stream)?,
         DType::BF16 => of::<half::bf16>(storage, stream)?,
+        DType::U32 => of::<u32>(storage, stream)?,
         _ => of::<f32>(storage, stream)?,
     };
     let bytes = layout.start_offset() * storage.dtype().size_in_bytes();

@@ -4,6 +4,9 @@
 
 pub(crate) mod attention;
 pub(crate) mod layers;
+#[cfg(feature = "cuda")]
+mod pinned;
+mod sampling;
 mod work;
 
 #[cfg(feature = "cuda")]
@@ -16,19 +19,27 @@ mod tests;
 #[cfg(feature = "cuda")]
 mod upload;
 
-use candle_core::{Shape, Tensor};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType, Shape, Tensor};
 
 use crate::activation::Activation;
 use crate::error::Result;
+use crate::sampling::Draw;
 pub(crate) use attention::Attention;
 use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::preload;
 #[cfg(not(feature = "cuda"))]
-pub(crate) use gpu::upload;
+pub(crate) use gpu::{Reading, upload};
 use layers::{Pairs, Picture, Rows};
 #[cfg(feature = "cuda")]
+pub(crate) use pinned::Reading;
+#[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
+
+/// The switch `sampling` of `--cuda-tuning`.
+static SAMPLING: AtomicBool = AtomicBool::new(true);
 
 // Each of these gives none where no kernel here computes it: on another device, in another dtype, for other sizes; and fails with what
 // the device says. Shapes are checked by those who call.
@@ -157,9 +168,30 @@ pub(crate) fn group_norm(
     }
 }
 
+/// A token for each of `draws` from `logits` [rows, vocabulary], u32 [draws]; `before` are the tokens that were drawn last.
+pub(crate) fn draw(
+    logits: &Tensor,
+    draws: &[Draw<'_>],
+    before: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    if draws.is_empty() || !SAMPLING.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let Some(gpu) = Gpu::of(&[logits])? else {
+        return Ok(None);
+    };
+    let Some(work) = sampling::draw(logits.dtype(), logits.dim(1)?, draws) else {
+        return Ok(None);
+    };
+    let tokens = Tensor::zeros(draws.len(), DType::U32, logits.device())?;
+    gpu.write(&work, &[logits, &tokens, before.unwrap_or(&tokens)])?;
+    Ok(Some(tokens))
+}
+
 /// Which of all this is used, from now on.
 #[cfg(feature = "cuda")]
 pub(crate) fn set_up(tuning: crate::device::CudaTuning) {
     gpu::set_enabled(tuning.fused);
     upload::set_enabled(tuning.staging);
+    SAMPLING.store(tuning.sampling, Ordering::Relaxed);
 }

@@ -55,6 +55,17 @@ __device__ __forceinline__ uint16_t narrow<Bf16>(float x) {
   return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// The bits of a float, and the float that they are.
+CHANDLER_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
+CHANDLER_DEVICE float number_of(uint32_t bits) { return __uint_as_float(bits); }
+
+// Adds to what all threads of a block count together.
+CHANDLER_DEVICE void add_shared(uint32_t *to, uint32_t x) { atomicAdd(to, x); }
+CHANDLER_DEVICE void add_shared(uint64_t *to, uint64_t x) { atomicAdd(reinterpret_cast<unsigned long long *>(to), (unsigned long long)x); }
+
+// x times a fraction in units of 2^-64, rounded down.
+CHANDLER_DEVICE uint64_t times_fraction(uint64_t x, uint64_t fraction) { return __umul64hi(x, fraction); }
+
 // What the lane has whose number differs in the bits of `mask`.
 CHANDLER_DEVICE float from_lane_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 

@@ -264,6 +264,26 @@ inline void close_copies() {}
 template <int LATER>
 void copies_arrived() {}
 
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+
+inline float number_of(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+// One thread runs at a time.
+template <typename T>
+void add_shared(T *to, T x) {
+  *to += x;
+}
+
+inline uint64_t times_fraction(uint64_t x, uint64_t fraction) { return uint64_t((unsigned __int128)x * fraction >> 64); }
+
 // Of 32 bits, as a shuffle has it.
 template <typename T>
 T from_lane(T x, uint32_t lane) {

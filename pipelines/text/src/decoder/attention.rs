@@ -60,7 +60,7 @@ impl Attention {
         let norms = self.norms.as_ref();
         let query = self.heads_of(query, self.heads, norms.map(|n| (&n.query, n.over)), at)?;
         let key = self.heads_of(key, self.kv_heads, norms.map(|n| (&n.key, n.over)), at)?;
-        let value = value.reshape((at.pass.tokens.len(), self.kv_heads, self.head_dim))?;
+        let value = value.reshape((at.pass.positions.len(), self.kv_heads, self.head_dim))?;
         cache.write(at.index, &key, &value, at.pass.slots)?;
         let attended = paged_attention(&query, cache, at.index, at.pass.spans, &self.config)?;
         let [output] = project([&self.output], &attended, at.adapters)?;
@@ -75,7 +75,7 @@ impl Attention {
         norm: Option<(&Norm, QueryKeyNorm)>,
         at: &At<'_>,
     ) -> Result<Tensor> {
-        let rows = at.pass.tokens.len();
+        let rows = at.pass.positions.len();
         let part = |x: Tensor| x.reshape((rows, heads, self.head_dim));
         let x = match norm {
             Some((norm, QueryKeyNorm::All)) => part(norm.forward(&x)?)?,

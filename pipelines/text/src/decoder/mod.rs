@@ -24,10 +24,19 @@ use attention::{At, Attention};
 use feed_forward::FeedForward;
 use load::Loader;
 
+/// The tokens of a pass.
+#[derive(Debug, Clone, Copy)]
+pub enum Tokens<'a> {
+    /// Told by the host.
+    Known(&'a [u32]),
+    /// On the device, u32 [rows]: drawn there, each one of the vocabulary.
+    There(&'a Tensor),
+}
+
 /// Rows that go through the model together: every sequence's new tokens, one sequence after the other.
 pub struct Pass<'a> {
     /// Token of each row.
-    pub tokens: &'a [u32],
+    pub tokens: Tokens<'a>,
     /// Position of each row in its sequence.
     pub positions: &'a [u32],
     /// Cache slot of each row.
@@ -225,7 +234,10 @@ impl Decoder {
     }
 
     fn embed(&self, pass: &Pass<'_>) -> Result<Tensor> {
-        let mut x = self.embedding.forward(pass.tokens)?;
+        let mut x = match pass.tokens {
+            Tokens::Known(ids) => self.embedding.forward(ids)?,
+            Tokens::There(ids) => self.embedding.forward_there(ids)?,
+        };
         if let Some(scale) = self.embedding_scale {
             x = (x * scale)?;
         }

@@ -4,3 +4,4 @@
 mod attention;
 mod emulator;
 mod layers;
+mod sampling;

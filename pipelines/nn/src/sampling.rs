@@ -1,9 +1,12 @@
 //! From logits to a token. The order is that of `transformers`' generation (logits_process.py): repetition penalty,
-//! temperature, top-k, top-p, min-p; OpenAI's penalties and the bias come with the repetition penalty, on raw logits.
+//! temperature, top-k, top-p, min-p; OpenAI's penalties and the bias come with the repetition penalty, on raw logits. Here is what
+//! the CPU does, one row at a time; in `draw` rows of a pass are drawn where their logits are.
+
+mod draw;
 
 use std::collections::{BTreeMap, HashMap};
 
-use chandler_core::random::Stream;
+pub use draw::{Draw, Drawn, draw};
 
 /// The settings of one request, all decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +57,16 @@ impl History {
         Self {
             seen: prompt.iter().map(|id| (*id, (0, true))).collect(),
         }
+    }
+
+    /// Tokens that occur: each with how often the answer has it.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.seen.iter().map(|(id, (count, _))| (*id, *count))
+    }
+
+    /// How often the answer has a token; none when it does not occur in the prompt either.
+    pub(crate) fn times(&self, id: u32) -> Option<u32> {
+        self.seen.get(&id).map(|(count, _)| *count)
     }
 
     /// Adds a token of the answer.
@@ -133,13 +146,13 @@ impl Sampler {
         kept
     }
 
-    /// Chooses a token: the number for `position` of the stream decides.
-    pub fn choose(&self, logits: &[f32], stream: Stream, position: u64) -> u32 {
+    /// Chooses a token: `uniform`, a number in [0, 1), decides.
+    pub fn choose(&self, logits: &[f32], uniform: f64) -> u32 {
         if self.temperature == 0.0 {
             return most_likely(logits);
         }
         let kept = self.distribution(logits);
-        let mut left = stream.uniform(position);
+        let mut left = uniform;
         for (id, p) in &kept {
             left -= p;
             if left < 0.0 {
@@ -219,6 +232,8 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
 
 #[cfg(test)]
 mod tests {
+    use chandler_core::random::Stream;
+
     use super::*;
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 3.0];
@@ -229,7 +244,7 @@ mod tests {
             temperature: 0.0,
             ..Sampler::default()
         };
-        assert_eq!(sampler.choose(&LOGITS, Stream::new(0, 0), 0), 1);
+        assert_eq!(sampler.choose(&LOGITS, 0.3), 1);
     }
 
     #[test]
@@ -238,7 +253,7 @@ mod tests {
         let expected = sampler.distribution(&LOGITS);
         let mut counts = [0u32; 5];
         for position in 0..40_000 {
-            counts[sampler.choose(&LOGITS, Stream::new(5, 0), position) as usize] += 1;
+            counts[sampler.choose(&LOGITS, Stream::new(5, 0).uniform(position)) as usize] += 1;
         }
         for (id, p) in expected {
             let found = f64::from(counts[id as usize]) / 40_000.0;
