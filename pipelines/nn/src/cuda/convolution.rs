@@ -27,7 +27,7 @@ const MOST_PLANS: usize = 2048;
 /// workspace, input and output: 1 GiB for 256 channels of a megapixel. What is beyond this is for algorithms that trade memory for
 /// little.
 const PART_OF_MEMORY: usize = 8;
-/// Devices with a handle: a process opens one, and tests a few.
+/// Devices with a handle, of those that are used: a process has one for each of its models.
 const MOST_OPENED: usize = 4;
 
 /// The switch `plans` of `--cuda-tuning`.
@@ -138,7 +138,10 @@ impl Opened {
         let found = all.iter().position(|opened| opened.device == cuda.id());
         let opened = match found {
             Some(found) => all.remove(found),
-            None => Self::new(cuda)?,
+            None => {
+                all.retain(Self::is_used);
+                Self::new(cuda)?
+            }
         };
         if all.len() >= MOST_OPENED {
             all.remove(0);
@@ -161,6 +164,11 @@ impl Opened {
             handle: Handle::new(&stream).map_err(failed)?,
             stream,
         })
+    }
+
+    /// Whether anything else than this still holds its stream: a device that was closed does not, and each load opens another.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.stream) > 1 + usize::from(self.workspace.is_some())
     }
 
     /// Gives the stream the convolution; whether there was a way.
