@@ -180,7 +180,9 @@ fn planes_are_given_their_bias_and_a_residual() {
         let shape = [batch, channels, plane];
         let (y, residual) = (noise(&shape, 9, float), noise(&shape, 10, float));
         let bias = noise(&[1, channels, 1], 11, float);
-        for (biased, added) in [(true, false), (false, true), (true, true)] {
+        let short = plane < 1000;
+        let ways = [(true, true), (true, false), (false, true)];
+        for (biased, added) in ways.into_iter().take(if short { 3 } else { 1 }) {
             let planes = Planes {
                 count: batch * channels * plane,
                 channels,
