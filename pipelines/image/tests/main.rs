@@ -4,6 +4,7 @@
 
 mod autoencoder;
 mod checkpoint;
+mod convolution;
 mod lora;
 #[path = "../../nn/tests/on_device/mod.rs"]
 mod on_device;

@@ -1,6 +1,8 @@
 //! Convolution over time, as speech models begin with: torch's Conv1d with the channels last.
-//! On the CPU it is a gathering of windows and the shared matrix product over the weight as it is stored; elsewhere it is candle's.
+//! On the CPU it is a gathering of windows and the shared matrix product over the weight as it is stored; elsewhere it is cuDNN's
+//! by way of `cuda`, or candle's.
 
+use crate::cuda::{self, Convolution};
 use crate::error::{NnError, Result};
 use crate::host::with_f32;
 use crate::linear::Linear;
@@ -141,21 +143,33 @@ impl Conv1d {
                     &Device::Cpu,
                 )?)
             }
-            Weight::Plain(weight, bias) => {
-                let Conv1dConfig {
-                    stride,
-                    padding,
-                    groups,
-                } = self.config;
-                let x = x.transpose(1, 2)?.contiguous()?;
-                let y = x.conv1d(weight, padding, stride, 1, groups)?;
-                let y = y.transpose(1, 2)?.contiguous()?;
-                Ok(match bias {
-                    Some(bias) => y.broadcast_add(bias)?,
-                    None => y,
-                })
-            }
+            Weight::Plain(weight, bias) => self.in_candle((weight, bias.as_ref()), x),
         }
+    }
+
+    fn in_candle(&self, (weight, bias): (&Tensor, Option<&Tensor>), x: &Tensor) -> Result<Tensor> {
+        let Conv1dConfig {
+            stride,
+            padding,
+            groups,
+        } = self.config;
+        let x = x.transpose(1, 2)?.contiguous()?;
+        // Time is the width of planes of height 1.
+        let over = Convolution {
+            stride: [1, stride],
+            padding: [0, padding],
+            groups,
+        };
+        let y = match cuda::convolve(&x.unsqueeze(2)?, &weight.unsqueeze(2)?, &over)? {
+            Some(y) => y.squeeze(2)?,
+            None => x.conv1d(weight, padding, stride, 1, groups)?,
+        };
+        let added = cuda::add_to_planes(&y, bias, None)?;
+        let y = y.transpose(1, 2)?.contiguous()?;
+        Ok(match bias {
+            Some(bias) if !added => y.broadcast_add(bias)?,
+            _ => y,
+        })
     }
 
     fn check(&self, x: &Tensor) -> Result<(usize, usize, usize)> {

@@ -1,7 +1,8 @@
 //! Convolution over pictures and latents: torch's Conv2d, [batch, channels, height, width].
-//! On the CPU it is the kernel of `kernels::convolve` over the weight as it is stored; elsewhere it is candle's. Apart from
-//! `conv`, which goes over time with the channels last.
+//! On the CPU it is the kernel of `kernels::convolve` over the weight as it is stored; elsewhere it is cuDNN's by way of `cuda`, or
+//! candle's. Apart from `conv`, which goes over time with the channels last.
 
+use crate::cuda::{self, Convolution};
 use crate::error::{NnError, Result};
 use crate::host::{with_f32, written};
 use crate::kernels::Isa;
@@ -53,6 +54,23 @@ impl Padding {
             left: zeros,
             right: zeros,
         }
+    }
+
+    /// What opposite sides have both (rows and columns of each side), which a convolution adds by itself, and what one of them has more.
+    fn split(self) -> ([usize; 2], Self) {
+        let (rows, columns) = (self.top.min(self.bottom), self.left.min(self.right));
+        let rest = Self {
+            top: self.top - rows,
+            bottom: self.bottom - rows,
+            left: self.left - columns,
+            right: self.right - columns,
+        };
+        ([rows, columns], rest)
+    }
+
+    fn around(self, x: &Tensor) -> Result<Tensor> {
+        let x = x.pad_with_zeros(2, self.top, self.bottom)?;
+        Ok(x.pad_with_zeros(3, self.left, self.right)?)
     }
 }
 
@@ -316,25 +334,35 @@ impl Conv2d {
         (weight, bias): (&Tensor, Option<&Tensor>),
         given: Input<'_>,
     ) -> Result<Tensor> {
-        let Padding {
-            top,
-            bottom,
-            left,
-            right,
-        } = self.config.padding;
-        let stride = self.config.stride;
         let (_, _, height, width) = given.x.dims4()?;
         let x = match given.doubled {
             true => given.x.upsample_nearest2d(2 * height, 2 * width)?,
             false => given.x.clone(),
         };
-        let y = if top == bottom && left == right && top == left {
-            x.conv2d(weight, top, stride, 1, 1)?
-        } else {
-            let padded = x.pad_with_zeros(2, top, bottom)?;
-            let padded = padded.pad_with_zeros(3, left, right)?;
-            padded.conv2d(weight, 0, stride, 1, 1)?
+        let (padding, rest) = self.config.padding.split();
+        let x = rest.around(&x)?;
+        let stride = self.config.stride;
+        let over = Convolution {
+            stride: [stride; 2],
+            padding,
+            groups: 1,
         };
+        let y = match (cuda::convolve(&x, weight, &over)?, padding) {
+            (Some(y), _) => y,
+            (None, [rows, columns]) if rows == columns => x.conv2d(weight, rows, stride, 1, 1)?,
+            (None, [rows, columns]) => {
+                let both = Padding {
+                    top: rows,
+                    bottom: rows,
+                    left: columns,
+                    right: columns,
+                };
+                both.around(&x)?.conv2d(weight, 0, stride, 1, 1)?
+            }
+        };
+        if cuda::add_to_planes(&y, bias, given.residual)? {
+            return Ok(y);
+        }
         let y = match bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,

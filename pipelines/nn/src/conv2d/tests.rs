@@ -157,7 +157,43 @@ fn cases() -> Vec<Case> {
             stride: 3,
             ..Case::same(3, 5, 3, [13, 10])
         },
+        // As much above as below, but not as to the sides; and more on one side of both.
+        Case {
+            kernel: [5, 1],
+            padding: Padding {
+                top: 2,
+                bottom: 2,
+                ..Padding::default()
+            },
+            ..Case::same(3, 5, 3, [6, 9])
+        },
+        Case {
+            padding: Padding {
+                top: 1,
+                bottom: 2,
+                left: 3,
+                right: 1,
+            },
+            ..Case::same(3, 5, 3, [6, 9])
+        },
     ]
+}
+
+#[test]
+fn padding_is_split_into_what_both_sides_have_and_the_rest() {
+    for case in cases() {
+        let padding = case.padding;
+        let ([rows, columns], rest) = padding.split();
+        assert!(rest.top == 0 || rest.bottom == 0, "{padding:?}");
+        assert!(rest.left == 0 || rest.right == 0, "{padding:?}");
+        let whole = Padding {
+            top: rest.top + rows,
+            bottom: rest.bottom + rows,
+            left: rest.left + columns,
+            right: rest.right + columns,
+        };
+        assert_eq!(whole, padding);
+    }
 }
 
 #[test]

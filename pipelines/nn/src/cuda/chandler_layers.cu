@@ -1,5 +1,6 @@
 // The small layers around products and attention, each in one pass over memory: norms of rows with the addition before them, gated
-// activations, rotary embeddings, new keys and values into their slots; and GroupNorm in two. Of f32, f16 and bf16; sums in f32. For any capability.
+// activations, rotary embeddings, new keys and values into their slots, what is added to a convolution; and GroupNorm in two. Of f32,
+// f16 and bf16; sums in f32. For any capability.
 
 #include "numbers.cuh"
 
@@ -218,6 +219,27 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
   });
 }
 
+// y + bias + residual in the place of y [.., channels, plane]: bias (null: none) a number a channel, residual (null: none) of y's shape.
+template <typename T>
+CHANDLER_DEVICE void add_to_planes(typename T::Stored *y, const typename T::Stored *bias, const typename T::Stored *residual,
+                                   uint64_t count, uint32_t channels, uint32_t plane) {
+  uint64_t thread = uint64_t(blockIdx.x) * THREADS + threadIdx.x;
+  stretches<T>(0, count, thread, uint64_t(gridDim.x) * THREADS, [&](uint64_t at, int some) {
+    Some<T> numbers = read<T>(y, at, some), more = {};
+    if (residual) more = read<T>(residual, at, some);
+    uint32_t row = uint32_t(at) / plane, channel = row % channels;
+    uint64_t next = uint64_t(row + 1) * plane;
+    EACH(T, some) {
+      if (at + i == next) channel = channel + 1 == channels ? 0 : channel + 1, next += plane;
+      float sum = widen<T>(numbers.x[i]);
+      if (bias) sum += widen<T>(bias[channel]);
+      if (residual) sum += widen<T>(more.x[i]);
+      numbers.x[i] = narrow<T>(sum);
+    }
+    write<T>(y, at, some, numbers);
+  });
+}
+
 #define CHANDLER_LAYERS(TYPE, TAG)                                                                                                  \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) gated_##TYPE(const TAG::Stored *gate, const TAG::Stored *up, TAG::Stored *out,    \
                                                                uint64_t count, uint32_t curve) {                                    \
@@ -227,6 +249,11 @@ CHANDLER_DEVICE void group_norm(const typename T::Stored *x, const float *sums, 
                                                                 TAG::Stored *out, uint32_t heads, uint32_t head_dim,                \
                                                                 uint32_t rotary, uint32_t interleaved) {                            \
     rotate<TAG>(x, cos, sin, out, heads, head_dim, rotary, interleaved);                                                            \
+  }                                                                                                                                 \
+  CHANDLER_KERNEL void __launch_bounds__(THREADS)                                                                                   \
+      add_to_planes_##TYPE(TAG::Stored *y, const TAG::Stored *bias, const TAG::Stored *residual, uint64_t count, uint32_t channels, \
+                           uint32_t plane) {                                                                                        \
+    add_to_planes<TAG>(y, bias, residual, count, channels, plane);                                                                  \
   }                                                                                                                                 \
   CHANDLER_KERNEL void __launch_bounds__(THREADS) group_sums_##TYPE(const TAG::Stored *x, float *sums, uint64_t count,              \
                                                                     uint64_t part) {                                                \

@@ -326,7 +326,7 @@ static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 const MOST_KEPT: usize = 8;
 
 /// Contiguous, and at an address that 16 bytes can be read from.
-fn ready(tensor: &Tensor) -> Candle<Tensor> {
+pub(super) fn ready(tensor: &Tensor) -> Candle<Tensor> {
     let offset = tensor.layout().start_offset() * tensor.dtype().size_in_bytes();
     match tensor.is_contiguous() && offset.is_multiple_of(16) {
         true => Ok(tensor.clone()),
@@ -334,7 +334,7 @@ fn ready(tensor: &Tensor) -> Candle<Tensor> {
     }
 }
 
-fn address_of<'a>(
+pub(super) fn address_of<'a>(
     storage: &'a CudaStorage,
     layout: &Layout,
     stream: &'a CudaStream,

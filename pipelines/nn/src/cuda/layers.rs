@@ -181,6 +181,47 @@ pub(crate) fn rotate(dtype: DType, pairs: &Pairs) -> Option<Work> {
     })
 }
 
+/// What is added to planes [batch, channels, ...]: a number a channel, numbers of the same shape, or both.
+pub(crate) struct Planes {
+    pub count: usize,
+    pub channels: usize,
+    /// Numbers of a plane.
+    pub plane: usize,
+    pub bias: bool,
+    pub residual: bool,
+}
+
+/// Of the bias or else the residual, the planes that they are added to, and the residual where there are both. None where there is
+/// neither, and for more numbers than 32 bits count.
+pub(crate) fn add_to_planes(dtype: DType, planes: &Planes) -> Option<Work> {
+    let buffer = |there, buffer| match there {
+        true => Argument::Buffer(buffer, 0),
+        false => Argument::U64(0),
+    };
+    if !planes.bias && !planes.residual {
+        return None;
+    }
+    let count = u32::try_from(planes.count).ok()?;
+    let arguments = vec![
+        buffer(true, 1),
+        buffer(planes.bias, 0),
+        buffer(planes.residual, if planes.bias { 2 } else { 0 }),
+        Argument::U64(count.into()),
+        Argument::U32(planes.channels as u32),
+        Argument::U32(planes.plane as u32),
+    ];
+    let each = 16 / dtype.size_in_bytes();
+    let launch = over(
+        planes.count.div_ceil(each),
+        name("add_to_planes", dtype),
+        arguments,
+    );
+    Some(Work {
+        launches: vec![launch],
+        ..Work::default()
+    })
+}
+
 /// Of the new rows and the cache, rows of so many bytes: an even number.
 pub(crate) fn into_slots(slots: &[u32], bytes: usize) -> Work {
     let unit = if bytes.is_multiple_of(16) { 16 } else { 2 };

@@ -1,11 +1,20 @@
 //! Kernels of our own for NVIDIA's GPUs: their sources (`*.cu`), what is decided before a launch (`work`, `attention`, `layers`), and
-//! the launch (`gpu`). Apart from `kernels`, which are the CPU's. What is decided needs no GPU: the tests run the same work thread by
+//! the launch (`gpu`); and cuDNN's convolutions (`convolution`). Apart from `kernels`, which are the CPU's. What is decided needs no GPU: the tests run the same work thread by
 //! thread on the CPU (tests/cuda). Nothing here has run on a GPU yet.
 
 pub(crate) mod attention;
+#[cfg(feature = "cudnn")]
+mod convolution;
+#[cfg(not(feature = "cudnn"))]
+#[path = "no_convolution.rs"]
+mod convolution;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 pub(crate) mod layers;
 #[cfg(feature = "cuda")]
 mod pinned;
+#[cfg(any(test, feature = "cudnn"))]
+mod plans;
 mod sampling;
 mod work;
 
@@ -27,12 +36,15 @@ use crate::activation::Activation;
 use crate::error::Result;
 use crate::sampling::Draw;
 pub(crate) use attention::Attention;
+pub(crate) use convolution::convolve;
+#[cfg(feature = "cuda")]
+pub(crate) use convolution::give_up;
 use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::preload;
 #[cfg(not(feature = "cuda"))]
 pub(crate) use gpu::{Reading, upload};
-use layers::{Pairs, Picture, Rows};
+use layers::{Pairs, Picture, Planes, Rows};
 #[cfg(feature = "cuda")]
 pub(crate) use pinned::Reading;
 #[cfg(feature = "cuda")]
@@ -40,6 +52,18 @@ pub(crate) use upload::upload;
 
 /// The switch `sampling` of `--cuda-tuning`.
 static SAMPLING: AtomicBool = AtomicBool::new(true);
+
+/// How the windows of a convolution go over planes [height, width].
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(any(test, feature = "cudnn")), expect(dead_code))] // Why: read where cuDNN is.
+pub(crate) struct Convolution {
+    /// From one window to the next, down and to the right.
+    pub stride: [usize; 2],
+    /// Zeros above and below, to the left and to the right.
+    pub padding: [usize; 2],
+    /// Parts that inputs and outputs are cut into.
+    pub groups: usize,
+}
 
 // Each of these gives none where no kernel here computes it: on another device, in another dtype, for other sizes; and fails with what
 // the device says. Shapes are checked by those who call.
@@ -143,6 +167,39 @@ pub(crate) fn into_slots(from: &Tensor, to: &Tensor, slots: &[u32]) -> Result<bo
     Ok(true)
 }
 
+/// Adds to `y` [batch, channels, ...] what is there: a number a channel, and numbers of its shape; whether it did. `y` is its caller's
+/// alone, made a moment ago.
+pub(crate) fn add_to_planes(
+    y: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+) -> Result<bool> {
+    let added: Vec<&Tensor> = bias.into_iter().chain(residual).collect();
+    let all: Vec<&Tensor> = [y].into_iter().chain(added.iter().copied()).collect();
+    let Some(gpu) = Gpu::of(&all)? else {
+        return Ok(false);
+    };
+    // Anything else would be copied first, and the sums written to the copy.
+    if !y.is_contiguous() || y.layout().start_offset() != 0 {
+        return Ok(false);
+    }
+    let (batch, channels) = (y.dim(0)?, y.dim(1)?);
+    let planes = Planes {
+        count: y.elem_count(),
+        channels,
+        plane: y.elem_count() / (batch * channels),
+        bias: bias.is_some(),
+        residual: residual.is_some(),
+    };
+    let Some(work) = layers::add_to_planes(y.dtype(), &planes) else {
+        return Ok(false);
+    };
+    let mut tensors = added;
+    tensors.insert(1, y);
+    gpu.write(&work, &tensors)?;
+    Ok(true)
+}
+
 /// GroupNorm of `x` [batch, channels, height, width] and an activation after it.
 pub(crate) fn group_norm(
     x: &Tensor,
@@ -194,4 +251,5 @@ pub(crate) fn set_up(tuning: crate::device::CudaTuning) {
     gpu::set_enabled(tuning.fused);
     upload::set_enabled(tuning.staging);
     SAMPLING.store(tuning.sampling, Ordering::Relaxed);
+    convolution::set_up(tuning);
 }

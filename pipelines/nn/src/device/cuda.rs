@@ -231,8 +231,15 @@ pub(crate) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
     context(device)?.compute_capability().ok()
 }
 
-/// Gives the pool's unused memory back to the driver, which joins it to larger pieces.
+/// Gives the pool's unused memory back to the driver, which joins it to larger pieces; the workspace of convolutions among it.
 pub(super) fn give_back(device: &Device) {
+    if let Ok(cuda) = device.as_cuda_device() {
+        kernels_of_ours::give_up(cuda);
+        // What is freed in the stream's order is the pool's when the stream has come there.
+        if let Err(error) = device.synchronize() {
+            tracing::warn!(%error, "the GPU does not come to an end");
+        }
+    }
     let trimmed = context(device).map(|context| match pool(&context) {
         // SAFETY: the pool is the device's own.
         Ok(Some(pool)) => unsafe { result::mem_pool::trim_to(pool, 0) },

@@ -51,6 +51,12 @@ pub const TROUBLES: &[Trouble] = &[
     row("CUBLAS_STATUS_ALLOC_FAILED", OutOfMemory, FULL),
     row("CURAND_STATUS_ALLOCATION_FAILED", OutOfMemory, FULL),
     row("CUDNN_STATUS_ALLOC_FAILED", OutOfMemory, FULL),
+    // The same of cuDNN 9.
+    row(
+        "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        OutOfMemory,
+        FULL,
+    ),
     row("cudaErrorMemoryAllocation", OutOfMemory, FULL),
     row("CUDA_ERROR_ILLEGAL_ADDRESS", Lost, CRASHED),
     row("CUDA_ERROR_LAUNCH_FAILED", Lost, CRASHED),

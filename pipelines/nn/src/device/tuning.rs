@@ -10,7 +10,8 @@ pub struct CudaTuning {
     pub keep_memory: bool,
     /// No events around each tensor's uses: they order several streams, and all work here goes through one.
     pub no_events: bool,
-    /// f32 products in TF32: many times as fast from capability 8.0 on, with 10 bits of mantissa. Answers change.
+    /// f32 products in TF32: many times as fast from capability 8.0 on, with 10 bits of mantissa. Answers change. cuDNN's convolutions
+    /// are in TF32 without `plans` whatever this says.
     pub tf32: bool,
     /// f16 and bf16 products summed in 16 bits where cuBLAS likes to. Answers change.
     pub short_sums: bool,

@@ -69,7 +69,9 @@ static Launch launch(void (*kernel)(A...)) {
 #define ATTENTION(TYPE)                                                                                            \
   KERNEL(many_##TYPE##_64), KERNEL(many_##TYPE##_128), KERNEL(many_##TYPE##_256), KERNEL(few_##TYPE##_64),         \
       KERNEL(few_##TYPE##_128), KERNEL(few_##TYPE##_256), KERNEL(join_##TYPE)
-#define LAYERS(TYPE) KERNEL(gated_##TYPE), KERNEL(rotate_##TYPE), KERNEL(group_sums_##TYPE), KERNEL(group_norm_##TYPE), KERNEL(draw_##TYPE)
+#define LAYERS(TYPE)                                                                                               \
+  KERNEL(gated_##TYPE), KERNEL(rotate_##TYPE), KERNEL(add_to_planes_##TYPE), KERNEL(group_sums_##TYPE),            \
+      KERNEL(group_norm_##TYPE), KERNEL(draw_##TYPE)
 
 int main() {
   const std::map<std::string, Launch> kernels = {ATTENTION(bf16),       ATTENTION(f16), LAYERS(bf16), LAYERS(f16), LAYERS(f32),

@@ -4,7 +4,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::emulator::{Float, assert_close, compute, noise, run};
 use crate::activation::Activation;
-use crate::cuda::layers::{Pairs, Picture, Rows, gated, group_norm, into_slots, norm, rotate};
+use crate::cuda::layers::{
+    Pairs, Picture, Planes, Rows, add_to_planes, gated, group_norm, into_slots, norm, rotate,
+};
 use crate::group_norm::{GroupNorm, Groups};
 use crate::norm::{Norm, NormConfig, NormKind};
 use crate::rope::{Rope, RopeConfig};
@@ -163,6 +165,57 @@ fn rows_go_to_their_slots_and_no_others() {
             .collect();
         assert_eq!(after, expected.concat());
     }
+}
+
+#[test]
+fn planes_are_given_their_bias_and_a_residual() {
+    // Planes shorter than what a thread reads, of odd sizes, of whole reads, and more numbers than all threads take at once.
+    for (batch, channels, plane, float) in [
+        (2, 5, 1, Float::F16),
+        (3, 7, 3, Float::Bf16),
+        (2, 3, 35, Float::F32),
+        (2, 4, 64, Float::Bf16),
+        (1, 3, 1_500_001, Float::F32),
+    ] {
+        let shape = [batch, channels, plane];
+        let (y, residual) = (noise(&shape, 9, float), noise(&shape, 10, float));
+        let bias = noise(&[1, channels, 1], 11, float);
+        let short = plane < 1000;
+        let ways = [(true, true), (true, false), (false, true)];
+        for (biased, added) in ways.into_iter().take(if short { 3 } else { 1 }) {
+            let planes = Planes {
+                count: batch * channels * plane,
+                channels,
+                plane,
+                bias: biased,
+                residual: added,
+            };
+            let work = add_to_planes(float.dtype(), &planes).unwrap();
+            let tensors = match (biased, added) {
+                (true, true) => vec![&bias, &y, &residual],
+                (true, false) => vec![&bias, &y],
+                _ => vec![&residual, &y],
+            };
+            let found = compute(&work, float, &tensors);
+            let mut expected = y.clone();
+            if biased {
+                expected = expected.broadcast_add(&bias).unwrap();
+            }
+            if added {
+                expected = (expected + &residual).unwrap();
+            }
+            let what = format!("{shape:?} {biased} {added}");
+            assert_close(&found, &expected, float, &what);
+        }
+    }
+    let nothing = Planes {
+        count: 6,
+        channels: 2,
+        plane: 3,
+        bias: false,
+        residual: false,
+    };
+    assert_eq!(add_to_planes(DType::F32, &nothing), None);
 }
 
 #[test]
