@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,19 +64,20 @@ def place(given: argparse.Namespace, work: pathlib.Path) -> tuple[Place, dict]:
     archive = HERE / packing.ARCHIVE
     if archive.exists():
         carried = packing.unpack(archive, work)
-        binary, tests, fixtures = carried / "chandler", carried / "tests", carried / "fixtures"
+        binary, tests, fixtures, fault = carried / "chandler", carried / "tests", carried / "fixtures", carried / "fault.so"
         if not fixtures.exists():
             fixtures = packing.beside_the_sources(work)
         about = json.loads((carried / "about.json").read_text())
     else:
         binary, tests, fixtures = packing.ROOT / "target/release/chandler", None, packing.beside_the_sources(work)
+        fault = packing.fault(work) if shutil.which("cc") else None
         about = None
     binary, tests = (given.binary or binary).resolve(), given.tests or tests
     if about is None or given.binary:
         about = packing.about(binary)
     about.pop("packed", None)
     tests = tests.resolve() if tests and tests.exists() else None
-    return Place(binary, fixtures, tests, work, given.device, given.scale, work / "figures.jsonl", {}), about
+    return Place(binary, fixtures, tests, fault, work, given.device, given.scale, work / "figures.jsonl", {}), about
 
 
 def do(name: str, where: Place, seconds: float) -> dict:
@@ -153,7 +155,7 @@ def measure(given: argparse.Namespace, work: pathlib.Path) -> int:
 
 def step(given: argparse.Namespace) -> int:
     told = json.loads(given.place)
-    for key in ("binary", "fixtures", "tests", "work", "figures"):
+    for key in ("binary", "fixtures", "tests", "fault", "work", "figures"):
         told[key] = told[key] and pathlib.Path(told[key])
     try:
         STEPS[given.name][0](Place(**told))
