@@ -7,11 +7,11 @@
 
 `run` does its steps in this order: roofs, selftest, parity, recovery, llama (8 billion parameters), whisper (large-v3-turbo), sdxl, flux.
 It makes their weights of random numbers, one model at a time (35 GB of disk for the largest), and measures the program over HTTP, beside
-`transformers` and `diffusers` in the Python that runs it where they are there, and `no peer` where not; decoding and SDXL also without each
-of the switches of --cuda-tuning that they have something of. `recovery` is what goes wrong: memory that runs out in a batch, a full card at
-the start, two processes on it, a kill, a kernel that crashes (fault.c, loaded into the unchanged program), MIG where it is enabled. Each
-step has its time and ends alone; the exit code is 1 when one failed. `--only STEP,...` does some, and adds them to the report of the same
-program in --out: for machines that are lent in pieces. Peers' memory bandwidth and matrix rate, the roofs, are measured by torch on the spot.
+`transformers` and `diffusers` in the Python that runs it where they are there, and `no peer` where not; and without each switch of
+--cuda-tuning, in a step that it has an effect in. `recovery` is what goes wrong: memory that runs out in a batch, a full card at the start,
+two processes on it, a kill, a kernel that crashes (fault.c, loaded into the unchanged program), MIG where it is enabled. Each step has its
+time and ends alone; the exit code is 1 when one failed. `--only STEP,...` does some, and adds them to the report of the same program in
+--out: for machines that are lent in pieces. Memory bandwidth and matrix rate, the roofs, are measured by torch on the spot.
 
 `benches/gpu.py run --scale tiny --device cpu` is a dry run with the same steps, out of the repository: it takes target/release/chandler.
 """

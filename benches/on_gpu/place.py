@@ -66,7 +66,11 @@ class Place:
 
 def without(switch: str) -> str:
     """--cuda-tuning's value with one of the switches left out, and those that need it."""
-    return ",".join(name for name in TUNING if name != switch and switch not in NEEDED.get(name, ()))
+    return ",".join(name for name in TUNING if name not in left_out(switch))
+
+
+def left_out(switch: str) -> list[str]:
+    return [switch, *(name for name in TUNING if switch in NEEDED.get(name, ()))]
 
 
 @contextmanager

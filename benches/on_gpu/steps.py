@@ -11,7 +11,7 @@ import wave
 
 from on_gpu import flops, models, packing, shapes
 from on_gpu.parity import parity
-from on_gpu.place import Place, made, without
+from on_gpu.place import Place, left_out, made, without
 from on_gpu.recovery import recovery
 from on_gpu.report import machine
 from on_gpu.worker import (
@@ -30,8 +30,9 @@ SIZES = {
     "full": {"read": 4096, "write": 128, "write_together": 256, "audio": 300, "pixels": 1024, "steps": 12, "runs": 5},
     "tiny": {"read": 256, "write": 200, "write_together": 400, "audio": 35, "pixels": 128, "steps": 4, "runs": 2},
 }
-# Switches of --cuda-tuning that are left out to see what each is worth: where tokens are written, and where pictures are drawn.
-DECODING = ("fused", "sampling", "ahead", "graphs", "staging")
+# Switches of --cuda-tuning that are left out to see what each is worth: where tokens are written, at the start, and where pictures are drawn.
+DECODING = ("fused", "sampling", "ahead", "graphs", "keep-memory", "no-events", "staging")
+STARTING = ("preload", "warm-up")
 DRAWING = {"sdxl": ("fused", "plans"), "flux": ("fused",)}
 NO_PEER = "no peer"
 # Where torch cannot measure: GB/s of memory and dense bf16 TFLOP/s (f16 of a T4), as NVIDIA's datasheets have them.
@@ -94,23 +95,27 @@ def llama(place: Place) -> None:
             one = statistics.median(rate(times, sizes["write"]) for times in singles)
             groups = [[prompt(32, 50 + 8 * run + row, vocabulary) for row in range(8)] for run in range(runs)]
             eight = statistics.median(together(worker, group, sizes["write_together"]) for group in groups)
+        compare(place, folder, about, read, {1: one, 8: eight})
+        # Last: what there is no time for is missed least.
         for switch in DECODING:
             leaving_out(place, folder, vocabulary, switch)
-        compare(place, folder, about, read, {1: one, 8: eight})
+        for switch in STARTING:
+            took = first_token(place.binary, folder, place.device, place.dtype, prompt(16, 70, vocabulary), ("--cuda-tuning", without(switch)))
+            place.tell(f"process start to first token, without {switch}", took, "s")
 
 
 def leaving_out(place: Place, folder: pathlib.Path, vocabulary: int, switch: str) -> None:
     """Decoding in a worker without one of the switches, and without those that need it."""
-    sizes = SIZES[place.scale]
+    sizes, names = SIZES[place.scale], " and ".join(left_out(switch))
     with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without(switch))) as worker:
         if switch == "staging":
-            loading(place, worker, f", without {switch}")
+            loading(place, worker, f", without {names}")
         write(worker, prompt(32, 79, vocabulary), 8)
         slower = rate(write(worker, prompt(32, 80, vocabulary), sizes["write"]), sizes["write"])
-        place.tell(f"decode, batch 1, without {switch}", slower, "tokens/s", switches=without(switch))
+        place.tell(f"decode, batch 1, without {names}", slower, "tokens/s")
         if switch != "staging":  # which is done with when weights are loaded
             eight = [prompt(32, 81 + row, vocabulary) for row in range(8)]
-            place.tell(f"decode, batch 8, without {switch}", together(worker, eight, sizes["write_together"]), "tokens/s")
+            place.tell(f"decode, batch 8, without {names}", together(worker, eight, sizes["write_together"]), "tokens/s")
 
 
 def compare(place: Place, folder: pathlib.Path, about: dict, read: float, rates: dict[int, float]) -> None:

@@ -185,8 +185,8 @@ def draw(worker: Worker, body: dict) -> dict:
     return {"step_seconds": statistics.median(between), "decode_seconds": ended - steps[-1], "seconds": ended - began}
 
 
-def first_token(binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, ids: list[int]) -> float:
+def first_token(binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, ids: list[int], more: tuple[str, ...] = ()) -> float:
     """Seconds from the start of a process to the first token of its answer; the request waits for the model."""
-    with Worker(binary, model, device, dtype) as worker:
+    with Worker(binary, model, device, dtype, more) as worker:
         return write(worker, ids, 2)[0] - worker.started
 
