@@ -1,4 +1,4 @@
-"""One archive of all that a run needs on a machine without a network: the program, the compiled parity tests, their fixtures, and what
+"""One archive of all that a run needs on a machine without a network: the program, fault.c and the parity tests compiled, their fixtures, and what
 was built of which commit. The programs hold the same kernels, so that one dictionary over all of them is worth more than xz of each."""
 
 import hashlib
