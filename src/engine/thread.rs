@@ -135,8 +135,10 @@ pub(super) fn spawn(
         drop(host);
         // Whoever was told of the failure ends the process. Until then the thread stays: values of its own that libraries have here, as
         // candle has a handle of cuDNN, would panic at its end where the device is gone, and that aborts the process.
-        while failed {
-            std::thread::park();
+        if failed {
+            loop {
+                std::thread::park();
+            }
         }
     };
     let spawned = std::thread::Builder::new()
