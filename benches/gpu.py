@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Everything that a GPU has to show, in one go and without a network: `pack` here, `run` there.
+"""Everything that a GPU has to show, in one go and without a network: `pack` here, `run` there. It was never run on one.
 
     docker/build-cuda.sh --toolkit 13.0 --capabilities 90 --tests target/cuda/tests   # the toolkit whose libraries that machine has
     benches/gpu.py pack --binary target/cuda/chandler --tests target/cuda/tests --out gpu-pack
     python3 gpu-pack/gpu.py run --out report                                          # on the machine with the GPU
 
-`run` does its steps in this order: roofs, selftest, parity, llama (8 billion parameters), whisper (large-v3-turbo), sdxl, flux. It makes
-their weights of random numbers, one model at a time (35 GB of disk for the largest), and measures the program over HTTP, beside
-`transformers` and `diffusers` in the Python that runs it where they are there, and `no peer` where not. Each step has its time and
-ends alone; the exit code is 1 when one failed. `--only STEP,...` does some, and adds them to the report of the same program in --out: for
-machines that are lent in pieces. Peers' memory bandwidth and matrix rate, the roofs, are measured by torch on the spot.
+`run` does its steps in this order: roofs, selftest, parity, recovery, llama (8 billion parameters), whisper (large-v3-turbo), sdxl, flux.
+It makes their weights of random numbers, one model at a time (35 GB of disk for the largest), and measures the program over HTTP, beside
+`transformers` and `diffusers` in the Python that runs it where they are there, and `no peer` where not; and without each switch of
+--cuda-tuning, in a step that it has an effect in. `recovery` is what goes wrong: memory that runs out in a batch, a full card at the start,
+two processes on it, a kill, a kernel that crashes (fault.c, loaded into the unchanged program), MIG where it is enabled. Each step has its
+time and ends alone; the exit code is 1 when one failed. `--only STEP,...` does some, and adds them to the report of the same program in
+--out: for machines that are lent in pieces. Memory bandwidth and matrix rate, the roofs, are measured by torch on the spot.
 
 `benches/gpu.py run --scale tiny --device cpu` is a dry run with the same steps, out of the repository: it takes target/release/chandler.
 """
@@ -19,6 +21,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,19 +66,20 @@ def place(given: argparse.Namespace, work: pathlib.Path) -> tuple[Place, dict]:
     archive = HERE / packing.ARCHIVE
     if archive.exists():
         carried = packing.unpack(archive, work)
-        binary, tests, fixtures = carried / "chandler", carried / "tests", carried / "fixtures"
+        binary, tests, fixtures, fault = carried / "chandler", carried / "tests", carried / "fixtures", carried / "fault.so"
         if not fixtures.exists():
             fixtures = packing.beside_the_sources(work)
         about = json.loads((carried / "about.json").read_text())
     else:
         binary, tests, fixtures = packing.ROOT / "target/release/chandler", None, packing.beside_the_sources(work)
+        fault = packing.fault(work) if shutil.which("cc") else None
         about = None
     binary, tests = (given.binary or binary).resolve(), given.tests or tests
     if about is None or given.binary:
         about = packing.about(binary)
     about.pop("packed", None)
     tests = tests.resolve() if tests and tests.exists() else None
-    return Place(binary, fixtures, tests, work, given.device, given.scale, work / "figures.jsonl", {}), about
+    return Place(binary, fixtures, tests, fault, work, given.device, given.scale, work / "figures.jsonl", {}), about
 
 
 def do(name: str, where: Place, seconds: float) -> dict:
@@ -153,7 +157,7 @@ def measure(given: argparse.Namespace, work: pathlib.Path) -> int:
 
 def step(given: argparse.Namespace) -> int:
     told = json.loads(given.place)
-    for key in ("binary", "fixtures", "tests", "work", "figures"):
+    for key in ("binary", "fixtures", "tests", "fault", "work", "figures"):
         told[key] = told[key] and pathlib.Path(told[key])
     try:
         STEPS[given.name][0](Place(**told))

@@ -1,5 +1,6 @@
 """Whole checkpoints of random weights: shapes.py's tensors with configurations and tokenizers beside them. Tokenizers of language and
-speech are made up (ASCII, then `w300`, `w301`, …, so that every token is text to see); those of image models are the fixtures'."""
+speech are made up (ASCII, then `w300.`, `w301.`, …, so that every token is text to see and to be found in it again); those of image
+models are the fixtures'."""
 
 import json
 import pathlib
@@ -33,7 +34,7 @@ def dump(file: pathlib.Path, value: object) -> None:
 def tokenizer(file: pathlib.Path, before: list[str], count: int, special: list[str]) -> None:
     """Bytes and made-up words, no merges; `special` are the ids after them, and so are those of `before` at the start."""
     words = [*before, *alphabet()]
-    words += [f"w{number}" for number in range(len(words), count)]
+    words += [f"w{number}." for number in range(len(words), count)]
     ids = [(word, words.index(word)) for word in before] + [(word, count + number) for number, word in enumerate(special)]
     dump(file, {
         "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
@@ -46,11 +47,12 @@ def tokenizer(file: pathlib.Path, before: list[str], count: int, special: list[s
     })
 
 
-def llama(folder: pathlib.Path, scale: str) -> dict:
+def llama(folder: pathlib.Path, scale: str, special: tuple[str, ...] = ("<s>", "</s>")) -> dict:
     config = shapes.llama_config(scale)
     dump(folder / "config.json", config)
-    tokenizer(folder / "tokenizer.json", ["<s>", "</s>"], config["vocab_size"], [])
-    dump(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer(folder / "tokenizer.json", list(special), config["vocab_size"], [])
+    named = dict(zip(("bos_token", "eos_token"), special, strict=False))
+    dump(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named})
     total = shards(folder, "model", shapes.llama(scale))
     # A step reads everything but the table of embeddings, of which it needs a row.
     table = 2 * config["vocab_size"] * config["hidden_size"]

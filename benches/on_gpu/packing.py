@@ -1,4 +1,4 @@
-"""One archive of all that a run needs on a machine without a network: the program, the compiled parity tests, their fixtures, and what
+"""One archive of all that a run needs on a machine without a network: the program, fault.c and the parity tests compiled, their fixtures, and what
 was built of which commit. The programs hold the same kernels, so that one dictionary over all of them is worth more than xz of each."""
 
 import hashlib
@@ -55,6 +55,14 @@ def stripped(file: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
     return into / file.name
 
 
+def fault(into: pathlib.Path) -> pathlib.Path:
+    """fault.c as a library, which recovery.py loads into the program."""
+    made = into / "fault.so"
+    source = pathlib.Path(__file__).resolve().parent / "fault.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", made, source, "-lpthread", "-ldl"], check=True)
+    return made
+
+
 def pack(binary: pathlib.Path, tests: pathlib.Path | None, out: pathlib.Path, preset: int, with_fixtures: bool) -> None:
     """Fills a folder that can be carried: the archive, and the script that unpacks and runs it."""
     out.mkdir(parents=True, exist_ok=True)
@@ -63,6 +71,7 @@ def pack(binary: pathlib.Path, tests: pathlib.Path | None, out: pathlib.Path, pr
     shutil.copytree(here, out / here.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="chandler-pack-"))
     programs = [(stripped(file, scratch), name) for file, name in executables(binary, tests)]
+    programs.append((fault(scratch), "fault.so"))
     size = sum(file.stat().st_size for file, _ in programs)
     # The dictionary reaches over all programs; the filter writes jumps in them as the places that they go to.
     filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": min(max(size, 1 << 20), 1 << 29)}]

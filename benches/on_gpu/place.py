@@ -4,11 +4,15 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 # What `chandler` sets up on a GPU by default, of which one switch at a time is left out to see what it is worth.
 TUNING = ("keep-memory", "no-events", "fused", "staging", "sampling", "ahead", "graphs", "plans", "preload", "warm-up")
+# Switches that do nothing without some others.
+NEEDED = {"ahead": ("sampling",), "graphs": ("fused", "sampling", "no-events")}
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = HERE / "peers.py"
 
@@ -18,6 +22,7 @@ class Place:
     binary: pathlib.Path
     fixtures: pathlib.Path  # a folder for each crate
     tests: pathlib.Path | None  # compiled parity tests, each named as its crate
+    fault: pathlib.Path | None  # fault.c, compiled
     work: pathlib.Path
     device: str
     scale: str
@@ -60,8 +65,24 @@ class Place:
 
 
 def without(switch: str) -> str:
-    """--cuda-tuning's value with one of the switches left out."""
-    return ",".join(name for name in TUNING if name != switch)
+    """--cuda-tuning's value with one of the switches left out, and those that need it."""
+    return ",".join(name for name in TUNING if name not in left_out(switch))
+
+
+def left_out(switch: str) -> list[str]:
+    return [switch, *(name for name in TUNING if switch in NEEDED.get(name, ()))]
+
+
+@contextmanager
+def made(place: Place, name: str):
+    """A folder for a model, gone at the end: the next one needs its room."""
+    folder = place.work / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def libraries() -> list[pathlib.Path]:

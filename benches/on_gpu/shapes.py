@@ -10,6 +10,9 @@ LLAMA = {
              "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 8192, "rope_theta": 500000.0},
     "tiny": {"vocab_size": 2000, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
              "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "rope_theta": 500000.0},
+    # Of no published model: a long prompt needs many times the memory of its weights, and a short one nothing to speak of.
+    "wide": {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 32768, "num_hidden_layers": 2, "num_attention_heads": 8,
+             "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 8192, "rope_theta": 500000.0},
 }
 WHISPER = {
     "full": {"d_model": 1280, "encoder_layers": 32, "decoder_layers": 4, "heads": 20, "mels": 128, "positions": 448},  # large-v3-turbo

@@ -3,17 +3,16 @@
 import json
 import pathlib
 import random
-import shutil
 import statistics
 import struct
 import subprocess
 import time
 import wave
-from contextlib import contextmanager
 
-from on_gpu import flops, models, shapes
+from on_gpu import flops, models, packing, shapes
 from on_gpu.parity import parity
-from on_gpu.place import Place, without
+from on_gpu.place import Place, left_out, made, without
+from on_gpu.recovery import recovery
 from on_gpu.report import machine
 from on_gpu.worker import (
     Failed,
@@ -31,22 +30,14 @@ SIZES = {
     "full": {"read": 4096, "write": 128, "write_together": 256, "audio": 300, "pixels": 1024, "steps": 12, "runs": 5},
     "tiny": {"read": 256, "write": 200, "write_together": 400, "audio": 35, "pixels": 128, "steps": 4, "runs": 2},
 }
+# Switches of --cuda-tuning that are left out to see what each is worth: where tokens are written, at the start, and where pictures are drawn.
+DECODING = ("fused", "sampling", "ahead", "graphs", "keep-memory", "no-events", "staging")
+STARTING = ("preload", "warm-up")
+DRAWING = {"sdxl": ("fused", "plans"), "flux": ("fused",)}
 NO_PEER = "no peer"
 # Where torch cannot measure: GB/s of memory and dense bf16 TFLOP/s (f16 of a T4), as NVIDIA's datasheets have them.
 DATASHEETS = {"H200": (4800, 989), "H100 80GB HBM3": (3350, 989), "H100 PCIe": (2000, 756), "A100-SXM4-80GB": (2039, 312),
               "A100-SXM4-40GB": (1555, 312), "L40S": (864, 362), "L4": (300, 121), "T4": (320, 65)}
-
-
-@contextmanager
-def made(place: Place, name: str):
-    """A folder for a model, gone at the end: the next one needs its room."""
-    folder = place.work / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def roofs(place: Place) -> None:
@@ -104,12 +95,27 @@ def llama(place: Place) -> None:
             one = statistics.median(rate(times, sizes["write"]) for times in singles)
             groups = [[prompt(32, 50 + 8 * run + row, vocabulary) for row in range(8)] for run in range(runs)]
             eight = statistics.median(together(worker, group, sizes["write_together"]) for group in groups)
-        for switch in ("fused", "staging"):
-            with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without(switch))) as worker:
-                loading(place, worker, f", without {switch}")
-                slower = rate(write(worker, prompt(32, 80, vocabulary), sizes["write"]), sizes["write"])
-                place.tell(f"decode, batch 1, without {switch}", slower, "tokens/s")
         compare(place, folder, about, read, {1: one, 8: eight})
+        # Last: what there is no time for is missed least.
+        for switch in DECODING:
+            leaving_out(place, folder, vocabulary, switch)
+        for switch in STARTING:
+            took = first_token(place.binary, folder, place.device, place.dtype, prompt(16, 70, vocabulary), ("--cuda-tuning", without(switch)))
+            place.tell(f"process start to first token, without {switch}", took, "s")
+
+
+def leaving_out(place: Place, folder: pathlib.Path, vocabulary: int, switch: str) -> None:
+    """Decoding in a worker without one of the switches, and without those that need it."""
+    sizes, names = SIZES[place.scale], " and ".join(left_out(switch))
+    with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without(switch))) as worker:
+        if switch == "staging":
+            loading(place, worker, f", without {names}")
+        write(worker, prompt(32, 79, vocabulary), 8)
+        slower = rate(write(worker, prompt(32, 80, vocabulary), sizes["write"]), sizes["write"])
+        place.tell(f"decode, batch 1, without {names}", slower, "tokens/s")
+        if switch != "staging":  # which is done with when weights are loaded
+            eight = [prompt(32, 81 + row, vocabulary) for row in range(8)]
+            place.tell(f"decode, batch 8, without {names}", together(worker, eight, sizes["write_together"]), "tokens/s")
 
 
 def compare(place: Place, folder: pathlib.Path, about: dict, read: float, rates: dict[int, float]) -> None:
@@ -193,11 +199,15 @@ def picture(place: Place, kind: str, guided: bool, body: dict) -> None:
             loading(place, worker)
             draw(worker, asked)
             drawn = [draw(worker, asked) for _ in range(3)]
-        with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without("fused"))) as worker:
-            draw(worker, asked)
-            plain = draw(worker, asked)
-            place.tell("a step without fused", plain["step_seconds"] * 1e3, "ms")
-            place.tell("latents to a picture without fused", plain["decode_seconds"] * 1e3, "ms")
+        for switch in DRAWING[kind]:
+            if switch == "plans" and not has_cudnn(place):
+                place.tell("a step without plans", "no cuDNN in this program, and no plans")
+                continue
+            with Worker(place.binary, folder, place.device, place.dtype, ("--cuda-tuning", without(switch))) as worker:
+                draw(worker, asked)
+                plain = draw(worker, asked)
+                place.tell(f"a step without {switch}", plain["step_seconds"] * 1e3, "ms")
+                place.tell(f"latents to a picture without {switch}", plain["decode_seconds"] * 1e3, "ms")
         found = {name: statistics.median(one[name] for one in drawn) for name in drawn[0]}
         peer = place.peer(kind, folder, pixels)
         missing = f"{NO_PEER}: {peer['missing']}" if "missing" in peer else None
@@ -208,6 +218,12 @@ def picture(place: Place, kind: str, guided: bool, body: dict) -> None:
         place.tell("latents to a picture, encoded and sent", found["decode_seconds"] * 1e3, "ms", wanted="no slower than diffusers", less_is_better=True,
                    peer=missing or peer["decode_seconds"] * 1e3, peer_is="diffusers' decoder alone")
         place.tell(f"a picture in {sizes['steps']} steps", found["seconds"], "s")
+
+
+def has_cudnn(place: Place) -> bool:
+    """Whether the program was built with cuDNN's convolutions."""
+    features = next((line for line in packing.version(place.binary).splitlines() if line.startswith("features:")), "")
+    return "cudnn" in features.replace(",", " ").split()
 
 
 def sdxl(place: Place) -> None:
@@ -222,6 +238,7 @@ def flux(place: Place) -> None:
 
 # Name, what it does, and minutes that it may take at full scale.
 STEPS = {
-    "roofs": (roofs, 2), "selftest": (selftest, 2), "parity": (parity, 6), "llama": (llama, 7), "whisper": (whisper, 4), "sdxl": (sdxl, 4), "flux": (flux, 6),
+    "roofs": (roofs, 2), "selftest": (selftest, 2), "parity": (parity, 6), "recovery": (recovery, 3), "llama": (llama, 7), "whisper": (whisper, 4),
+    "sdxl": (sdxl, 4), "flux": (flux, 6),
 }
-assert shapes.LLAMA.keys() == SIZES.keys()
+assert shapes.LLAMA.keys() >= SIZES.keys()

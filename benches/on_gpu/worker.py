@@ -3,6 +3,7 @@ is the program that is deployed, with its queue and its protocol, and none of it
 
 import http.client
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -19,15 +20,20 @@ class Failed(Exception):
     """A step cannot go on; the text says why."""
 
 
-class Worker:
-    """`chandler serve` on a free port of this machine."""
+def serve(binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, more: tuple[str, ...] = ()) -> list[str]:
+    """The command that serves a model on a free port of this machine."""
+    return [str(binary), "serve", "--host", "127.0.0.1", "--port", "0", "--model", str(model), "--device", device, "--dtype", dtype,
+            "--log-format", "json", "--safety-checker", "off", "--prefix-cache", "off", "--load-wait", "10m", *more]
 
-    def __init__(self, binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, more: tuple[str, ...] = ()):
-        command = [str(binary), "serve", "--host", "127.0.0.1", "--port", "0", "--model", str(model), "--device", device, "--dtype", dtype,
-                   "--log-format", "json", "--safety-checker", "off", "--prefix-cache", "off", "--load-wait", "10m", *more]
+
+class Worker:
+    """`chandler serve` on a free port of this machine, with variables besides those of this process."""
+
+    def __init__(self, binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, more: tuple[str, ...] = (), **variables: str):
         self.log: list[str] = []
         self.started = time.perf_counter()
-        self.child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.child = subprocess.Popen(serve(binary, model, device, dtype, more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                      env={**os.environ, **variables})
         self.told = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -78,13 +84,17 @@ class Worker:
         seconds = {name: int(milliseconds) / 1000 for name, milliseconds in stages.items()}
         return {"seconds": told["elapsed_ms"] / 1000, "bytes": told["weights_bytes"], "stages": seconds}
 
-    def post(self, path: str, body: bytes, kind: str) -> http.client.HTTPResponse:
+    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> http.client.HTTPResponse:
+        """An answer of whatever status; with a body it is posted."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=900)
         try:
-            connection.request("POST", path, body, {"Content-Type": kind})
-            answer = connection.getresponse()
+            connection.request("GET" if body is None else "POST", path, body, {"Content-Type": kind})
+            return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"{path}: {error!r}; the worker's last words:\n{''.join(self.log[-5:])}") from error
+
+    def post(self, path: str, body: bytes, kind: str) -> http.client.HTTPResponse:
+        answer = self.ask(path, body, kind)
         if answer.status != 200:
             raise Failed(f"{path}: {answer.status} {answer.read().decode(errors='replace')[:1000]}")
         return answer
@@ -175,8 +185,8 @@ def draw(worker: Worker, body: dict) -> dict:
     return {"step_seconds": statistics.median(between), "decode_seconds": ended - steps[-1], "seconds": ended - began}
 
 
-def first_token(binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, ids: list[int]) -> float:
+def first_token(binary: pathlib.Path, model: pathlib.Path, device: str, dtype: str, ids: list[int], more: tuple[str, ...] = ()) -> float:
     """Seconds from the start of a process to the first token of its answer; the request waits for the model."""
-    with Worker(binary, model, device, dtype) as worker:
+    with Worker(binary, model, device, dtype, more) as worker:
         return write(worker, ids, 2)[0] - worker.started
 

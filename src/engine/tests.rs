@@ -1,11 +1,14 @@
 //! The engine's promises, held on the mock: one end for every request, failures that stay with who caused them,
 //! readers that cannot hold it up, and an end that finishes what runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chandler_core::mock::{Fault, MockOptions, MockPipeline};
 use chandler_core::{
-    Collected, ErrorKind, Event, Input, Limits, Prompt, RequestError, Sampling, TextInput,
+    Admission, Collected, ErrorKind, Event, Events, Footprint, Input, Limits, Occupancy, Pipeline,
+    Prepare, Prompt, RequestError, RequestId, Sampling, Step, StepError, TextInput, Ticket,
 };
 
 use super::{Engine, EngineOptions, Status};
@@ -127,6 +130,78 @@ async fn a_lost_device_ends_the_engine_and_every_request_hears_of_it() {
         ask(&engine, "wax", 1).await.unwrap_err().kind,
         ErrorKind::NotReady
     );
+}
+
+/// A pipeline on a device that is lost: nothing can be given back to it, and the libraries in between panic at that.
+struct Unplugged(MockPipeline);
+
+impl Drop for Unplugged {
+    fn drop(&mut self) {
+        panic!("the device does not take back what the pipeline has");
+    }
+}
+
+/// What such a library keeps for each thread.
+struct Handle;
+
+static HANDLES_CLOSED: AtomicUsize = AtomicUsize::new(0);
+thread_local!(static HANDLE: Handle = const { Handle });
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        HANDLES_CLOSED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Pipeline for Unplugged {
+    type Prepared = <MockPipeline as Pipeline>::Prepared;
+
+    fn preparer(&self) -> Arc<dyn Prepare<Prepared = Self::Prepared>> {
+        self.0.preparer()
+    }
+    fn admit(&mut self, ticket: Ticket, prepared: Self::Prepared) -> Admission<Self::Prepared> {
+        self.0.admit(ticket, prepared)
+    }
+    fn step(&mut self, events: &mut Events) -> Result<Step, StepError> {
+        HANDLE.with(|_| self.0.step(events))
+    }
+    fn cancel(&mut self, id: RequestId) {
+        self.0.cancel(id);
+    }
+    fn suspend(&mut self, id: RequestId) -> Option<Self::Prepared> {
+        self.0.suspend(id)
+    }
+    fn reset(&mut self) -> Result<(), StepError> {
+        self.0.reset()
+    }
+    fn step_bound(&self) -> usize {
+        self.0.step_bound()
+    }
+    fn occupancy(&self) -> Occupancy {
+        self.0.occupancy()
+    }
+    fn footprint(&self) -> Footprint {
+        self.0.footprint()
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_given_back_to_a_device_that_is_lost() {
+    let mock = MockOptions {
+        poison: Some("arsenic".into()),
+        fault: Fault::Fatal,
+        ..MockOptions::default()
+    };
+    let engine = Engine::start(EngineOptions::default(), move |_| {
+        Ok(Unplugged(MockPipeline::new(mock)))
+    });
+    ask(&engine, "arsenic", 9).await.unwrap_err();
+    engine.stopped().await;
+    let lost = "the device is lost: the mock's device was unplugged".to_owned();
+    assert_eq!(engine.status(), Status::Failed(lost));
+    // The thread would end at once.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(HANDLES_CLOSED.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -130,7 +130,16 @@ pub(super) fn spawn(
             tracing::error!(error = %message, "the engine has ended");
         }
         host.stopwatch.stop();
+        let failed = matches!(last, Status::Failed(_));
         host.status.send_replace(last);
+        drop(host);
+        // Whoever was told of the failure ends the process. Until then the thread stays: values of its own that libraries have here, as
+        // candle has a handle of cuDNN, would panic at its end where the device is gone, and that aborts the process.
+        if failed {
+            loop {
+                std::thread::park();
+            }
+        }
     };
     let spawned = std::thread::Builder::new()
         .name("engine".into())
@@ -152,7 +161,10 @@ impl Host {
     /// Warms up, opens the door, and serves until the end. An error is one that ends the engine.
     fn serve<P: Pipeline + 'static>(&self, mut pipeline: P) -> Result<(), String> {
         self.progress().stage(Stage::WarmingUp);
-        warm_up(&mut pipeline).map_err(|error| format!("the first pass failed: {error}"))?;
+        if let Err(error) = warm_up(&mut pipeline) {
+            std::mem::forget(pipeline); // as `Worker::abandon` has it
+            return Err(format!("the first pass failed: {error}"));
+        }
         let (sender, commands) = channel();
         let preparer = pipeline.preparer();
         let around = {
@@ -192,7 +204,12 @@ impl Host {
             cache_tokens = cache.tokens,
             "model loaded"
         );
-        Worker::new(pipeline, commands, around).serve()
+        let mut worker = Worker::new(pipeline, commands, around);
+        let served = worker.serve();
+        if served.is_err() {
+            worker.abandon();
+        }
+        served
     }
 }
 

@@ -114,6 +114,12 @@ impl<P: Pipeline> Worker<P> {
         }
     }
 
+    /// Lets go of everything but the pipeline, which is left as it is: what it has on a device that is gone cannot be given back, and
+    /// libraries panic where they are refused that.
+    pub(super) fn abandon(self) {
+        std::mem::forget(self.pipeline);
+    }
+
     /// Takes what was sent; blocks only when there is nothing to do.
     fn receive(&mut self, waiting: bool) {
         let busy = !self.queue.is_empty() && self.running.is_empty() || self.recovery.is_active();
