@@ -12,7 +12,7 @@ from on_gpu.worker import Failed
 # the choices that follow from them.
 LOGITS = {
     "chandler-text": ["parity::prefill_and_decode_agree", "parity::every_position_of_a_prompt", "gguf::logits_and_tokens_of_a_gguf",
-                      "gguf::every_position_of_a_prompt", "lora::an_adapter_beside_the_model", "lora::in_candle_operations_too"],
+                      "gguf::every_position_of_a_prompt", "lora::an_adapter_beside_the_model", "lora::in_candle_operations_too", "ahead::the_same_is_said"],
     "chandler-speech": ["whisper::parity::the_encoder_agrees", "whisper::parity::logits_", "ctc::logits_texts_and_words"],
     "chandler-image": ["convolution::", "unet::parity::a_batch_with_a_timestep", "unet::control::what_a_controlnet_adds", "autoencoder::kl::a_whole_picture", "autoencoder::kl::tiles_a_step_at_a_time",
                        "autoencoder::tiny::a_preview", "text::clip::stable_diffusion", "text::t5::hidden_states", "transformers::flux_gives",

@@ -259,6 +259,13 @@ pub(crate) fn check(
             "{config:?}; a window and a softcap are positive"
         )));
     }
+    check_spans(cache, rows, spans)?;
+    Ok((rows, heads, head_dim))
+}
+
+/// That spans follow each other to the last of `rows`, and that their blocks are there and cover their contexts.
+pub(crate) fn check_spans(cache: &KvCache, rows: usize, spans: &[Span<'_>]) -> Result<()> {
+    let shape = cache.shape();
     let mut next = 0;
     for span in spans {
         let fits = span.rows.start == next
@@ -285,7 +292,7 @@ pub(crate) fn check(
     if next != rows {
         return Err(input(format!("spans end at row {next} of {rows}")));
     }
-    Ok((rows, heads, head_dim))
+    Ok(())
 }
 
 fn input(reason: String) -> NnError {

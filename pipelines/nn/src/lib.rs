@@ -15,6 +15,7 @@ pub mod fields;
 #[cfg(feature = "flash-attn")]
 mod flash_attention;
 pub mod full_attention;
+pub mod graph;
 pub mod group_norm;
 mod host;
 mod kernels;

@@ -104,6 +104,28 @@ impl Rope {
         })
     }
 
+    /// The rotation of rows whose cosines and sines lie in `cos` and `sin`, f32 [rows, rotary_dim / 2] each, and may change there.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] for tensors of other shapes.
+    pub fn rotation_by(&self, cos: Tensor, sin: Tensor) -> Result<Rotation> {
+        let half = self.inverse_frequencies.len();
+        let rows = cos.elem_count() / half;
+        if cos.dims() != [rows, half] || sin.dims() != [rows, half] {
+            return Err(input(format!(
+                "cosines of shape {:?} and sines of shape {:?}; [rows, {half}] is wanted",
+                cos.dims(),
+                sin.dims()
+            )));
+        }
+        Ok(Rotation {
+            head_dim: self.config.head_dim,
+            rows,
+            interleaved: self.config.interleaved,
+            angles: Angles::Plain { cos, sin },
+        })
+    }
+
     /// Rotates `x` [rows, heads, head_dim] by its rows' positions. A model with more than one layer makes the
     /// [`rotation`](Self::rotation) once and applies that.
     ///
@@ -114,7 +136,7 @@ impl Rope {
     }
 
     /// cos and sin [positions, rotary_dim / 2] of f32 angles: the product of an f32 frequency and an f32 position.
-    fn angles(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    pub fn angles(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let len = positions.len() * self.inverse_frequencies.len();
         let (mut cos, mut sin) = (Vec::with_capacity(len), Vec::with_capacity(len));
         for position in positions {

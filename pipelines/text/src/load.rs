@@ -13,7 +13,7 @@ use crate::answer::dialect::Dialect;
 use crate::chat::{ChatTemplate, Clock};
 use crate::config::DecoderConfig;
 use crate::constraint::Grammars;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Recordings};
 use crate::error::{Result, TextError};
 use crate::failure::{self, Appetite};
 use crate::generation::GenerationConfig;
@@ -130,6 +130,7 @@ impl TextPipeline {
         };
         Ok(Self {
             cache,
+            recordings: Recordings::default(),
             weight_bytes: decoder.bytes() as u64,
             decoder,
             device,

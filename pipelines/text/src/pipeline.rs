@@ -15,7 +15,7 @@ use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::sampling::draw;
 
 use crate::batch::Batch;
-use crate::decoder::{Decoder, Pass, Tokens};
+use crate::decoder::{Decoder, Pass, Recordings, Tokens};
 use crate::deliver::Next;
 use crate::error::TextError;
 use crate::failure::{self, Appetite, Size};
@@ -57,6 +57,8 @@ impl Default for BatchLimits {
 pub struct TextPipeline {
     pub(crate) decoder: Decoder,
     pub(crate) cache: KvCache,
+    /// Passes of the decoder over the cache.
+    pub(crate) recordings: Recordings,
     pub(crate) device: candle_core::Device,
     pub(crate) weight_bytes: u64,
     pub(crate) limits: BatchLimits,
@@ -131,7 +133,8 @@ impl TextPipeline {
             wanted: &rows.wanted,
         };
         self.passes += 1;
-        self.decoder.forward(&pass, &mut self.cache)
+        self.recordings
+            .forward(&self.decoder, &pass, &mut self.cache)
     }
 
     /// The pass after the one that is under way, launched before that one's tokens are read, where it can be; then they are read.
@@ -345,6 +348,8 @@ impl Pipeline for TextPipeline {
 
     fn reset(&mut self) -> Result<(), StepError> {
         self.launched = None;
+        // They take memory, of which there may be none; and one that could not be recorded then may be now.
+        self.recordings = Recordings::default();
         device::failure::recover(&self.device)?;
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.

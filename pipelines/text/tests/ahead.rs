@@ -3,11 +3,14 @@
 
 use chandler_core::contract::{self, Subject};
 use chandler_core::{Admission, Collected, Events, Input, Pipeline, RequestId, TextInput, Ticket};
-use chandler_text::{BatchLimits, Drawing, TextPipeline};
+use chandler_nn::device::CudaTuning;
+use chandler_nn::weights::Snapshot;
+use chandler_text::{BatchLimits, Drawing, TextOptions, TextPipeline};
 
 use crate::batching::contract_input;
-use crate::drive::{FEW_BLOCKS, LIMITS, drawn, ids, load, run, said, tokens};
-use crate::parity::{FIXTURES, expected};
+use crate::drive::{FEW_BLOCKS, LIMITS, drawn, ids, load, options, run, said, tokens};
+use crate::on_device;
+use crate::parity::{FIXTURES, expected, fixture};
 
 const AHEAD: BatchLimits = BatchLimits {
     drawing: Some(Drawing::Ahead),
@@ -169,4 +172,49 @@ fn blocks_found_again_hold_what_passes_ahead_have_written() {
     let expected = on(LIMITS);
     assert!(expected.2 > 60);
     assert_eq!(on(AHEAD), expected);
+}
+
+/// On a GPU: recorded passes, and tokens drawn there, against the same without. The same kernels compute the same logits; a token that
+/// was drawn may differ where a probability was rounded, so that the most likely are compared.
+#[test]
+fn the_same_is_said_with_each_switch_of_the_gpu_left_out() {
+    let answers = |leave: fn(&mut CudaTuning)| {
+        let mut device = on_device::options();
+        leave(&mut device.tuning);
+        let options = TextOptions {
+            device,
+            dtype: on_device::dtype_choice(),
+            ..options(
+                BatchLimits {
+                    drawing: None,
+                    ..LIMITS
+                },
+                None,
+            )
+        };
+        let snapshot = Snapshot::dir(fixture("llama2-f32")).unwrap();
+        let mut pipeline = TextPipeline::load(&snapshot, options, &|_| {}).unwrap();
+        // One after the other as well as together, so that every number of rows comes often enough to be recorded.
+        let inputs: Vec<TextInput> = (0..6)
+            .map(|i| tokens(&[i + 3, 40 + i, 7], 20 + 9 * i))
+            .collect();
+        let mut answers = run(&mut pipeline, inputs.clone());
+        answers.extend(run(&mut pipeline, inputs[..2].to_vec()));
+        answers.extend(run(&mut pipeline, inputs[..1].to_vec()));
+        answers.iter().map(ids).collect::<Vec<_>>()
+    };
+    let expected = answers(|tuning| {
+        (tuning.sampling, tuning.ahead, tuning.graphs) = (false, false, false);
+    });
+    if on_device::has_exact_company() {
+        assert_eq!(expected[0], expected[6]);
+    }
+    assert_eq!(
+        answers(|tuning| (tuning.ahead, tuning.graphs) = (false, false)),
+        expected
+    );
+    assert_eq!(answers(|tuning| tuning.graphs = false), expected);
+    assert_eq!(answers(|_| ()), expected);
+    // What is set up is the process's: others find it as it was.
+    on_device::options().open().unwrap();
 }

@@ -168,6 +168,9 @@ impl Attention<'_> {
             .window
             .map_or(longest, |window| longest.min(window + TILE_KEYS));
         let useful = seen.div_ceil(TILE_KEYS).div_ceil(TILES_A_PART);
+        // In powers of two, so that a sequence that grows changes its launches a few times and not at every hundred tokens: recorded
+        // passes stay good. A part without keys ends at once.
+        let useful = useful.next_power_of_two();
         let wanted = (2 * multiprocessors) / (tiles * self.kv_heads);
         wanted.clamp(1, useful.clamp(1, MOST_PARTS))
     }

@@ -16,8 +16,8 @@ use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Layout, Result as Candle, Shape, Storage, Tensor,
 };
 
-use super::pinned;
 use super::work::{Argument, Launch, Work, suffix};
+use super::{graph, pinned};
 use crate::error::{NnError, Result};
 
 /// Compiled by build.rs; the linked program finds machine code for them (docker/cuda/modules.c).
@@ -40,6 +40,42 @@ static ENABLED: AtomicBool = AtomicBool::new(true);
 /// Whether the kernels here compute what they can, or candle's operations all.
 pub(crate) fn set_enabled(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
+}
+
+pub(super) fn is_enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Writes words to the beginning of a tensor on a GPU, of 32 bits a number and contiguous, behind all that was launched before: where
+/// that is.
+pub(super) fn overwritten(tensor: &Tensor, words: &[u32]) -> Candle<u64> {
+    let cuda = tensor.device().as_cuda_device()?;
+    let fits = tensor.is_contiguous()
+        && tensor.dtype().size_in_bytes() == size_of::<u32>()
+        && words.len() <= tensor.elem_count();
+    if !fits {
+        candle_core::bail!(
+            "{} words to {:?} of shape {:?}",
+            words.len(),
+            tensor.dtype(),
+            tensor.dims()
+        );
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else {
+        candle_core::bail!("a tensor that is not on the GPU")
+    };
+    let stream = cuda.cuda_stream();
+    let (start, guard) = address_of(storage, layout, &stream)?;
+    // SAFETY: the tensor has room for them from `start` on.
+    unsafe { pinned::send(cuda, words, start)? };
+    drop(guard);
+    Ok(start)
+}
+
+pub(crate) fn overwrite(tensor: &Tensor, words: &[u32]) -> Result<()> {
+    overwritten(tensor, words)?;
+    Ok(())
 }
 
 /// Loads the kernels that the GPU can run. Where it takes none of them, as one of another generation than they were compiled for
@@ -88,6 +124,14 @@ impl Gpu {
             {
                 Ok(Some(Self(cuda.clone())))
             }
+            _ => Ok(None),
+        }
+    }
+
+    /// None when the kernels are switched off, and for the CPU.
+    pub(super) fn on(device: &Device) -> Result<Option<Self>> {
+        match device {
+            Device::Cuda(cuda) if is_enabled() => Ok(Some(Self(cuda.clone()))),
             _ => Ok(None),
         }
     }
@@ -200,11 +244,10 @@ impl Gpu {
             Some(scratch) => scratch.device_ptr(&stream),
             None => nowhere(),
         }));
-        buffers.extend(
-            made.numbers
-                .iter()
-                .map(|numbers| numbers.device_ptr(&stream)),
-        );
+        buffers.extend(made.numbers.iter().map(|numbers| match numbers {
+            Numbers::Kept(numbers) => numbers.device_ptr(&stream),
+            Numbers::Fed(address) => (*address, SyncOnDrop::Sync(None)),
+        }));
         let addresses: Vec<u64> = buffers.iter().map(|(address, _)| *address).collect();
         work.launches
             .iter()
@@ -265,7 +308,10 @@ impl Gpu {
     }
 
     /// Numbers on the GPU. Those asked for last are kept there: all layers of a pass have the same, and those of an image model a few.
-    fn resident(&self, numbers: &[u32]) -> Candle<Arc<CudaSlice<u32>>> {
+    fn resident(&self, numbers: &[u32]) -> Candle<Numbers> {
+        if let Some(address) = graph::fed(numbers)? {
+            return Ok(Numbers::Fed(address));
+        }
         // Entries come and go whole, so that a thread that panicked has left them right.
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept
@@ -276,7 +322,7 @@ impl Gpu {
             let found = kept.remove(found);
             let there = found.there.clone();
             kept.push(found);
-            return Ok(there);
+            return Ok(Numbers::Kept(there));
         }
         let there = Arc::new(pinned::sent(&self.0, numbers)?);
         if kept.len() >= MOST_KEPT {
@@ -287,7 +333,7 @@ impl Gpu {
             numbers: numbers.to_vec(),
             there: there.clone(),
         });
-        Ok(there)
+        Ok(Numbers::Kept(there))
     }
 }
 
@@ -296,7 +342,14 @@ struct Made<T> {
     output: Option<CudaSlice<T>>,
     /// None where no number is wanted: its address is 0.
     scratch: Vec<Option<CudaSlice<f32>>>,
-    numbers: Option<Arc<CudaSlice<u32>>>,
+    numbers: Option<Numbers>,
+}
+
+/// Where the numbers of some work lie.
+enum Numbers {
+    Kept(Arc<CudaSlice<u32>>),
+    /// In memory that outlives a recording, which owns it.
+    Fed(u64),
 }
 
 /// What a kernel may use without being told so.

@@ -10,6 +10,8 @@ mod convolution;
 mod convolution;
 #[cfg(feature = "cudnn")]
 mod cudnn;
+#[cfg(feature = "cuda")]
+mod graph;
 pub(crate) mod layers;
 #[cfg(feature = "cuda")]
 mod pinned;
@@ -30,7 +32,7 @@ mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{DType, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::activation::Activation;
 use crate::error::Result;
@@ -40,15 +42,18 @@ pub(crate) use convolution::convolve;
 #[cfg(feature = "cuda")]
 pub(crate) use convolution::give_up;
 use gpu::Gpu;
-#[cfg(feature = "cuda")]
-pub(crate) use gpu::preload;
 #[cfg(not(feature = "cuda"))]
-pub(crate) use gpu::{Reading, upload};
+pub(crate) use gpu::{Graph, Reading, overwrite, upload};
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::{overwrite, preload};
+#[cfg(feature = "cuda")]
+pub(crate) use graph::Graph;
 use layers::{Pairs, Picture, Planes, Rows};
 #[cfg(feature = "cuda")]
 pub(crate) use pinned::Reading;
 #[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
+pub(crate) use work::{Launch, Work};
 
 /// The switch `sampling` of `--cuda-tuning`.
 static SAMPLING: AtomicBool = AtomicBool::new(true);
@@ -225,6 +230,21 @@ pub(crate) fn group_norm(
     }
 }
 
+/// What an attention over a cache asks of the GPU that a tensor of `dtype` is on: its launches and numbers.
+pub(crate) fn attention_work(
+    device: &Device,
+    dtype: DType,
+    attention: &Attention<'_>,
+) -> Result<Option<Work>> {
+    let Some(gpu) = Gpu::on(device)? else {
+        return Ok(None);
+    };
+    if !gpu.has_matrix_units()? {
+        return Ok(None);
+    }
+    Ok(attention.work(dtype, gpu.multiprocessors()?))
+}
+
 /// A token for each of `draws` from `logits` [rows, vocabulary], u32 [draws]; `before` are the tokens that were drawn last.
 pub(crate) fn draw(
     logits: &Tensor,
@@ -250,6 +270,7 @@ pub(crate) fn draw(
 pub(crate) fn set_up(tuning: crate::device::CudaTuning) {
     gpu::set_enabled(tuning.fused);
     upload::set_enabled(tuning.staging);
+    graph::set_enabled(tuning.graphs);
     SAMPLING.store(tuning.sampling, Ordering::Relaxed);
     convolution::set_up(tuning);
 }

@@ -3,11 +3,17 @@
 use candle_core::{DType, Device, Result as Candle, Shape, Tensor};
 
 use super::work::Work;
-use crate::error::Result;
+use crate::error::{NnError, Result};
 
 /// Nothing is sent anywhere.
 pub(crate) fn upload(_: &[u8], _: DType, _: &Shape, _: &Device) -> Candle<Option<Tensor>> {
     Ok(None)
+}
+
+pub(crate) fn overwrite(_: &Tensor, _: &[u32]) -> Result<()> {
+    Err(NnError::Device(
+        "this build has no CUDA: no tensor is on a GPU".to_owned(),
+    ))
 }
 
 /// Nothing comes from there.
@@ -24,11 +30,37 @@ impl Reading {
     }
 }
 
+/// Nothing is recorded.
+pub(crate) enum Graph {}
+
+impl Graph {
+    pub(crate) fn is_possible(_: &Device) -> bool {
+        false
+    }
+
+    pub(crate) fn record<T, E: From<NnError>>(
+        _: &Device,
+        _: &[(&[u32], usize, &Tensor)],
+        work: &mut dyn FnMut(bool) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(T, std::result::Result<Self, E>), E> {
+        let none = NnError::Device("this build has no CUDA: nothing is recorded".to_owned());
+        Ok((work(false)?, Err(none.into())))
+    }
+
+    pub(crate) fn launch(&mut self) -> Result<()> {
+        match *self {}
+    }
+}
+
 /// There is none.
 pub(super) enum Gpu {}
 
 impl Gpu {
     pub(super) fn of(_: &[&Tensor]) -> Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(super) fn on(_: &Device) -> Result<Option<Self>> {
         Ok(None)
     }
 

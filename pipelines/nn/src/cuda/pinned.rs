@@ -14,7 +14,7 @@ use candle_core::{CudaDevice, DType, Device, Result as Candle, Storage, Tensor};
 use super::gpu::wrapped;
 use crate::error::Result;
 
-/// Words of a place: more than that goes the driver's way.
+/// Words of a place.
 const WORDS: usize = 16 << 10;
 /// Places that the GPU may be behind with: some passes' worth.
 const PLACES: usize = 32;
@@ -36,37 +36,40 @@ static RINGS: Mutex<Vec<Ring>> = Mutex::new(Vec::new());
 
 /// New memory with these numbers in it.
 pub(super) fn sent(cuda: &CudaDevice, numbers: &[u32]) -> Candle<CudaSlice<u32>> {
-    if numbers.len() > WORDS || numbers.is_empty() {
+    if !(1..=WORDS).contains(&numbers.len()) {
         return cuda.clone_htod(numbers);
     }
     // SAFETY: all of it is written before anything reads it, on the stream that it is asked of.
     let mut to = unsafe { cuda.alloc::<u32>(numbers.len())? };
-    send(cuda, numbers, &mut to)?;
+    let stream = cuda.cuda_stream();
+    let (start, guard) = to.device_ptr_mut(&stream);
+    // SAFETY: there is room for as many.
+    unsafe { send(cuda, numbers, start)? };
+    drop(guard);
     Ok(to)
 }
 
-/// Writes numbers to the beginning of memory that has room for them, behind all that the stream was given before.
-pub(super) fn send(cuda: &CudaDevice, numbers: &[u32], to: &mut CudaSlice<u32>) -> Candle<()> {
+/// Writes numbers to memory, behind all that the stream was given before.
+///
+/// # Safety
+/// The memory is on this GPU, and there is room for all of them from `start` on.
+pub(super) unsafe fn send(cuda: &CudaDevice, numbers: &[u32], start: u64) -> Candle<()> {
     let stream = cuda.cuda_stream();
-    if numbers.len() > to.len() {
-        candle_core::bail!("{} numbers to a place for {}", numbers.len(), to.len());
-    }
-    if numbers.len() > WORDS {
-        return cuda.memcpy_htod(numbers, to);
-    }
     let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = ring(&mut rings, cuda)?.place();
-    if let Some(fetched) = place.fetched.take() {
-        fetched.synchronize().map_err(wrapped)?;
+    let ring = ring(&mut rings, cuda)?;
+    for (at, numbers) in numbers.chunks(WORDS).enumerate() {
+        let place = ring.place();
+        if let Some(fetched) = place.fetched.take() {
+            fetched.synchronize().map_err(wrapped)?;
+        }
+        let memory = place.memory.as_mut_slice().map_err(wrapped)?;
+        let memory = &mut memory[..numbers.len()];
+        memory.copy_from_slice(numbers);
+        let start = start + (at * WORDS * size_of::<u32>()) as u64;
+        // SAFETY: the caller's promise, and the place stays as it is until the event says that it was fetched.
+        unsafe { result::memcpy_htod_async(start, memory, stream.cu_stream()) }.map_err(wrapped)?;
+        place.fetched = Some(stream.record_event(None).map_err(wrapped)?);
     }
-    let memory = place.memory.as_mut_slice().map_err(wrapped)?;
-    let memory = &mut memory[..numbers.len()];
-    memory.copy_from_slice(numbers);
-    let (start, guard) = to.device_ptr_mut(&stream);
-    // SAFETY: there is room for all of them, and the place stays as it is until the event says that it was fetched.
-    unsafe { result::memcpy_htod_async(start, memory, stream.cu_stream()) }.map_err(wrapped)?;
-    drop(guard);
-    place.fetched = Some(stream.record_event(None).map_err(wrapped)?);
     Ok(())
 }
 

@@ -113,6 +113,7 @@ impl<'a> Loader<'a> {
             plain: self.plain,
             ropes: ropes.collect::<Result<_, _>>()?,
             device: self.device.clone(),
+            dtype: self.dtype,
         })
     }
 

@@ -7,6 +7,7 @@ mod experts;
 mod feed_forward;
 mod load;
 mod projection;
+mod recorded;
 
 use candle_core::{DType, Device, Tensor};
 use chandler_nn::activation::soft_cap;
@@ -23,6 +24,7 @@ use crate::error::Result;
 use attention::{At, Attention};
 use feed_forward::FeedForward;
 use load::Loader;
+pub(crate) use recorded::Recordings;
 
 /// The tokens of a pass.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,21 @@ pub struct Pass<'a> {
     pub wanted: &'a [u32],
 }
 
+impl Pass<'_> {
+    /// Whether the logits of every row are wanted.
+    fn wants_all(&self) -> bool {
+        let rows = 0..self.positions.len() as u32;
+        self.wanted.iter().copied().eq(rows)
+    }
+
+    /// Whether every sequence has one row, wants its logits, and goes through the model itself.
+    fn is_steady(&self) -> bool {
+        self.wants_all()
+            && self.spans.iter().all(|span| span.rows.len() == 1)
+            && self.adapters.iter().all(Option::is_none)
+    }
+}
+
 /// The model.
 pub struct Decoder {
     embedding: Embedding,
@@ -65,6 +82,8 @@ pub struct Decoder {
     /// Whether it was built of candle tensors where kernels could do it.
     plain: bool,
     device: Device,
+    /// What it computes in.
+    dtype: DType,
 }
 
 /// Attention and feed-forward, with a norm on either side of each where the family has one.
@@ -200,6 +219,16 @@ impl Decoder {
             false => rope.rotation(pass.positions),
         });
         let rotations = rotations.collect::<Result<Vec<Rotation>, _>>()?;
+        self.through(pass, &rotations, cache)
+    }
+
+    /// [`forward`](Self::forward), with the rotations of the pass's positions.
+    fn through(
+        &self,
+        pass: &Pass<'_>,
+        rotations: &[Rotation],
+        cache: &mut KvCache,
+    ) -> Result<Option<Tensor>> {
         let adapters = self.adapters_of(pass)?;
         let mut stream = Stream {
             residual: self.embed(pass)?,
@@ -209,7 +238,7 @@ impl Decoder {
             let at = At {
                 index,
                 pass,
-                rotations: &rotations,
+                rotations,
                 adapters: &adapters,
             };
             stream = layer.forward(stream, &at, cache)?;
@@ -217,8 +246,11 @@ impl Decoder {
         if pass.wanted.is_empty() {
             return Ok(None);
         }
-        let wanted = Tensor::new(pass.wanted, &self.device)?;
-        let (_, normed) = stream.rows(&wanted)?.enter(Some(&self.norm))?;
+        if !pass.wants_all() {
+            let wanted = Tensor::new(pass.wanted, &self.device)?;
+            stream = stream.rows(&wanted)?;
+        }
+        let (_, normed) = stream.enter(Some(&self.norm))?;
         let adapters = adapters.select(pass.wanted, &self.device)?;
         let logits = self.head.forward(&normed, &adapters)?;
         Ok(Some(match self.final_softcap {

@@ -215,3 +215,43 @@ fn sizes_and_dtypes_without_a_kernel_are_left() {
         assert!(attention.work(DType::F16, 1).is_none(), "{head_dim}");
     }
 }
+
+/// What a recorded pass depends on.
+#[test]
+fn sequences_that_grow_change_their_launches_a_few_times() {
+    let blocks: Vec<u32> = (0..1024).collect();
+    let launches = |contexts: [usize; 2]| {
+        let spans: Vec<Span<'_>> = (0..)
+            .zip(contexts)
+            .map(|(row, context)| Span {
+                rows: row..row + 1,
+                context,
+                blocks: &blocks,
+            })
+            .collect();
+        let attention = Attention {
+            heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            block_size: 16,
+            spans: &spans,
+            causal: true,
+            window: None,
+            scale: 0.1,
+            softcap: None,
+        };
+        let work = attention.work(DType::BF16, 132).unwrap();
+        (work.launches, work.numbers)
+    };
+    let (one, two) = (launches([1200, 40]), launches([1300, 90]));
+    assert_eq!(one.0, two.0);
+    assert_ne!(one.1, two.1);
+    let mut seen = vec![];
+    for context in 1..16_000 {
+        let (launches, _) = launches([context, 7]);
+        if !seen.contains(&launches) {
+            seen.push(launches);
+        }
+    }
+    assert!((2..=6).contains(&seen.len()), "{}", seen.len());
+}
