@@ -17,7 +17,7 @@ use candle_core::{
 };
 
 use super::work::{Argument, Launch, Work, suffix};
-use super::{graph, pinned};
+use super::{graph, words};
 use crate::error::{NnError, Result};
 
 /// Compiled by build.rs; the linked program finds machine code for them (docker/cuda/modules.c).
@@ -46,17 +46,17 @@ pub(super) fn is_enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
 }
 
-/// Writes words to the beginning of a tensor on a GPU, of 32 bits a number and contiguous, behind all that was launched before: where
+/// Writes numbers to the beginning of a tensor on a GPU, of 32 bits a number and contiguous, behind all that was launched before: where
 /// that is.
-pub(super) fn overwritten(tensor: &Tensor, words: &[u32]) -> Candle<u64> {
+pub(super) fn overwritten(tensor: &Tensor, numbers: &[u32]) -> Candle<u64> {
     let cuda = tensor.device().as_cuda_device()?;
     let fits = tensor.is_contiguous()
         && tensor.dtype().size_in_bytes() == size_of::<u32>()
-        && words.len() <= tensor.elem_count();
+        && numbers.len() <= tensor.elem_count();
     if !fits {
         candle_core::bail!(
-            "{} words to {:?} of shape {:?}",
-            words.len(),
+            "{} numbers to {:?} of shape {:?}",
+            numbers.len(),
             tensor.dtype(),
             tensor.dims()
         );
@@ -68,13 +68,13 @@ pub(super) fn overwritten(tensor: &Tensor, words: &[u32]) -> Candle<u64> {
     let stream = cuda.cuda_stream();
     let (start, guard) = address_of(storage, layout, &stream)?;
     // SAFETY: the tensor has room for them from `start` on.
-    unsafe { pinned::send(cuda, words, start)? };
+    unsafe { words::send(cuda, numbers, start)? };
     drop(guard);
     Ok(start)
 }
 
-pub(crate) fn overwrite(tensor: &Tensor, words: &[u32]) -> Result<()> {
-    overwritten(tensor, words)?;
+pub(crate) fn overwrite(tensor: &Tensor, numbers: &[u32]) -> Result<()> {
+    overwritten(tensor, numbers)?;
     Ok(())
 }
 
@@ -324,7 +324,7 @@ impl Gpu {
             kept.push(found);
             return Ok(Numbers::Kept(there));
         }
-        let there = Arc::new(pinned::sent(&self.0, numbers)?);
+        let there = Arc::new(words::sent(&self.0, numbers)?);
         if kept.len() >= MOST_KEPT {
             kept.remove(0);
         }

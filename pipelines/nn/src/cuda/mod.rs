@@ -1,5 +1,6 @@
-//! Kernels of our own for NVIDIA's GPUs: their sources (`*.cu`), what is decided before a launch (`work`, `attention`, `layers`), and
-//! the launch (`gpu`); and cuDNN's convolutions (`convolution`). Apart from `kernels`, which are the CPU's. What is decided needs no GPU: the tests run the same work thread by
+//! Kernels of our own for NVIDIA's GPUs: their sources (`*.cu`), what is decided before a launch (`work`, `attention`, `layers`,
+//! `sampling`), the launch (`gpu`) and its recording (`graph`); cuDNN's convolutions (`convolution`); and the ways between host and GPU
+//! (`upload`, `words`). Apart from `kernels`, which are the CPU's. What is decided needs no GPU: the tests run the same work thread by
 //! thread on the CPU (tests/cuda). Nothing here has run on a GPU yet.
 
 pub(crate) mod attention;
@@ -13,11 +14,11 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 mod graph;
 pub(crate) mod layers;
-#[cfg(feature = "cuda")]
-mod pinned;
 #[cfg(any(test, feature = "cudnn"))]
 mod plans;
 mod sampling;
+#[cfg(feature = "cuda")]
+mod words;
 mod work;
 
 #[cfg(feature = "cuda")]
@@ -50,9 +51,9 @@ pub(crate) use gpu::{overwrite, preload};
 pub(crate) use graph::Graph;
 use layers::{Pairs, Picture, Planes, Rows};
 #[cfg(feature = "cuda")]
-pub(crate) use pinned::Reading;
-#[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
+#[cfg(feature = "cuda")]
+pub(crate) use words::Reading;
 pub(crate) use work::{Launch, Work};
 
 /// The switch `sampling` of `--cuda-tuning`.
