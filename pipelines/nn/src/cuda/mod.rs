@@ -11,6 +11,8 @@ mod gpu;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_gpu.rs"]
 mod gpu;
+#[cfg(feature = "cuda")]
+mod pinned;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "cuda")]
@@ -25,8 +27,10 @@ use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::preload;
 #[cfg(not(feature = "cuda"))]
-pub(crate) use gpu::upload;
+pub(crate) use gpu::{pinned_memory, upload};
 use layers::{Pairs, Picture, Rows};
+#[cfg(feature = "cuda")]
+pub(crate) use pinned::pinned_memory;
 #[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
 
