@@ -13,6 +13,7 @@ mod failure;
 mod generation;
 pub mod gguf;
 mod load;
+mod parking;
 mod pipeline;
 mod planning;
 mod prepare;

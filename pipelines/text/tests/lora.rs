@@ -78,7 +78,7 @@ impl Expected {
     }
 }
 
-fn snapshots(model: &str, adapters: &[&str]) -> Vec<(String, Snapshot)> {
+pub fn snapshots(model: &str, adapters: &[&str]) -> Vec<(String, Snapshot)> {
     let dir = fixture("lora").join(model);
     let adapters = adapters.iter();
     adapters
