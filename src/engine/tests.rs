@@ -1,6 +1,8 @@
 //! The engine's promises, held on the mock: one end for every request, failures that stay with who caused them,
 //! readers that cannot hold it up, and an end that finishes what runs.
 
+mod parking;
+
 use std::time::{Duration, Instant};
 
 use chandler_core::mock::{Fault, MockOptions, MockPipeline};
