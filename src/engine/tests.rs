@@ -175,7 +175,7 @@ async fn hanging_up_cancels_within_a_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_never_reads_is_parked_and_cancelled_and_delays_nobody() {
+async fn a_reader_that_never_reads_is_stalled_and_cancelled_and_delays_nobody() {
     let options = EngineOptions {
         stall: Duration::from_millis(300),
         ..EngineOptions::default()

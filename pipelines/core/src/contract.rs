@@ -369,8 +369,13 @@ fn a_parked_pipeline_comes_back_as_it_was<P: Pipeline>(
         assert!(driver.offer(number), "request {number} finds no room");
         driver.run_out();
         match number % 3 {
-            // Once a piece and then a request, otherwise all of it.
-            0 => drop(driver.pipeline.park().expect("an idle pipeline parks")),
+            // A piece and then a request, unless it was the last piece; otherwise all of it.
+            0 => {
+                let parked = driver.pipeline.park().expect("an idle pipeline parks");
+                if parked == Parked::Wholly {
+                    driver.pipeline.wake().expect("a parked pipeline wakes");
+                }
+            }
             _ => park_and_wake(&mut driver.pipeline, before),
         }
     }

@@ -6,7 +6,8 @@ use chandler_core::{Admission, Events, Input, Parked, Pipeline, StepError, Ticke
 use chandler_text::TextPipeline;
 
 use crate::drive::{LIMITS, drawn, load, plain, run, said, tokens};
-use crate::lora::snapshots;
+use crate::lora::{FIXTURES, snapshots};
+use crate::on_device::is_comparable;
 use crate::parity::all;
 
 const MODEL: &str = "llama2-f32";
@@ -45,11 +46,13 @@ fn all_weights_of_every_family_leave() {
 
 #[test]
 fn adapters_leave_with_their_model() {
-    let alone = weights(&plain("qwen2-f32", Vec::new()));
-    let pipeline = plain("qwen2-f32", snapshots("qwen2-f32", &["wide"]));
-    let weights = weights(&pipeline);
-    assert!(weights > alone);
-    assert_eq!(pipeline.parking_space(), Some(weights));
+    for (name, adapters) in FIXTURES.into_iter().filter(|(name, _)| is_comparable(name)) {
+        let alone = weights(&plain(name, Vec::new()));
+        let pipeline = plain(name, snapshots(name, adapters));
+        let weights = weights(&pipeline);
+        assert!(weights > alone, "{name}");
+        assert_eq!(pipeline.parking_space(), Some(weights), "{name}");
+    }
 }
 
 #[test]

@@ -19,8 +19,8 @@ use crate::error::{NnError, Result};
 use exchange::exchange;
 pub use roster::{Roster, listed};
 
-/// Bytes that are copied to the host at a time: a request that comes meanwhile waits for no more. Page-locking a gigabyte takes some
-/// third of a second.
+/// Bytes that are copied to the host at a time: a request that comes meanwhile waits for no more. To page-lock the memory for a whole
+/// model takes seconds.
 const PIECE: u64 = 256 << 20;
 
 /// Where weights are while they are not on their device.

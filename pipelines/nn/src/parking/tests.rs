@@ -7,6 +7,7 @@ use super::*;
 use crate::conv2d::{Conv2d, Conv2dConfig};
 use crate::embedding::Embedding;
 use crate::group_norm::{GroupNorm, Groups};
+use crate::kv_cache::{CacheShape, KvCache};
 use crate::linear::Linear;
 use crate::norm::{Norm, NormConfig, NormKind};
 use crate::weights::HostTensor;
@@ -270,4 +271,40 @@ fn an_exchange_gives_back_what_was_there() {
     exchange(&tensors, old).unwrap();
     assert_eq!(numbers(&tensors[0]), [0.0; 3]);
     assert_eq!(numbers(&tensors[1]), [1.0; 3]);
+}
+
+#[test]
+fn a_cache_that_is_given_up_holds_nothing_and_is_empty_when_it_is_back() {
+    let shape = CacheShape {
+        layers: 2,
+        blocks: 3,
+        block_size: 4,
+        kv_heads: 1,
+        head_dim: 2,
+    };
+    let mut cache = KvCache::plain(shape, &Device::Cpu, DType::F32).unwrap();
+    let bytes = cache.bytes();
+    let k = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu).unwrap();
+    cache.take_up().unwrap();
+    cache.write(1, &k, &k, &[5]).unwrap();
+    for _ in 0..2 {
+        cache.give_up();
+        cache.give_up();
+        assert_eq!((cache.bytes(), cache.shape()), (0, shape));
+        let written = cache.write(1, &k, &k, &[5]).unwrap_err().to_string();
+        assert!(written.contains("given up"), "{written}");
+        assert!(cache.read(0, &[0]).is_err());
+        cache.take_up().unwrap();
+        assert_eq!(cache.bytes(), bytes);
+        assert_eq!(numbers(&cache.read(1, &[5]).unwrap().0), [0.0; 2]);
+        cache.write(1, &k, &k, &[5]).unwrap();
+        assert_eq!(numbers(&cache.read(1, &[5]).unwrap().0), [1.0; 2]);
+    }
+    // On the CPU memory is taken as it is written, and a cache keeps it.
+    let mut host = KvCache::new(shape, &Device::Cpu, DType::F32).unwrap();
+    let bytes = host.bytes();
+    host.give_up();
+    assert_eq!(host.bytes(), bytes);
+    host.take_up().unwrap();
+    host.write(1, &k, &k, &[5]).unwrap();
 }
