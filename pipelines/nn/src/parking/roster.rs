@@ -11,18 +11,20 @@ use crate::weights::{HostTensor, TensorSource};
 
 /// The tensors of one model on one device. Clones are the same list. It keeps them alive: a model and its roster go together.
 #[derive(Clone)]
-pub struct Roster {
+pub struct Roster(Arc<Entries>);
+
+struct Entries {
     device: Device,
-    tensors: Arc<Mutex<Vec<Tensor>>>,
+    tensors: Mutex<Vec<Tensor>>,
 }
 
 impl Roster {
     /// An empty list for tensors on `device`.
     pub fn new(device: &Device) -> Self {
-        Self {
+        Self(Arc::new(Entries {
             device: device.clone(),
-            tensors: Arc::default(),
-        }
+            tensors: Mutex::default(),
+        }))
     }
 
     /// The list for a model whose layers are candle tensors: on a device always, on the CPU when they are `plain`. Otherwise weights
@@ -33,14 +35,14 @@ impl Roster {
 
     /// The device that its tensors are on.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.0.device
     }
 
     /// Lists a tensor that the model keeps, and has all of: no view of part of another. Those on other devices, and those that are no
     /// floats, are left out.
     pub fn list(&self, tensor: &Tensor) {
         let float = matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32);
-        if float && tensor.elem_count() > 0 && tensor.device().same_device(&self.device) {
+        if float && tensor.elem_count() > 0 && tensor.device().same_device(&self.0.device) {
             self.lock().push(tensor.clone());
         }
     }
@@ -57,7 +59,10 @@ impl Roster {
 
     /// Entries come whole, so that a thread that panicked has left the list right.
     fn lock(&self) -> MutexGuard<'_, Vec<Tensor>> {
-        self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .tensors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
