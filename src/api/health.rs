@@ -88,6 +88,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
             "images": counters.images,
             "device_bytes": counters.device_bytes,
             "host_bytes": counters.host_bytes,
+            "parked": flag(counters.parked),
         },
     });
     if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {

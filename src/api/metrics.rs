@@ -141,6 +141,14 @@ fn describe() {
         "chandler_weights_loaded_bytes",
         "Bytes of weights that were read into memory"
     );
+    metrics::describe_gauge!(
+        "chandler_parked",
+        "1 while the model has left its device, until the next request"
+    );
+    metrics::describe_histogram!(
+        "chandler_wake_seconds",
+        "What a parked model took to come back"
+    );
     metrics::describe_gauge!("chandler_ready", "1 when a request would be served");
     metrics::describe_gauge!("chandler_info", "1, with the model and version as labels");
 }
@@ -160,6 +168,7 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
     metrics::gauge!("chandler_cache_blocks", "state" => "free").set(free as f64);
     metrics::gauge!("chandler_device_bytes").set(counters.device_bytes as f64);
     metrics::gauge!("chandler_host_bytes").set(counters.host_bytes as f64);
+    metrics::gauge!("chandler_parked").set(f64::from(u8::from(counters.parked)));
     metrics::gauge!("chandler_cache_bytes").set(cache.unwrap_or_default().bytes as f64);
     metrics::gauge!("chandler_cache_tokens").set(cache.unwrap_or_default().tokens as f64);
     // Why here and not where they are heard: a counter is a whole number, and many clips are shorter than a second.

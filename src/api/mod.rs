@@ -27,6 +27,7 @@ mod routes;
 mod sent;
 mod serve;
 mod settings;
+mod sleep;
 mod sse;
 mod state;
 mod trace;

@@ -18,7 +18,7 @@ use super::settings::ApiSettings;
 use super::state::{Api, Shared};
 use super::{
     audio, auth, generate, health, images, limits, messages, metrics, observe, openai, openapi,
-    predict, responses, room,
+    predict, responses, room, sleep,
 };
 use crate::engine::Engine;
 
@@ -69,6 +69,9 @@ pub fn router_with(settings: ApiSettings, engine: Engine, more: Router) -> Route
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/variations", post(images::variations))
+        .route("/sleep", post(sleep::sleep))
+        .route("/wake_up", post(sleep::wake_up))
+        .route("/is_sleeping", get(sleep::is_sleeping))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
         .merge(more.with_state(()))

@@ -189,6 +189,8 @@ fn engine_options(settings: &Settings, started: Instant) -> EngineOptions {
         load_wait: *settings.load_wait,
         stall: *settings.stall_timeout,
         drain_grace: *settings.drain_grace,
+        park_after: *settings.park_after,
+        free_memory: || Machine::here().memory().map(|memory| memory.available),
         started: Some(started),
     }
 }

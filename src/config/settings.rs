@@ -241,6 +241,10 @@ settings! {
     load_wait: Duration = "60s", Batch, Some("load-wait"), "TIME", [var("CHANDLER_LOAD_WAIT"), var("MODEL_LOAD_WAIT_TIMEOUT_SECONDS")];
     /// A client that reads nothing for so long has its request cancelled.
     stall_timeout: Duration = "60s", Batch, Some("stall-timeout"), "TIME", [var("CHANDLER_STALL_TIMEOUT")];
+    /// A model on a GPU that was asked nothing for so long leaves it to others: its weights wait in page-locked memory of the host (as
+    /// many bytes as on the GPU), its cache is given up, and the next request brings it back, in a fraction of a second. The worker
+    /// stays ready meanwhile.
+    park_after: Option<Duration> = "" ("never"), Batch, Some("park-after"), "TIME", [var("CHANDLER_PARK_AFTER")];
     /// Address to listen on. 127.0.0.1 keeps the worker to this machine.
     host: Host = "0.0.0.0", Server, Some("host"), "ADDRESS", [var("CHANDLER_HOST")];
     /// Port to listen on; 0 takes a free one and prints it.

@@ -46,6 +46,7 @@ pub fn look() -> Devices {
             choice: DeviceChoice::Cuda { ordinal },
             allow_cpu: false,
             tuning: CudaTuning::NONE, // nothing is to be computed
+            plain: false,
         };
         match options.open() {
             Ok(device) => {

@@ -11,6 +11,7 @@ use chandler_core::{
 
 use super::handle::not_ready;
 use super::mailbox::{Mailbox, Outbox};
+use super::parking::Reply;
 use super::stats::{Stats, Timeline};
 use super::status::Status;
 use super::worker::{Command, Job};
@@ -29,6 +30,8 @@ pub(super) trait Door: Send + Sync {
     ) -> Result<Vec<Subscription>, (usize, RequestError)>;
     /// Takes nothing new; what is here is finished.
     fn drain(&self);
+    /// Asks for the model to leave its device when nothing runs, or to come back to it.
+    fn park(&self, parked: bool, reply: Reply);
 }
 
 /// What a reader tells the engine's thread.
@@ -81,6 +84,15 @@ impl<T: Prepared> Door for Gate<T> {
     fn drain(&self) {
         // Why ignored: a thread that has ended has drained.
         let _ = self.sender.send(Command::Drain);
+    }
+
+    fn park(&self, parked: bool, reply: Reply) {
+        let command = match parked {
+            true => Command::Park(reply),
+            false => Command::Wake(reply),
+        };
+        // Why ignored: the answer's sender goes with the command, which its reader sees.
+        let _ = self.sender.send(command);
     }
 
     fn info(&self) -> ModelInfo {

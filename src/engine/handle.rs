@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chandler_core::{ErrorKind, Input, LoadError, ModelInfo, Pipeline, RequestError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::cold_start::{ColdStart, Stopwatch};
 use super::gate::{Door, Place, Subscription};
@@ -28,6 +28,10 @@ pub struct EngineOptions {
     pub stall: Duration,
     /// How long a drain lets requests finish.
     pub drain_grace: Duration,
+    /// How long the model stays on its device without a request; for good when nobody says.
+    pub park_after: Option<Duration>,
+    /// Bytes of the host's memory that are free, where that is known.
+    pub free_memory: fn() -> Option<u64>,
     /// When the process began; the engine's own start when nobody says.
     pub started: Option<Instant>,
 }
@@ -39,6 +43,8 @@ impl Default for EngineOptions {
             load_wait: Duration::from_secs(300),
             stall: Duration::from_secs(60),
             drain_grace: Duration::from_secs(25),
+            park_after: None,
+            free_memory: || None,
             started: None,
         }
     }
@@ -197,6 +203,21 @@ impl Engine {
         });
         if let Some(door) = self.shared.door.get() {
             door.drain();
+        }
+    }
+
+    /// Lets the model leave its device as soon as nothing runs, or brings it back; resolves when it has. A request brings it back, too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotReady`], [`ErrorKind::Unsupported`] of a model that has nothing on a device, [`ErrorKind::OutOfMemory`] when
+    /// the host has no room for what is to be kept, or the device none for what is to come back.
+    pub async fn park(&self, parked: bool) -> Result<(), RequestError> {
+        let door = self.ready().await?;
+        let (reply, answer) = oneshot::channel();
+        door.park(parked, reply);
+        match answer.await {
+            Ok(how) => how,
+            Err(_) => Err(not_ready(&Status::Stopped)),
         }
     }
 

@@ -221,6 +221,7 @@ impl LoadOptions {
             choice: choice.map_err(|error| LoadError::context("device", error))?,
             allow_cpu: self.allow_cpu,
             tuning: tuning.map_err(|error: String| LoadError::context("cuda_tuning", error))?,
+            plain: false,
         })
     }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chandler_core::{ErrorKind, Event, RequestError};
 use tokio::sync::Notify;
 
-/// Bytes that may wait for a reader before its request is parked.
+/// Bytes that may wait for a reader before its request is stalled.
 const HIGH_WATER: usize = 256 * 1024;
-/// Bytes below which a parked request goes on.
+/// Bytes below which a stalled request goes on.
 const LOW_WATER: usize = 64 * 1024;
 
 /// How a posted event fared.
@@ -98,7 +98,7 @@ impl Mailbox {
         }
     }
 
-    /// The next event; `None` after the terminal one. The flag says that a parked request may go on.
+    /// The next event; `None` after the terminal one. The flag says that a stalled request may go on.
     pub(super) async fn take(&self) -> (Option<Event>, bool) {
         // A model that is faster than its reader has always something ready: without this, who gathers a whole answer would
         // never let go of the thread, and neither a drain nor a time limit would reach him.
@@ -121,7 +121,7 @@ impl Mailbox {
         }
     }
 
-    /// Whether a parked request may go on.
+    /// Whether a stalled request may go on.
     pub(super) fn has_room(&self) -> bool {
         self.lock().weight <= LOW_WATER
     }

@@ -17,6 +17,7 @@ mod load_speech;
 #[cfg(feature = "text")]
 mod load_text;
 mod mailbox;
+mod parking;
 mod recovery;
 #[cfg(feature = "models")]
 mod registry;

@@ -1,17 +1,18 @@
 //! What the engine counts: plain atomics for `/health`, and the same through the `metrics` facade for `/metrics`.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chandler_core::{Footprint, Occupancy, Step, Tally, Usage};
 
 /// Histograms of seconds that want the buckets of time to first token.
-pub const BUCKETED_HISTOGRAMS: [&str; 4] = [
+pub const BUCKETED_HISTOGRAMS: [&str; 5] = [
     "chandler_time_to_first_token_seconds",
     "chandler_inter_token_seconds",
     "chandler_queue_seconds",
     "chandler_request_seconds",
+    "chandler_wake_seconds",
 ];
 
 /// A reading of all counters at one moment.
@@ -55,6 +56,8 @@ pub struct Counters {
     pub device_bytes: u64,
     /// Bytes on the host.
     pub host_bytes: u64,
+    /// Whether the model is parked: the next request brings it back.
+    pub parked: bool,
     /// What the pipeline itself has counted.
     pub tally: Tally,
 }
@@ -80,6 +83,7 @@ pub(super) struct Stats {
     images: AtomicU64,
     device_bytes: AtomicU64,
     host_bytes: AtomicU64,
+    parked: AtomicBool,
     tally: Mutex<Tally>,
 }
 
@@ -105,6 +109,7 @@ impl Stats {
             images: self.images.load(Relaxed),
             device_bytes: self.device_bytes.load(Relaxed),
             host_bytes: self.host_bytes.load(Relaxed),
+            parked: self.parked.load(Relaxed),
             tally: *self.tally.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -131,6 +136,15 @@ impl Stats {
     pub(super) fn holds(&self, footprint: Footprint) {
         self.device_bytes.store(footprint.device_bytes, Relaxed);
         self.host_bytes.store(footprint.host_bytes, Relaxed);
+    }
+
+    pub(super) fn parked(&self, now: bool) {
+        self.parked.store(now, Relaxed);
+    }
+
+    /// The model has come back to its device.
+    pub(super) fn woken(&self, took: Duration) {
+        metrics::histogram!("chandler_wake_seconds").record(took.as_secs_f64());
     }
 
     pub(super) fn completed(&self, usage: Usage, took: Duration) {

@@ -1,6 +1,8 @@
 //! The engine's promises, held on the mock: one end for every request, failures that stay with who caused them,
 //! readers that cannot hold it up, and an end that finishes what runs.
 
+mod parking;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -248,7 +250,7 @@ async fn hanging_up_cancels_within_a_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_never_reads_is_parked_and_cancelled_and_delays_nobody() {
+async fn a_reader_that_never_reads_is_stalled_and_cancelled_and_delays_nobody() {
     let options = EngineOptions {
         stall: Duration::from_millis(300),
         ..EngineOptions::default()

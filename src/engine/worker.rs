@@ -1,6 +1,8 @@
 //! The loop of the engine's thread: it owns the pipeline, and goes round receive, admit, step, deliver.
 //! Nothing here waits for a client.
 
+mod stalled;
+
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,17 +13,23 @@ use std::time::{Duration, Instant};
 use super::gate::{Place, Signal};
 use super::handle::EngineOptions;
 use super::mailbox::{Delivery, Outbox};
+use super::parking::{Parking, Reply, answer};
 use super::recovery::{Recovery, Verdict};
 use super::stats::{Stats, Timeline};
 use chandler_core::{
     Activity, Admission, ErrorKind, Event, Events, Pipeline, Prepared, RequestError, RequestId,
     Step, StepError, Ticket,
 };
+use stalled::Stalled;
 
 /// What the handle sends.
 pub(super) enum Command<T> {
     Submit(Box<Job<T>>),
     Signal(Signal),
+    /// The model is to leave its device when nothing runs.
+    Park(Reply),
+    /// It is to come back.
+    Wake(Reply),
     Drain,
 }
 
@@ -45,12 +53,6 @@ struct Running {
     strikes: u8,
 }
 
-/// A request whose reader is behind.
-struct Parked<T> {
-    job: Job<T>,
-    since: Instant,
-}
-
 /// What the thread is given besides the model.
 pub(super) struct Surroundings {
     pub(super) options: EngineOptions,
@@ -64,8 +66,9 @@ pub(super) struct Worker<P: Pipeline> {
     around: Surroundings,
     queue: VecDeque<Job<P::Prepared>>,
     running: BTreeMap<RequestId, Running>,
-    parked: Vec<Parked<P::Prepared>>,
+    stalled: Vec<Stalled<P::Prepared>>,
     recovery: Recovery<P::Prepared>,
+    parking: Parking,
     /// When the drain's grace ends.
     draining: Option<Instant>,
     /// Every handle is gone.
@@ -79,12 +82,13 @@ impl<P: Pipeline> Worker<P> {
         around: Surroundings,
     ) -> Self {
         Self {
+            parking: Parking::new(&around.options, &pipeline),
             pipeline,
             commands,
             around,
             queue: VecDeque::new(),
             running: BTreeMap::new(),
-            parked: Vec::new(),
+            stalled: Vec::new(),
             recovery: Recovery::default(),
             draining: None,
             orphaned: false,
@@ -96,11 +100,12 @@ impl<P: Pipeline> Worker<P> {
         let mut waiting = false;
         loop {
             self.receive(waiting);
-            self.expire_parked();
-            self.resume_parked();
+            self.expire_stalled();
+            self.resume_stalled();
             if self.is_over() {
                 return Ok(());
             }
+            self.rest_or_wake()?;
             self.admit();
             waiting = match self.step() {
                 Ok(step) => step.activity != Activity::Worked,
@@ -124,10 +129,12 @@ impl<P: Pipeline> Worker<P> {
     fn receive(&mut self, waiting: bool) {
         let busy = !self.queue.is_empty() && self.running.is_empty() || self.recovery.is_active();
         if waiting && !busy {
-            let alarm = match (self.parked.is_empty(), self.draining) {
+            let alarm = match (self.stalled.is_empty(), self.draining) {
                 (true, None) => Duration::from_secs(3600),
                 _ => Duration::from_millis(50),
             };
+            let due = self.parking.alarm().filter(|_| self.held() == 0);
+            let alarm = due.map_or(alarm, |due| due.min(alarm));
             match self.commands.recv_timeout(alarm) {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -148,6 +155,12 @@ impl<P: Pipeline> Worker<P> {
             Command::Submit(job) => self.queue.push_back(*job),
             Command::Signal(Signal::Cancel(id)) => self.forget(id),
             Command::Signal(Signal::CaughtUp) => {}
+            Command::Park(reply) => self.parking.ask(reply),
+            Command::Wake(reply) => {
+                self.parking.stay();
+                let woken = self.parking.wake(&mut self.pipeline, &self.around.stats);
+                answer(reply, woken.map_err(StepError::into_request_error));
+            }
             Command::Drain => {
                 let grace = self.around.options.drain_grace;
                 self.draining.get_or_insert_with(|| Instant::now() + grace);
@@ -184,10 +197,38 @@ impl<P: Pipeline> Worker<P> {
         let (out, keep): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(&gone);
         self.queue = keep.into();
         taken.extend(out);
-        let (out, keep): (Vec<_>, Vec<_>) = self.parked.drain(..).partition(|p| gone(&p.job));
-        self.parked = keep;
+        let (out, keep): (Vec<_>, Vec<_>) = self.stalled.drain(..).partition(|p| gone(&p.job));
+        self.stalled = keep;
         taken.extend(out.into_iter().map(|p| p.job));
         taken
+    }
+
+    /// Requests in every place.
+    fn held(&self) -> usize {
+        self.queue.len() + self.running.len() + self.stalled.len() + self.recovery.held()
+    }
+
+    /// With nothing here the model may leave its device; with something it comes back, or everybody hears why not.
+    fn rest_or_wake(&mut self) -> Result<(), String> {
+        if self.held() == 0 {
+            // Who is about to end gives everything up anyway.
+            return match self.draining {
+                None => self
+                    .parking
+                    .rest(&mut self.pipeline, &self.around.stats)
+                    .map_err(|message| self.give_up(&message)),
+                Some(_) => Ok(()),
+            };
+        }
+        self.parking.touch();
+        match self.parking.wake(&mut self.pipeline, &self.around.stats) {
+            Ok(()) => Ok(()),
+            Err(StepError::Fatal(message)) => Err(self.give_up(&message)),
+            Err(error) => {
+                self.fail_everything(&error.into_request_error());
+                Ok(())
+            }
+        }
     }
 
     /// Whether a drain has ended, by finishing or by its grace.
@@ -195,7 +236,7 @@ impl<P: Pipeline> Worker<P> {
         let Some(deadline) = self.draining else {
             return false;
         };
-        let held = self.queue.len() + self.running.len() + self.parked.len() + self.recovery.held();
+        let held = self.held();
         if held > 0 && Instant::now() < deadline {
             return false;
         }
@@ -346,7 +387,7 @@ impl<P: Pipeline> Worker<P> {
             }
         }
         for id in stalled {
-            self.park(id);
+            self.stall(id);
         }
     }
 
@@ -440,48 +481,6 @@ impl<P: Pipeline> Worker<P> {
             self.recovery.trial_over();
         }
         Ok(())
-    }
-
-    /// Pauses a request whose reader is behind.
-    fn park(&mut self, id: RequestId) {
-        if let Some(job) = self.take_out(id) {
-            self.parked.push(Parked {
-                job,
-                since: Instant::now(),
-            });
-            if self.running.is_empty() {
-                self.recovery.trial_over();
-            }
-        }
-    }
-
-    fn resume_parked(&mut self) {
-        let (ready, keep): (Vec<_>, Vec<_>) = self
-            .parked
-            .drain(..)
-            .partition(|parked| parked.job.outbox.has_room());
-        self.parked = keep;
-        for parked in ready {
-            self.queue.push_front(parked.job);
-        }
-    }
-
-    /// Ends requests whose reader stayed away too long.
-    fn expire_parked(&mut self) {
-        let stall = self.around.options.stall;
-        let (late, keep): (Vec<_>, Vec<_>) = self
-            .parked
-            .drain(..)
-            .partition(|parked| parked.since.elapsed() >= stall);
-        self.parked = keep;
-        for Parked { job, .. } in late {
-            self.around.stats.cancelled(job.timeline.elapsed());
-            let message = format!("the answer was not read for {} s", stall.as_secs());
-            let _ = job.outbox.post(Event::Failed(RequestError::new(
-                ErrorKind::Timeout,
-                message,
-            )));
-        }
     }
 }
 

@@ -23,6 +23,7 @@ mod openai;
 mod predict;
 mod reasoning;
 mod responses;
+mod sleep;
 mod streams;
 mod structure;
 mod tools;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::error::RequestError;
 use crate::event::{Collected, Event, Events};
 use crate::input::Input;
-use crate::pipeline::{Activity, Admission, Pipeline, RequestId, Ticket};
+use crate::pipeline::{Activity, Admission, Footprint, Parked, Pipeline, RequestId, Ticket};
 use crate::random::Stream;
 
 /// A pipeline to check and requests to check it with.
@@ -33,7 +33,21 @@ pub fn check<P: Pipeline>(subject: &Subject<'_, P>) {
     one_terminal_event_under_random_cancels(subject, &alone);
     suspended_requests_go_on_where_they_stood(subject, &alone);
     a_reset_pipeline_serves_again(subject, &alone);
+    a_parked_pipeline_comes_back_as_it_was(subject, &alone);
     no_growth(&mut (subject.make)(), subject.input, subject.requests * 4);
+}
+
+/// Runs the check of parking alone, each request by itself: for what rounds otherwise in company.
+///
+/// # Panics
+/// When the pipeline has nothing to park, or breaks the promise.
+pub fn check_parking<P: Pipeline>(subject: &Subject<'_, P>) {
+    let parks = (subject.make)().parking_space();
+    assert!(
+        parks.is_some_and(|bytes| bytes > 0),
+        "there is nothing to park"
+    );
+    a_parked_pipeline_comes_back_as_it_was(subject, &answers_alone(subject));
 }
 
 type Answer = Result<Collected, RequestError>;
@@ -334,6 +348,59 @@ fn a_reset_pipeline_serves_again<P: Pipeline>(
     }
     driver.run_out();
     compare(alone, &driver.ended, "after a reset");
+}
+
+/// Parked in part it serves; parked wholly it has given up memory, and serves after it was woken. Whoever cannot be parked says so.
+fn a_parked_pipeline_comes_back_as_it_was<P: Pipeline>(
+    subject: &Subject<'_, P>,
+    alone: &BTreeMap<RequestId, Answer>,
+) {
+    let mut driver = Driver::new((subject.make)(), subject.input);
+    driver.pipeline.wake().expect("who is awake can be woken");
+    if driver.pipeline.parking_space().is_none() {
+        assert!(
+            driver.pipeline.park().is_err(),
+            "it has nothing to park and parks"
+        );
+        return;
+    }
+    let before = driver.pipeline.footprint();
+    for number in 0..subject.requests.min(6) {
+        assert!(driver.offer(number), "request {number} finds no room");
+        driver.run_out();
+        match number % 3 {
+            // A piece and then a request, unless it was the last piece; otherwise all of it.
+            0 => {
+                let parked = driver.pipeline.park().expect("an idle pipeline parks");
+                if parked == Parked::Wholly {
+                    driver.pipeline.wake().expect("a parked pipeline wakes");
+                }
+            }
+            _ => park_and_wake(&mut driver.pipeline, before),
+        }
+    }
+    compare(alone, &driver.ended, "after it was parked");
+}
+
+fn park_and_wake<P: Pipeline>(pipeline: &mut P, before: Footprint) {
+    let mut pieces = 0;
+    while pipeline.park().expect("an idle pipeline parks") == Parked::Partly {
+        pieces += 1;
+        assert!(pieces < 1_000_000, "parking never ends");
+    }
+    let again = pipeline.park().expect("a parked pipeline stays so");
+    assert_eq!(again, Parked::Wholly);
+    let mut events = Events::default();
+    let step = pipeline.step(&mut events).expect("nothing is inside");
+    assert_eq!(step.activity, Activity::Idle);
+    assert_eq!(pipeline.parking_space(), Some(0), "all of it is kept");
+    let parked = pipeline.footprint();
+    assert!(
+        parked.device_bytes < before.device_bytes || before.device_bytes == 0,
+        "parking gave nothing up: {parked:?}"
+    );
+    pipeline.wake().expect("a parked pipeline wakes");
+    assert_eq!(pipeline.footprint().device_bytes, before.device_bytes);
 }
 
 /// Many requests, some cancelled: nothing is left behind, on the device or in the cache.

@@ -27,8 +27,8 @@ pub use image::{
 };
 pub use input::{Chat, Content, Input, Limits, Message, Part, Prompt, Sampling, Task, TextInput};
 pub use pipeline::{
-    Activity, Admission, CacheSize, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Pipeline,
-    Prepare, Prepared, RequestId, Step, Tally, Ticket,
+    Activity, Admission, CacheSize, CancelFlag, Cost, Footprint, ModelInfo, Occupancy, Parked,
+    Pipeline, Prepare, Prepared, RequestId, Step, Tally, Ticket,
 };
 pub use speech::{
     Audio, Belief, Heard, HeardLanguage, Hints, LongForm, Search, SpeechInput, SpeechTask,

@@ -198,6 +198,15 @@ impl Step {
     };
 }
 
+/// How far parking is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parked {
+    /// A piece of it is done, and the model serves as before. Calling again goes on.
+    Partly,
+    /// The device's memory is given up; only [`Pipeline::wake`] makes the model serve again.
+    Wholly,
+}
+
 /// Bytes held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Footprint {
@@ -277,6 +286,29 @@ pub trait Pipeline {
     /// each size that the device prepares itself for.
     fn warm_up_batches(&self) -> Vec<usize> {
         vec![1]
+    }
+
+    /// Host memory that parking would take beyond what is held for it already; none where there is nothing to park, as on a CPU.
+    fn parking_space(&self) -> Option<u64> {
+        None
+    }
+
+    /// Does a bounded piece of parking: what a model cannot do without is kept in the host's memory, what it holds on its device is
+    /// given up, and what it remembers of requests forgotten. Called when nothing is inside.
+    ///
+    /// # Errors
+    /// When it cannot be parked now: it serves as before. [`StepError::Fatal`] when the device is lost.
+    fn park(&mut self) -> Result<Parked, StepError> {
+        let message = "this model has nothing on a device that it could give up";
+        Err(StepError::Batch(message.to_owned()))
+    }
+
+    /// Brings a parked model back; nothing to do for one that is not.
+    ///
+    /// # Errors
+    /// [`StepError::OutOfMemory`] when the device has no room now: it stays parked, and may be tried again.
+    fn wake(&mut self) -> Result<(), StepError> {
+        Ok(())
     }
 
     /// The most units of work that one step does.

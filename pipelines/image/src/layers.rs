@@ -11,6 +11,7 @@ use chandler_nn::group_norm::{GroupNorm, Groups};
 use chandler_nn::linear::Linear;
 use chandler_nn::lora::Convolution;
 use chandler_nn::norm::{Norm, NormConfig, NormKind};
+use chandler_nn::parking::Roster;
 use chandler_nn::weights::{HostTensor, TensorSource};
 
 use crate::error::Result;
@@ -22,6 +23,8 @@ pub struct Placement {
     pub device: Device,
     /// What weights are kept in; on the CPU f32 leaves them as they are stored.
     pub dtype: DType,
+    /// Where weights on a device are listed, for the model to leave it and come back.
+    pub roster: Option<Roster>,
 }
 
 impl Placement {
@@ -43,6 +46,7 @@ impl Placement {
         Self {
             device: Device::Cpu,
             dtype: DType::F32,
+            roster: None,
         }
     }
 }
@@ -149,7 +153,7 @@ impl<'a> Loader<'a> {
         let tensor = self.source.tensor(&self.path(name))?;
         let elements = tensor.elements() as u64;
         self.tally.parameters.fetch_add(elements, Ordering::Relaxed);
-        Ok(tensor)
+        Ok(tensor.with_roster(self.placement.roster.clone()))
     }
 
     /// A tensor on the device, in the activations' dtype: a positional embedding, a class token.
@@ -186,7 +190,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Linear::new`].
     pub fn linear_of(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
-        let Placement { device, dtype } = self.placement;
+        let Placement { device, dtype, .. } = self.placement;
         let linear = Linear::new(weight, bias, device, *dtype)?;
         let bytes = linear.bytes();
         Ok(self.counted(linear, bytes))
@@ -259,7 +263,7 @@ impl<'a> Loader<'a> {
     fn norm(&self, name: &str, width: usize, (kind, eps): (NormKind, f64)) -> Result<Norm> {
         let at = self.at(name);
         let weight = at.stored("weight", &[width])?;
-        let Placement { device, dtype } = self.placement;
+        let Placement { device, dtype, .. } = self.placement;
         let norm = Norm::new(NormConfig { kind, eps }, weight, device, *dtype)?;
         let norm = match at.has("bias") {
             true => norm.with_bias(at.stored("bias", &[width])?)?,
@@ -275,7 +279,7 @@ impl<'a> Loader<'a> {
     /// As [`stored`](Self::stored).
     pub fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
         let table = self.at(name).stored("weight", &[rows, width])?;
-        let Placement { device, dtype } = self.placement;
+        let Placement { device, dtype, .. } = self.placement;
         let embedding = Embedding::new(table, device, *dtype)?;
         let bytes = embedding.bytes();
         Ok(self.counted(embedding, bytes))

@@ -62,6 +62,8 @@ pub struct DeviceOptions {
     pub allow_cpu: bool,
     /// What is set up on a GPU.
     pub tuning: CudaTuning,
+    /// Candle tensors even on the CPU: what other devices compute, and how their memory is used, tried here.
+    pub plain: bool,
 }
 
 impl From<DeviceChoice> for DeviceOptions {
@@ -70,6 +72,7 @@ impl From<DeviceChoice> for DeviceOptions {
             choice,
             allow_cpu: false,
             tuning: CudaTuning::default(),
+            plain: false,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod lora;
 pub mod norm;
 #[cfg(any(test, feature = "flash-attn"))]
 mod page_table;
+pub mod parking;
 pub mod reduce;
 pub mod rope;
 pub mod sampling;

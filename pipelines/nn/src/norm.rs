@@ -93,8 +93,9 @@ impl Norm {
             NormKind::RmsUnitOffset => DType::F32,
             NormKind::Rms | NormKind::Layer => dtype,
         };
-        let weight = Tensor::from_vec(numbers(config, &weight)?, width, device)?.to_dtype(dtype)?;
-        Ok(Self::over(config, width, Weight::Plain(weight)))
+        let gain = Tensor::from_vec(numbers(config, &weight)?, width, device)?.to_dtype(dtype)?;
+        weight.list(&gain);
+        Ok(Self::over(config, width, Weight::Plain(gain)))
     }
 
     /// A norm that multiplies by nothing, over rows of `width`: torch's `elementwise_affine=False`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use chandler_core::{ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
+use chandler_nn::parking::{Parking, Roster, listed};
 use chandler_nn::weights::quantize::{Quantize, Role};
 use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
 
@@ -62,6 +63,8 @@ pub(crate) fn open(
         None => weights,
     };
     let weights = options.activations.apply(weights, &device)?;
+    let plain = options.device.plain;
+    let weights = listed(weights, Roster::of_model(&device, plain).as_ref());
     weights.prefetch(&|done, total| progress(LoadStep::Weights { done, total }))?;
     progress(LoadStep::Building);
     Ok(Opened {
@@ -69,7 +72,7 @@ pub(crate) fn open(
         placement: Placement {
             device,
             dtype,
-            plain: false,
+            plain,
         },
         dtype,
     })
@@ -79,6 +82,11 @@ impl Opened {
     /// Where it is.
     pub(crate) fn device(&self) -> &Device {
         &self.placement.device
+    }
+
+    /// The weights as they leave their device and come back.
+    pub(crate) fn parking(&self) -> Parking {
+        Parking::new(self.weights.roster().cloned())
     }
 
     /// Bytes of the weights as they will be held, roughly.

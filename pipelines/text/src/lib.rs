@@ -14,6 +14,7 @@ mod generation;
 pub mod gguf;
 mod launched;
 mod load;
+mod parking;
 mod pipeline;
 mod planning;
 mod prepare;

@@ -6,6 +6,7 @@ use candle_core::DType;
 use chandler_core::{CacheSize, ModelInfo, Task};
 use chandler_nn::device::{self, CudaTuning, DTypeChoice, DeviceOptions};
 use chandler_nn::kv_cache::{BLOCK_SIZE, CacheShape, KvCache};
+use chandler_nn::parking::{Parking, Roster, listed};
 use chandler_nn::weights::quantize::Quantize;
 use chandler_nn::weights::{Activations, LoadStep, Snapshot, TensorSource, parameters};
 
@@ -73,16 +74,18 @@ impl TextPipeline {
             None => weights,
         };
         let weights = options.activations.apply(weights, &device)?;
+        let plain = options.device.plain;
+        let roster = Roster::of_model(&device, plain);
+        let weights = listed(weights, roster.as_ref());
         refuse_reordered(&config, &options.adapters)?;
         // Why beside each other: parsing a large tokenizer takes as long as reading a small model.
         let (files, built) = std::thread::scope(|scope| {
             let files = scope.spawn(|| text_files(snapshot, options.clock));
-            let built = build(&config, weights.as_ref(), &device, dtype, progress).and_then(
-                |mut decoder| {
+            let built = build(&config, weights.as_ref(), (&device, dtype, plain), progress)
+                .and_then(|mut decoder| {
                     decoder.attach(&options.adapters, weights.as_ref(), dtype)?;
                     Ok(decoder)
-                },
-            );
+                });
             (files.join(), built)
         });
         let (tokenizer, template) =
@@ -94,7 +97,8 @@ impl TextPipeline {
         let decoder = built.map_err(|error| failure::while_loading(error, needed, &device))?;
         warn_of_stray_tokens(&tokenizer, &config);
         tell_of_longer_context(&config);
-        let cache = KvCache::new(shape, &device, cache_dtype)
+        let make_cache = if plain { KvCache::plain } else { KvCache::new };
+        let cache = make_cache(shape, &device, cache_dtype)
             .map_err(|error| failure::while_loading(error.into(), needed, &device))?;
         let info = ModelInfo {
             task: Task::TextGeneration,
@@ -145,6 +149,7 @@ impl TextPipeline {
                 true => doubling(options.limits.max_rows),
                 false => vec![1],
             },
+            parking: Parking::new(roster),
         })
     }
 }
@@ -231,13 +236,15 @@ fn quantized(
 fn build(
     config: &DecoderConfig,
     weights: &dyn TensorSource,
-    device: &candle_core::Device,
-    dtype: DType,
+    (device, dtype, plain): (&candle_core::Device, DType, bool),
     progress: &(dyn Fn(LoadStep) + Sync),
 ) -> Result<Decoder> {
     weights.prefetch(&|done, total| progress(LoadStep::Weights { done, total }))?;
     progress(LoadStep::Building);
-    Decoder::load(config, weights, device, dtype)
+    match plain {
+        true => Decoder::load_plain(config, weights, device, dtype),
+        false => Decoder::load(config, weights, device, dtype),
+    }
 }
 
 /// A tokenizer may know tokens that the model has no row for, as where one was added and the embedding not resized.

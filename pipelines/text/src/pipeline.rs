@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use chandler_core::{
-    Activity, Admission, ErrorKind, Event, Events, Footprint, Occupancy, Pipeline, Prepare,
+    Activity, Admission, ErrorKind, Event, Events, Footprint, Occupancy, Parked, Pipeline, Prepare,
     RequestError, RequestId, Step, StepError, Tally, Ticket,
 };
 use chandler_nn::attention::Span;
 use chandler_nn::device;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
+use chandler_nn::parking::Parking;
 use chandler_nn::sampling::draw;
 
 use crate::batch::Batch;
@@ -71,6 +72,7 @@ pub struct TextPipeline {
     pub(crate) appetite: Appetite,
     /// Sample requests that run together, time after time, before the first user's.
     pub(crate) warm_up: Vec<usize>,
+    pub(crate) parking: Parking,
 }
 
 /// A pool and a batch over a fresh cache.
@@ -293,6 +295,7 @@ impl Pipeline for TextPipeline {
             self.launched = None;
             return Ok(Step::IDLE);
         }
+        self.parking.check_awake()?;
         let rows = occupied.rows;
         if let Some(launched) = self.launched.take() {
             let work = self.go_on(launched, events)?;
@@ -354,10 +357,19 @@ impl Pipeline for TextPipeline {
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.
         // What is known of its contents goes: the failed step may have written half of it.
-        let batch = empty_batch(self.cache.shape(), self.limits)
-            .map_err(|error| StepError::Fatal(error.to_string()))?;
-        self.batch = batch.counting_from(self.batch.tally());
-        Ok(())
+        self.forget_cached()
+    }
+
+    fn parking_space(&self) -> Option<u64> {
+        self.parking.space()
+    }
+
+    fn park(&mut self) -> Result<Parked, StepError> {
+        self.leave_device()
+    }
+
+    fn wake(&mut self) -> Result<(), StepError> {
+        self.return_to_device()
     }
 
     fn step_bound(&self) -> usize {
@@ -374,6 +386,7 @@ impl Pipeline for TextPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = self.weight_bytes + self.cache.bytes() as u64;
-        device::footprint(&self.device, held)
+        self.parking
+            .footprint(device::footprint(&self.device, held))
     }
 }

@@ -10,6 +10,7 @@ use chandler_nn::weights::{Activations, Snapshot};
 use chandler_text::error::TextError;
 use chandler_text::{BatchLimits, TextOptions, TextPipeline};
 
+use crate::on_device;
 use crate::parity::fixture;
 
 pub const LIMITS: BatchLimits = BatchLimits {
@@ -52,7 +53,20 @@ pub fn load_with(
 }
 
 pub fn load(name: &str, limits: BatchLimits, cache_bytes: Option<u64>) -> TextPipeline {
-    let options = options(limits, cache_bytes);
+    load_as(name, options(limits, cache_bytes))
+}
+
+/// Of candle tensors, as models are on other devices; on such a device where the tests are told of one.
+pub fn plain(name: &str, adapters: Vec<(String, Snapshot)>) -> TextPipeline {
+    let mut options = options(LIMITS, None);
+    options.device = on_device::options();
+    options.device.plain = true;
+    options.dtype = on_device::dtype_choice();
+    options.adapters = adapters;
+    load_as(name, options)
+}
+
+fn load_as(name: &str, options: TextOptions) -> TextPipeline {
     let own = fixture(name);
     if own.join("tokenizer.json").exists() {
         return TextPipeline::load(&Snapshot::dir(own).unwrap(), options, &|_| {}).unwrap();

@@ -21,7 +21,7 @@ use crate::parity::{Model, Sequence, chooses, fixture, relative_error};
 const TOLERANCE: f32 = 1e-4;
 
 /// The models with their adapters.
-const FIXTURES: [(&str, &[&str]); 5] = [
+pub const FIXTURES: [(&str, &[&str]); 5] = [
     ("llama2-f32", &["narrow", "wide", "headed"]),
     ("families/gpt2", &["all"]),
     ("families/phi3", &["fused"]),
@@ -78,7 +78,7 @@ impl Expected {
     }
 }
 
-fn snapshots(model: &str, adapters: &[&str]) -> Vec<(String, Snapshot)> {
+pub fn snapshots(model: &str, adapters: &[&str]) -> Vec<(String, Snapshot)> {
     let dir = fixture("lora").join(model);
     let adapters = adapters.iter();
     adapters

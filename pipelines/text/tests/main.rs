@@ -15,6 +15,7 @@ mod lora;
 #[path = "../../nn/tests/on_device/mod.rs"]
 mod on_device;
 mod parity;
+mod parking;
 mod reuse;
 mod sampling;
 mod speculation;

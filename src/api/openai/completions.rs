@@ -157,7 +157,7 @@ pub(in crate::api) async fn answer(
         let streamed = sse::respond(subscriptions, writer, terms(api, id)).await;
         return streamed.map_err(name_prompt);
     }
-    // Why together: an answer that nobody reads is parked by the engine.
+    // Why together: an answer that nobody reads is stalled by the engine.
     let all = try_join_all(subscriptions.into_iter().map(|s| s.collect())).await?;
     let (choices, usage) = choices(all, n, top);
     let reply = Reply {

@@ -58,7 +58,7 @@ pub(super) async fn predictions(
     };
     let submitted = api.engine.submit_all(inputs).await;
     let subscriptions = submitted.map_err(|(number, error)| told(number, error))?;
-    // Why together: an answer that nobody reads is parked by the engine.
+    // Why together: an answer that nobody reads is stalled by the engine.
     let answers = subscriptions
         .into_iter()
         .enumerate()

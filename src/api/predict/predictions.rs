@@ -61,7 +61,7 @@ pub(super) async fn answer(
         let is_chat = shapes.get(i).is_some_and(|(is_chat, _)| *is_chat);
         of_instance(i, is_chat, error)
     })?;
-    // Why together: an answer that nobody reads is parked by the engine.
+    // Why together: an answer that nobody reads is stalled by the engine.
     let answers = subscriptions
         .into_iter()
         .enumerate()

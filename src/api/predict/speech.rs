@@ -92,7 +92,7 @@ pub(super) async fn predictions(
         let streamed = sse::respond(subscriptions, writer, terms(api, id.clone())).await;
         return streamed.map_err(|(number, error)| of_instance(number, false, error));
     }
-    // Why together: an answer that nobody reads is parked by the engine.
+    // Why together: an answer that nobody reads is stalled by the engine.
     let answers = subscriptions
         .into_iter()
         .enumerate()

@@ -17,8 +17,8 @@ use crate::error::{RequestError, StepError};
 use crate::event::{Event, Events, FinishReason, TextDelta, Token, Usage};
 use crate::input::{Content, Input, Prompt, Task, TextInput};
 use crate::pipeline::{
-    Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Pipeline, Prepare, Prepared,
-    RequestId, Step, Ticket,
+    Activity, Admission, Cost, Footprint, ModelInfo, Occupancy, Parked, Pipeline, Prepare,
+    Prepared, RequestId, Step, Ticket,
 };
 use crate::random::Stream;
 pub use batch::MockBatch;
@@ -44,6 +44,10 @@ pub struct MockOptions {
     pub context_length: usize,
     /// Adapters that a request may name; each puts its name before every word.
     pub adapters: Vec<String>,
+    /// Bytes that it says to hold on a device while it is not parked.
+    pub device_bytes: u64,
+    /// Waking fails so often for want of memory before it succeeds.
+    pub wakes_refused: u32,
 }
 
 /// How a poisoned step fails.
@@ -67,6 +71,8 @@ impl Default for MockOptions {
             memory_rows: usize::MAX,
             context_length: 4096,
             adapters: Vec::new(),
+            device_bytes: 0,
+            wakes_refused: 0,
         }
     }
 }
@@ -76,7 +82,12 @@ impl Default for MockOptions {
 pub struct MockPipeline {
     options: MockOptions,
     running: BTreeMap<RequestId, (Ticket, MockPrepared)>,
+    /// Pieces of parking that are done; all of them when it is parked.
+    parked: u32,
 }
+
+/// What parking is done in.
+const PARKING_PIECES: u32 = 3;
 
 /// A request of the mock, with what it has said so far.
 #[derive(Debug, Clone)]
@@ -246,6 +257,7 @@ impl MockPipeline {
         Self {
             options,
             running: BTreeMap::new(),
+            parked: 0,
         }
     }
 
@@ -253,7 +265,14 @@ impl MockPipeline {
         self.running.values().map(|(_, p)| p.best_of as usize).sum()
     }
 
+    fn is_parked(&self) -> bool {
+        self.parked >= PARKING_PIECES
+    }
+
     fn fault(&self) -> Result<(), StepError> {
+        if self.is_parked() {
+            return Err(StepError::Batch("the mock was not woken".into()));
+        }
         let rows = self.rows();
         if rows > self.options.memory_rows {
             return Err(StepError::OutOfMemory(format!(
@@ -341,6 +360,33 @@ impl Pipeline for MockPipeline {
         Ok(())
     }
 
+    fn parking_space(&self) -> Option<u64> {
+        Some(match self.parked {
+            0 => self.options.device_bytes,
+            _ => 0,
+        })
+    }
+
+    fn park(&mut self) -> Result<Parked, StepError> {
+        self.parked = (self.parked + 1).min(PARKING_PIECES);
+        Ok(match self.is_parked() {
+            true => Parked::Wholly,
+            false => Parked::Partly,
+        })
+    }
+
+    fn wake(&mut self) -> Result<(), StepError> {
+        if self.is_parked() && self.options.wakes_refused > 0 {
+            self.options.wakes_refused -= 1;
+            let message = "another process has the mock's memory";
+            return Err(StepError::OutOfMemory(message.to_owned()));
+        }
+        if self.is_parked() {
+            self.parked = 1;
+        }
+        Ok(())
+    }
+
     fn step_bound(&self) -> usize {
         self.options.rows
     }
@@ -356,7 +402,11 @@ impl Pipeline for MockPipeline {
     }
 
     fn footprint(&self) -> Footprint {
-        Footprint::default()
+        let bytes = self.options.device_bytes;
+        Footprint {
+            device_bytes: if self.is_parked() { 0 } else { bytes },
+            host_bytes: if self.parked > 0 { bytes } else { 0 },
+        }
     }
 }
 

@@ -81,7 +81,12 @@ fn it_thinks_and_then_calls_a_tool_in_several_pieces() {
 #[test]
 fn the_mock_keeps_the_contract() {
     contract::check(&contract::Subject {
-        make: &|| MockPipeline::new(MockOptions::default()),
+        make: &|| {
+            MockPipeline::new(MockOptions {
+                device_bytes: 1 << 20,
+                ..MockOptions::default()
+            })
+        },
         input: &input,
         requests: 60,
         suspend_every: 3,

@@ -1,6 +1,7 @@
 //! Puts adapters beside a model's layers when it is loaded. Apart from `read`, which knows files and no layers.
 
 use chandler_nn::lora::{AdapterConfig, WEIGHTS_FILE};
+use chandler_nn::parking::listed;
 use chandler_nn::weights::Snapshot;
 
 use super::Layer;
@@ -66,6 +67,7 @@ pub fn attach(
         };
         let source = adapter.snapshot.weights_named(&adapter.file);
         let source = source.map_err(|error| failed(error.to_string()))?;
+        let source = listed(source, placement.roster.as_ref());
         let own =
             (adapter.file == WEIGHTS_FILE).then(|| AdapterConfig::from_snapshot(&adapter.snapshot));
         let own = own.transpose().map_err(|error| failed(error.to_string()))?;

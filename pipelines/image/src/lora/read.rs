@@ -263,7 +263,8 @@ fn rows(tensor: &HostTensor, rows: &Rows) -> Result<HostTensor, NnError> {
     for (start, len) in &rows.spans {
         bytes.extend_from_slice(tensor.rows(*start, *len)?.bytes());
     }
-    HostTensor::from_bytes(tensor.name(), tensor.stored(), shape, bytes)
+    let rows = HostTensor::from_bytes(tensor.name(), tensor.stored(), shape, bytes)?;
+    Ok(rows.with_roster(tensor.roster().cloned()))
 }
 
 /// The only number of a tensor, which trainers write as a float or as a whole number.

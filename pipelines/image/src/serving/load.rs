@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{DType, Device};
 use chandler_core::{ModelInfo, Task};
 use chandler_nn::device::{self, DTypeChoice, DeviceOptions};
+use chandler_nn::parking::{Parking, Roster};
 use chandler_nn::weights::{LoadStep, Snapshot, TensorSource, parameters};
 
 use super::coder::Coder;
@@ -159,6 +160,7 @@ impl ImagePipeline {
         let stored = opened.denoiser.tensor(plan.facts.denoiser.probe)?.dtype();
         let placement = Placement {
             dtype: options.dtype.resolve(stored, &device),
+            roster: Roster::of_model(&device, false),
             device,
         };
         opened.prefetch(progress)?;
@@ -194,6 +196,7 @@ impl ImagePipeline {
             build().map_err(|error| failure::while_loading(error, needed, &placement.device))?;
         sizes.free = free(&placement.device);
         Ok(Self {
+            parking: Parking::new(placement.roster),
             preparer: Arc::new(preparer(
                 plan,
                 (reader, refining),
@@ -295,6 +298,7 @@ fn build(
             (true, DType::F16) => DType::F32,
             (_, dtype) => dtype,
         },
+        roster: placement.roster.clone(),
     };
     let lacking = || ImageError::Input("the autoencoder was not opened".to_owned());
     let weights = opened.vae.as_ref().ok_or_else(lacking)?;

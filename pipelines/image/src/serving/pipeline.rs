@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chandler_core::{
-    Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestId, Step,
-    StepError, Ticket,
+    Activity, Admission, Event, Events, Footprint, Occupancy, Parked, Pipeline, Prepare, RequestId,
+    Step, StepError, Ticket,
 };
 use chandler_nn::device;
+use chandler_nn::parking::Parking;
 
 use super::coder::Coder;
 use super::controls::Nets;
@@ -95,6 +96,7 @@ pub struct ImagePipeline {
     pub(super) turn: u64,
     /// Calls of the denoiser so far.
     pub(super) calls: u64,
+    pub(super) parking: Parking,
 }
 
 impl ImagePipeline {
@@ -294,6 +296,7 @@ impl Pipeline for ImagePipeline {
         if self.running.is_empty() {
             return Ok(Step::IDLE);
         }
+        self.parking.check_awake()?;
         let rows = self.rows_inside();
         let Some(turn) = self.next() else {
             return Ok(Step {
@@ -326,6 +329,18 @@ impl Pipeline for ImagePipeline {
         device::failure::recover(&self.model.placement.device)
     }
 
+    fn parking_space(&self) -> Option<u64> {
+        self.parking.space()
+    }
+
+    fn park(&mut self) -> Result<Parked, StepError> {
+        self.parking.park()
+    }
+
+    fn wake(&mut self) -> Result<(), StepError> {
+        self.parking.wake()
+    }
+
     fn step_bound(&self) -> usize {
         // A guided picture is two rows, and one picture always runs.
         self.rows.max(2)
@@ -340,6 +355,6 @@ impl Pipeline for ImagePipeline {
     }
 
     fn footprint(&self) -> Footprint {
-        self.model.footprint()
+        self.parking.footprint(self.model.footprint())
     }
 }

@@ -70,7 +70,11 @@ impl PositionTable {
                 let numbers = sines((&places, &places), width);
                 let placement = at.placement();
                 let table = Tensor::from_vec(numbers, (side * side, width), &placement.device)?;
-                table.to_dtype(placement.activations())?
+                let table = table.to_dtype(placement.activations())?;
+                if let Some(roster) = &placement.roster {
+                    roster.list(&table);
+                }
+                table
             }
         };
         Ok(Self {

@@ -183,6 +183,7 @@ pub fn placement() -> Placement {
     Placement {
         device: on_device::device(),
         dtype: on_device::dtype(),
+        roster: None,
     }
 }
 

@@ -26,6 +26,8 @@ mod gpu;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_gpu.rs"]
 mod gpu;
+#[cfg(feature = "cuda")]
+mod pinned;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "cuda")]
@@ -44,12 +46,14 @@ pub(crate) use convolution::convolve;
 pub(crate) use convolution::give_up;
 use gpu::Gpu;
 #[cfg(not(feature = "cuda"))]
-pub(crate) use gpu::{Graph, Reading, overwrite, upload};
+pub(crate) use gpu::{Graph, Reading, overwrite, pinned_memory, upload};
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{overwrite, preload};
 #[cfg(feature = "cuda")]
 pub(crate) use graph::Graph;
 use layers::{Pairs, Picture, Planes, Rows};
+#[cfg(feature = "cuda")]
+pub(crate) use pinned::pinned_memory;
 #[cfg(feature = "cuda")]
 pub(crate) use upload::upload;
 #[cfg(feature = "cuda")]

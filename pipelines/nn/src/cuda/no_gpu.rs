@@ -4,10 +4,16 @@ use candle_core::{DType, Device, Result as Candle, Shape, Tensor};
 
 use super::work::Work;
 use crate::error::{NnError, Result};
+use crate::parking::Memory;
 
 /// Nothing is sent anywhere.
 pub(crate) fn upload(_: &[u8], _: DType, _: &Shape, _: &Device) -> Candle<Option<Tensor>> {
     Ok(None)
+}
+
+/// There is no GPU to park anything of.
+pub(crate) fn pinned_memory(_: &Device) -> Option<Box<dyn Memory>> {
+    None
 }
 
 pub(crate) fn overwrite(_: &Tensor, _: &[u32]) -> Result<()> {

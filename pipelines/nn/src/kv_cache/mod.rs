@@ -54,6 +54,8 @@ impl CacheShape {
 pub struct KvCache {
     shape: CacheShape,
     storage: Storage,
+    /// Where it was, and in which dtype, while its memory is given up.
+    given_up: Option<(Device, DType)>,
 }
 
 pub(crate) enum Storage {
@@ -74,8 +76,7 @@ impl KvCache {
             return Self::plain(shape, device, dtype);
         }
         shape.check()?;
-        let storage = Storage::Host(HostCache::new(&shape)?);
-        Ok(Self { shape, storage })
+        Ok(Self::over(shape, Storage::Host(HostCache::new(&shape)?)))
     }
 
     /// An empty cache in candle tensors, on any device: what [`new`](Self::new) makes off the CPU.
@@ -97,8 +98,36 @@ impl KvCache {
                 ))
             })
             .collect::<Result<_>>()?;
-        let storage = Storage::Plain(layers);
-        Ok(Self { shape, storage })
+        Ok(Self::over(shape, Storage::Plain(layers)))
+    }
+
+    fn over(shape: CacheShape, storage: Storage) -> Self {
+        Self {
+            shape,
+            storage,
+            given_up: None,
+        }
+    }
+
+    /// Gives the memory of a cache in candle tensors up, with what is in it, until [`take_up`](Self::take_up). It has no layer
+    /// meanwhile. One on the CPU takes memory as it is written, and keeps it.
+    pub fn give_up(&mut self) {
+        if let Storage::Plain(layers) = &mut self.storage {
+            let home = layers.first().map(|(k, _)| (k.device().clone(), k.dtype()));
+            self.given_up = self.given_up.take().or(home);
+            layers.clear();
+        }
+    }
+
+    /// Takes the memory again that was given up. The cache is empty then.
+    ///
+    /// # Errors
+    /// [`NnError::Candle`] when there is none: it stays given up.
+    pub fn take_up(&mut self) -> Result<()> {
+        if let Some((device, dtype)) = &self.given_up {
+            *self = Self::plain(self.shape, device, *dtype)?;
+        }
+        Ok(())
     }
 
     /// The sizes.
@@ -251,6 +280,9 @@ impl KvCache {
     }
 
     pub(crate) fn check_layer(&self, layer: usize) -> Result<()> {
+        if self.given_up.is_some() {
+            return Err(input("its memory is given up".to_owned()));
+        }
         if layer >= self.shape.layers {
             return Err(input(format!("layer {layer} of {}", self.shape.layers)));
         }

@@ -58,7 +58,8 @@ impl Adapter {
     }
 
     /// Reads an adapter in peft's layout (adapter_config.json, adapter_model.safetensors) for a model that has these layers,
-    /// and these weights: peft copies embedding and head beside an adapter of the head, and copies change nothing.
+    /// and these weights: peft copies embedding and head beside an adapter of the head, and copies change nothing. Its tensors are
+    /// listed where the weights are.
     ///
     /// # Errors
     /// Names the field of adapter_config.json that is not supported, the key that belongs to no layer or to one that
@@ -103,6 +104,8 @@ impl Adapter {
                     )));
                 }
             }
+            let listed = |half: HostTensor| half.with_roster(base.roster().cloned());
+            let (a, b) = (listed(a), listed(b));
             pairs.insert(name.to_owned(), Pair { a, b, scale });
         }
         if pairs.is_empty() {

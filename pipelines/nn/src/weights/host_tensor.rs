@@ -13,6 +13,7 @@ use super::quantized::{QuantType, StoredType};
 use super::{Activations, convert, dequantize};
 use crate::cuda;
 use crate::error::{NnError, Result};
+use crate::parking::Roster;
 
 /// Checkpoints are little-endian, and bytes are handed to candle as they are.
 #[cfg(target_endian = "big")]
@@ -52,6 +53,8 @@ pub struct HostTensor {
     range: Range<usize>,
     /// What layers multiply it with, where it is quantised.
     activations: Activations,
+    /// Where it is listed when it is brought to a device.
+    roster: Option<Roster>,
 }
 
 impl HostTensor {
@@ -96,6 +99,7 @@ impl HostTensor {
             backing,
             range,
             activations: Activations::default(),
+            roster: None,
         })
     }
 
@@ -109,6 +113,31 @@ impl HostTensor {
     /// What layers multiply it with, where it is quantised.
     pub(crate) fn activations(&self) -> Activations {
         self.activations
+    }
+
+    /// The same tensor, which is listed when it is brought to a device. What is made of it says the same.
+    #[must_use]
+    pub fn with_roster(mut self, roster: Option<Roster>) -> Self {
+        self.roster = roster;
+        self
+    }
+
+    /// Where it is listed when it is brought to a device.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref()
+    }
+
+    /// Lists a tensor that was made of it on a device.
+    pub(crate) fn list(&self, tensor: &Tensor) {
+        if let Some(roster) = &self.roster {
+            roster.list(tensor);
+        }
+    }
+
+    /// This one as a part of another, or in another shape.
+    fn of(self, whole: &Self) -> Self {
+        self.with_activations(whole.activations)
+            .with_roster(whole.roster.clone())
     }
 
     /// A tensor over bytes of its own, little-endian and row-major, in a plain dtype or a block format.
@@ -180,6 +209,12 @@ impl HostTensor {
     /// # Errors
     /// [`NnError::DType`] for a conversion from or to anything else, [`NnError::Candle`] when the device is out of memory.
     pub fn to_tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
+        let tensor = self.brought_to(device, dtype)?;
+        self.list(&tensor);
+        Ok(tensor)
+    }
+
+    fn brought_to(&self, device: &Device, dtype: DType) -> Result<Tensor> {
         let shape = &*self.shape;
         if self.stored == StoredType::Plain(dtype) {
             return self.as_stored(device);
@@ -249,6 +284,7 @@ impl HostTensor {
             Backing::Owned(Arc::new(bytes)),
             range,
         )
+        .map(|converted| converted.with_roster(self.roster.clone()))
     }
 
     /// The numbers as f32, for what is small and kept wide: norms, biases, positions. A block format is dequantised, to the
@@ -297,7 +333,7 @@ impl HostTensor {
             self.backing.clone(),
             range,
         )?;
-        Ok(rows.with_activations(self.activations))
+        Ok(rows.of(self))
     }
 
     /// The tensor at `index` of dimension 0, without that dimension: one expert of many. Shares the bytes.
@@ -323,7 +359,7 @@ impl HostTensor {
             self.backing.clone(),
             self.range.clone(),
         )?;
-        Ok(reshaped.with_activations(self.activations))
+        Ok(reshaped.of(self))
     }
 
     /// A matrix with rows and columns exchanged, copied: for layers that are stored [in, out]. A quantised one becomes f32,
@@ -358,6 +394,7 @@ impl HostTensor {
             backing,
             range,
         )
+        .map(|transposed| transposed.with_roster(self.roster.clone()))
     }
 
     /// Says that the shape is what the model's configuration asks for.

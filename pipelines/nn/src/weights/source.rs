@@ -3,6 +3,7 @@
 
 use super::HostTensor;
 use crate::error::Result;
+use crate::parking::Roster;
 
 /// Where a model's tensors come from. Loading asks for them in any order and from several threads.
 pub trait TensorSource: Send + Sync {
@@ -30,6 +31,11 @@ pub trait TensorSource: Send + Sync {
 
     /// A text that its only file has about itself, such as diffusers' `lora_adapter_metadata`.
     fn metadata(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    /// Where its tensors are listed when they are brought to a device.
+    fn roster(&self) -> Option<&Roster> {
         None
     }
 

@@ -39,6 +39,7 @@ pub fn options() -> DeviceOptions {
         choice: asked("CHANDLER_TEST_DEVICE").unwrap_or(DeviceChoice::Cpu),
         allow_cpu: true,
         tuning: asked::<CudaTuning>("CHANDLER_TEST_CUDA_TUNING").unwrap_or_default(),
+        plain: false,
     }
 }
 

@@ -202,12 +202,13 @@ fn position_weight(config: &CtcConfig, loader: &Loader<'_>) -> Result<HostTensor
         }
     }
     let bytes = weight.iter().flat_map(|x| x.to_le_bytes()).collect();
-    Ok(HostTensor::from_bytes(
+    let made = HostTensor::from_bytes(
         tensor.name(),
         candle_core::DType::F32,
         shape.to_vec(),
         bytes,
-    )?)
+    )?;
+    Ok(made.with_roster(tensor.roster().cloned()))
 }
 
 impl Layer {

@@ -3,6 +3,7 @@
 //! All of it is taken when the model is loaded.
 
 use candle_core::DType;
+use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BLOCK_SIZE, BlockPool, BlockTable, CacheShape, KvCache};
 
 use super::config::WhisperConfig;
@@ -57,6 +58,24 @@ impl Caches {
     /// Bytes that they take when all of them is in use.
     pub fn bytes(&self) -> usize {
         self.own.bytes() + self.cross.bytes()
+    }
+
+    /// Gives their memory up until [`take_up`](Self::take_up). Called when nothing is in them.
+    pub fn give_up(&mut self) {
+        self.own.give_up();
+        self.cross.give_up();
+    }
+
+    /// Takes the memory again that was given up: all of it or none.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take_up(&mut self) -> Result<(), NnError> {
+        let taken = self.own.take_up().and_then(|()| self.cross.take_up());
+        if taken.is_err() {
+            self.give_up();
+        }
+        taken
     }
 
     /// Windows that there is room for.

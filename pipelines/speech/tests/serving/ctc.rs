@@ -1,6 +1,6 @@
 //! Requests to tiny wav2vec2 and MMS models.
 
-use chandler_core::contract::{Subject, check};
+use chandler_core::contract::{Subject, check, check_parking};
 use chandler_core::{
     Audio, ErrorKind, Hints, Input, LongForm, Pipeline, SpeechInput, SpeechTask, Times, Transcript,
     VoiceActivity,
@@ -8,7 +8,7 @@ use chandler_core::{
 use chandler_nn::weights::Snapshot;
 use chandler_speech::CtcPipeline;
 
-use super::driver::{ask, options, snapshot, sound, wav};
+use super::driver::{ask, lists_all_weights, options, plain, snapshot, sound, wav};
 
 fn load(name: &str) -> CtcPipeline {
     let snapshot = snapshot(&format!("ctc/{name}"));
@@ -44,6 +44,27 @@ fn it_keeps_the_contract() {
         // An utterance goes through in fewer.
         suspend_every: 20,
     });
+}
+
+#[test]
+fn one_of_candle_tensors_leaves_and_comes_back() {
+    let make = || {
+        let snapshot = snapshot("ctc/mms-f32");
+        CtcPipeline::load(&snapshot, &plain(), &|_| {}).unwrap()
+    };
+    let language = |number: u64| [None, Some("lug".to_owned())][number as usize % 2].clone();
+    check_parking(&Subject {
+        make: &make,
+        input: &|number| {
+            Input::Speech(SpeechInput {
+                language: language(number),
+                ..of(0.3 + 0.2 * number as f64, number)
+            })
+        },
+        requests: 6,
+        suspend_every: 20,
+    });
+    lists_all_weights(&make());
 }
 
 #[test]

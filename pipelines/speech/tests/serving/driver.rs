@@ -21,6 +21,7 @@ pub fn options() -> SpeechOptions {
             choice: DeviceChoice::Cpu,
             allow_cpu: true,
             tuning: CudaTuning::default(),
+            plain: false,
         },
         dtype: DTypeChoice::Auto,
         max_rows: 6,
@@ -29,6 +30,20 @@ pub fn options() -> SpeechOptions {
         quantize: None,
         activations: Activations::F32,
     }
+}
+
+/// Of candle tensors, as models are on other devices.
+pub fn plain() -> SpeechOptions {
+    let mut options = options();
+    options.device.plain = true;
+    options
+}
+
+/// Everything that it holds is weights and caches, and all weights are listed.
+pub fn lists_all_weights<P: Pipeline>(pipeline: &P) {
+    let cache = pipeline.preparer().info().cache;
+    let held = pipeline.footprint().host_bytes - cache.map_or(0, |cache| cache.bytes);
+    assert_eq!(pipeline.parking_space(), Some(held));
 }
 
 /// Asks for one answer with its events, alone.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use chandler_core::contract::{Subject, check};
+use chandler_core::contract::{Subject, check, check_parking};
 use chandler_core::{
     Audio, ErrorKind, Event, Hints, Input, LongForm, Pipeline, Search, SpeechInput, SpeechTask,
     Task, TextInput, Times, Transcript, VoiceActivity,
@@ -10,7 +10,7 @@ use chandler_core::{
 use chandler_nn::weights::Snapshot;
 use chandler_speech::WhisperPipeline;
 
-use super::driver::{ask, options, snapshot, sound, wav};
+use super::driver::{ask, lists_all_weights, options, plain, snapshot, sound, wav};
 
 fn load(name: &str) -> WhisperPipeline {
     let snapshot = snapshot(&format!("whisper/{name}"));
@@ -77,6 +77,21 @@ fn it_keeps_the_contract() {
         input: &|number| Input::Speech(request(number)),
         requests: 24,
         // A window with all its temperatures and words takes fewer, in company too.
+        suspend_every: 200,
+    });
+}
+
+#[test]
+fn one_of_candle_tensors_leaves_and_comes_back() {
+    let make = || {
+        let snapshot = snapshot("whisper/multilingual-f32");
+        WhisperPipeline::load(&snapshot, &plain(), &|_| {}).unwrap()
+    };
+    lists_all_weights(&make());
+    check_parking(&Subject {
+        make: &make,
+        input: &|number| Input::Speech(request(number)),
+        requests: 6,
         suspend_every: 200,
     });
 }

@@ -39,7 +39,7 @@ impl CtcPipeline {
         let languages = here(&vocabularies, snapshot);
         let info = opened.info(ARCHITECTURE, languages);
         let (needed, device) = (opened.weight_bytes(), opened.device().clone());
-        let placement = opened.placement.clone();
+        let (placement, parking) = (opened.placement.clone(), opened.parking());
         let model = Ctc::load(config, opened.weights.as_ref(), opened.placement)
             .map_err(|error| failure::while_loading(error, needed, &device))?;
         let seconds = if device.is_cpu() {
@@ -70,6 +70,7 @@ impl CtcPipeline {
                 seconds * hears.sampling_rate as usize,
             ),
             turn: 0,
+            parking,
         })
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chandler_core::{
-    Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestError,
-    RequestId, Step, StepError, Ticket,
+    Activity, Admission, Event, Events, Footprint, Occupancy, Parked, Pipeline, Prepare,
+    RequestError, RequestId, Step, StepError, Ticket,
 };
 use chandler_nn::device;
+use chandler_nn::parking::Parking;
 
 use super::prepare::CtcPreparer;
 use super::prepared::{CtcPrepared, Said};
@@ -28,6 +29,8 @@ pub struct CtcPipeline {
     pub(super) together: (usize, usize),
     /// Whose turn it is first.
     pub(super) turn: usize,
+    /// The model's own weights. Other languages' stay where they are: they come and go with requests, and are small.
+    pub(super) parking: Parking,
 }
 
 /// An utterance that is taken up: its samples, its language's layers, and whose it is.
@@ -217,6 +220,7 @@ impl Pipeline for CtcPipeline {
         if rows == 0 {
             return Ok(Step::IDLE);
         }
+        self.parking.check_awake()?;
         let mut failed = Vec::new();
         if self.underway.is_none() {
             let taken = self.take_up(&mut failed);
@@ -282,6 +286,18 @@ impl Pipeline for CtcPipeline {
         Ok(())
     }
 
+    fn parking_space(&self) -> Option<u64> {
+        self.parking.space()
+    }
+
+    fn park(&mut self) -> Result<Parked, StepError> {
+        self.parking.park()
+    }
+
+    fn wake(&mut self) -> Result<(), StepError> {
+        self.parking.wake()
+    }
+
     fn step_bound(&self) -> usize {
         self.together.0
     }
@@ -296,6 +312,7 @@ impl Pipeline for CtcPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = self.model.bytes() as u64;
-        device::footprint(&self.model.placement.device, held)
+        let held = device::footprint(&self.model.placement.device, held);
+        self.parking.footprint(held)
     }
 }

@@ -1,6 +1,8 @@
 //! The batch: windows that are encoded together a stage at a time, and whose prompts, beams and samples go through the decoder in one
 //! pass. A step does one stage of the encoder and one pass of the decoder at most, whoever they are for.
 
+use chandler_nn::error::NnError;
+
 use super::encoding::{Encoder, Underway};
 use super::job::{Job, Outcome};
 use super::pass::{self, Machine, Member};
@@ -107,6 +109,19 @@ impl DecodingBatch {
     /// What it holds and does at most.
     pub fn limits(&self) -> BatchLimits {
         self.limits
+    }
+
+    /// Gives its caches' memory up until [`take_up`](Self::take_up). Called when it is empty.
+    pub fn give_up(&mut self) {
+        self.caches.give_up();
+    }
+
+    /// Takes it again: all of it or none.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take_up(&mut self) -> Result<(), NnError> {
+        self.caches.take_up()
     }
 
     /// Its caches.

@@ -50,7 +50,7 @@ impl WhisperPipeline {
             &description,
             (limits, bytes),
         );
-        let device = opened.device().clone();
+        let (device, parking) = (opened.device().clone(), opened.parking());
         let explain = |error| failure::while_loading(error, needed, &device);
         let model = Whisper::load(
             description.clone(),
@@ -66,6 +66,7 @@ impl WhisperPipeline {
             preparer: preparer.into(),
             running: Vec::new(),
             turn: 0,
+            parking,
         })
     }
 }

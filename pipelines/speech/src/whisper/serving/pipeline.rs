@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use chandler_core::{
-    Activity, Admission, Event, Events, Footprint, Occupancy, Pipeline, Prepare, RequestError,
-    RequestId, Step, StepError, Ticket,
+    Activity, Admission, Event, Events, Footprint, Occupancy, Parked, Pipeline, Prepare,
+    RequestError, RequestId, Step, StepError, Ticket,
 };
 use chandler_nn::device;
+use chandler_nn::parking::Parking;
 
 use super::prepare::WhisperPreparer;
 use super::prepared::WhisperPrepared;
@@ -24,6 +25,7 @@ pub struct WhisperPipeline {
     pub(super) running: Vec<Running>,
     /// Whose turn it is to bring windows first.
     pub(super) turn: usize,
+    pub(super) parking: Parking,
 }
 
 impl WhisperPipeline {
@@ -110,6 +112,7 @@ impl Pipeline for WhisperPipeline {
         if self.running.is_empty() {
             return Ok(Step::IDLE);
         }
+        self.parking.check_awake()?;
         let mut failed = self.bring()?;
         let progress = self.batch.step(&self.model);
         let progress = progress.map_err(|error| failure::of_pass(&error))?;
@@ -160,6 +163,34 @@ impl Pipeline for WhisperPipeline {
         Ok(())
     }
 
+    fn parking_space(&self) -> Option<u64> {
+        self.parking.space()
+    }
+
+    fn park(&mut self) -> Result<Parked, StepError> {
+        let parked = self.parking.park()?;
+        if parked == Parked::Wholly {
+            self.batch.clear();
+            self.batch.give_up();
+            device::failure::recover(&self.model.placement.device)?;
+        }
+        Ok(parked)
+    }
+
+    fn wake(&mut self) -> Result<(), StepError> {
+        if !self.parking.is_parked() {
+            return Ok(());
+        }
+        self.parking.wake()?;
+        if let Err(error) = self.batch.take_up() {
+            let error = self.parking.no_room(&error);
+            // At once: the weights are on the host already.
+            self.parking.park()?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     fn step_bound(&self) -> usize {
         let limits = self.batch.limits();
         limits.encoded_together + limits.prompt_rows + limits.caches.sequences
@@ -179,6 +210,7 @@ impl Pipeline for WhisperPipeline {
 
     fn footprint(&self) -> Footprint {
         let held = (self.model.bytes() + self.batch.caches().bytes()) as u64;
-        device::footprint(&self.model.placement.device, held)
+        let held = device::footprint(&self.model.placement.device, held);
+        self.parking.footprint(held)
     }
 }
