@@ -89,17 +89,26 @@ impl Embedding {
         }
     }
 
+    /// That the table has the rows with these numbers.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] for the first that it does not have.
+    pub fn check(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|id| **id as usize >= self.rows) {
+            Some(id) => Err(NnError::Input {
+                what: "embedding",
+                reason: format!("row {id} of `{}`, which has {}", self.name, self.rows),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The rows with these numbers: [ids, width].
     ///
     /// # Errors
     /// [`NnError::Input`] for a number that the table does not have.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
-            return Err(NnError::Input {
-                what: "embedding",
-                reason: format!("row {id} of `{}`, which has {}", self.name, self.rows),
-            });
-        }
+        self.check(ids)?;
         match &self.table {
             Table::Host { tensor, stored, .. } => {
                 let isa = Isa::detect();

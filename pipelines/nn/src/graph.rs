@@ -20,15 +20,14 @@ impl Graph {
         cuda::Graph::is_possible(device)
     }
 
-    /// Does the work, then once more recording it, which the second time it is told: what the first time gave, and the graph or why
-    /// there is none. The work leaves nothing but what it has written to tensors that were there before.
+    /// Does the work, then once more recording it: what the first time gave, and the graph or why there is none. The work leaves nothing but what it has written to tensors that were there before.
     ///
     /// # Errors
     /// What the work says the first time.
     pub fn record<T, E: From<NnError>>(
         device: &Device,
         fed: &[Fed<'_>],
-        work: &mut dyn FnMut(bool) -> std::result::Result<T, E>,
+        work: &mut dyn FnMut() -> std::result::Result<T, E>,
     ) -> std::result::Result<(T, std::result::Result<Self, E>), E> {
         let (first, recorded) = cuda::Graph::record(device, fed, work)?;
         Ok((first, recorded.map(Self)))

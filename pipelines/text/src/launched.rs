@@ -6,6 +6,7 @@ use chandler_nn::sampling::{Draw, Drawn};
 
 use crate::batch::Batch;
 use crate::planning::StepPlan;
+use crate::row::Row;
 use crate::running::{Item, Part};
 
 /// Where tokens are chosen, and when they are read. No answer depends on it but by rounding.
@@ -129,26 +130,33 @@ impl Batch {
         Some(rows)
     }
 
-    /// What decides about each token of a pass, the tokens before which are drawn already or all known. None when logits have to be
-    /// read: for probabilities, a grammar, guesses, or several answers to one prompt.
-    pub(crate) fn draws(&mut self, plan: &StepPlan) -> Option<Vec<Draw<'_>>> {
-        for item in plan.items.iter().filter(|item| !item.wanted.is_empty()) {
-            let request = &mut self.get_mut(item.id)?.request;
-            let alone = request.rows.len() == 1 || matches!(item.part, Part::Answer { .. });
-            let plain = item.wanted.len() == 1 && item.proposed.is_empty();
-            if !alone || !plain || !request.candidates.is_empty() || request.scores_prompt() {
-                return None;
+    /// What decides about the token after each wanted row of a pass, the tokens before which are drawn already or all known. None where
+    /// the row's logits have to be read: for probabilities, a grammar, guesses, or several answers to one prompt.
+    pub(crate) fn draws(&mut self, plan: &StepPlan) -> Vec<Option<Draw<'_>>> {
+        for item in &plan.items {
+            let running = self.get_mut(item.id);
+            if let Some(row) = running.and_then(|r| r.request.rows.get_mut(item.row)) {
+                row.remember();
             }
-            request.rows.get_mut(item.row)?.remember();
         }
-        let wanted = plan.items.iter().filter(|item| !item.wanted.is_empty());
         let undecided = usize::from(!plan.from.is_empty());
-        wanted
-            .enumerate()
-            .map(|(at, item)| {
-                let row = self.request(item.id)?.rows.get(item.row)?;
-                row.draw(at, undecided, plan.from.get(at).copied())
-            })
-            .collect()
+        let mut draws = Vec::new();
+        for item in plan.items.iter().filter(|item| !item.wanted.is_empty()) {
+            let place = draws.len();
+            let last = plan.from.get(place).copied();
+            let row = self.drawable(item);
+            draws.push(row.and_then(|row| row.draw(place, undecided, last)));
+            draws.resize_with(place + item.wanted.len(), || None);
+        }
+        draws
+    }
+
+    /// The row whose next token alone is wanted of an item.
+    fn drawable(&self, item: &Item) -> Option<&Row> {
+        let request = self.request(item.id)?;
+        let alone = request.rows.len() == 1 || matches!(item.part, Part::Answer { .. });
+        let plain = item.wanted.len() == 1 && item.proposed.is_empty();
+        let drawable = alone && plain && request.candidates.is_empty() && !request.scores_prompt();
+        request.rows.get(item.row).filter(|_| drawable)
     }
 }

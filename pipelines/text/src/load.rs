@@ -122,6 +122,8 @@ impl TextPipeline {
         let tokenizer = Arc::new(tokenizer);
         let preparer = TextPreparer {
             turn_end: tokenizer.eos_id(),
+            // On a GPU a pass of each size is launched, recorded, launched again as a whole, and followed by one ahead.
+            warm_up_tokens: if is_gpu { 6 } else { 2 },
             max_rows: options.limits.max_rows,
             dialect: template.as_ref().map(Dialect::of).unwrap_or_default(),
             grammars: Grammars::new(Arc::clone(&tokenizer), config.vocab_size),

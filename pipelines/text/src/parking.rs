@@ -4,7 +4,6 @@
 use chandler_core::{Parked, StepError};
 use chandler_nn::device::failure;
 
-use crate::decoder::Recordings;
 use crate::pipeline::{TextPipeline, empty_batch};
 
 impl TextPipeline {
@@ -15,7 +14,7 @@ impl TextPipeline {
         let parked = self.parking.park()?;
         if parked == Parked::Wholly {
             // They know where weights and cache lie.
-            self.recordings = Recordings::default();
+            self.recordings.clear();
             self.cache.give_up();
             self.forget_cached()?;
             failure::recover(&self.device)?;

@@ -13,7 +13,7 @@ use chandler_nn::device;
 use chandler_nn::error::NnError;
 use chandler_nn::kv_cache::{BlockPool, BlockTable, CacheShape, KvCache};
 use chandler_nn::parking::Parking;
-use chandler_nn::sampling::draw;
+use chandler_nn::sampling::{Draw, Drawn, draw};
 
 use crate::batch::Batch;
 use crate::decoder::{Decoder, Pass, Recordings, Tokens};
@@ -163,7 +163,8 @@ impl TextPipeline {
 
     fn launch(&mut self, plan: StepPlan, before: &Tensor) -> Result<Launched, TextError> {
         let logits = self.run(&plan, Some(before))?;
-        let (Some(logits), Some(draws)) = (logits, self.batch.draws(&plan)) else {
+        let draws: Option<Vec<Draw<'_>>> = self.batch.draws(&plan).into_iter().collect();
+        let (Some(logits), Some(draws)) = (logits, draws) else {
             return Err(NnError::Device("a pass ahead has nothing to draw".to_owned()).into());
         };
         let drawn = draw(&logits, &draws, Some(before))?;
@@ -173,28 +174,42 @@ impl TextPipeline {
     /// A pass all of whose tokens are known: what it brings is handed out, or is under way where the next pass can follow it so.
     fn begin_pass(&mut self, plan: StepPlan, events: &mut Events) -> Result<(), TextError> {
         let logits = self.run(&plan, None)?;
+        let Some(logits) = logits else {
+            return self.commit(all(plan.items), &[], events);
+        };
         let draws = match self.drawing {
-            Drawing::OnHost => None,
+            Drawing::OnHost => Vec::new(),
             Drawing::OnDevice | Drawing::Ahead => self.batch.draws(&plan),
         };
-        match (logits, draws) {
-            (Some(logits), Some(draws)) => {
-                let drawn = draw(&logits, &draws, None)?;
-                if self.drawing == Drawing::Ahead && plan.is_steady() {
-                    self.launched = Some(Launched::new(plan.items, drawn));
-                    return Ok(());
-                }
-                let next: Vec<Next<'_>> = drawn.read()?.into_iter().map(Next::Token).collect();
+        let drawable: Vec<Draw<'_>> = draws.iter().copied().flatten().collect();
+        let is_drawn: Vec<bool> = (0..logits.dim(0)?)
+            .map(|row| matches!(draws.get(row), Some(Some(_))))
+            .collect();
+        let rest = undrawn(&logits, &is_drawn)?;
+        let drawn = match drawable.is_empty() {
+            true => None,
+            false => Some(draw(&logits, &drawable, None)?),
+        };
+        match drawn {
+            Some(drawn) if rest.is_none() && self.drawing == Drawing::Ahead && plan.is_steady() => {
+                self.launched = Some(Launched::new(plan.items, drawn));
+                Ok(())
+            }
+            drawn => {
+                let rest: Vec<f32> = match rest {
+                    Some(rest) => rest.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+                    None => Vec::new(),
+                };
+                let mut rest = rest.chunks_exact(self.preparer.info.vocab_size);
+                let drawn = drawn.map(Drawn::read).transpose()?.unwrap_or_default();
+                let mut drawn = drawn.into_iter();
+                let next = is_drawn.into_iter().filter_map(|is_drawn| match is_drawn {
+                    true => drawn.next().map(Next::Token),
+                    false => rest.next().map(Next::Logits),
+                });
+                let next: Vec<Next<'_>> = next.collect();
                 self.commit(all(plan.items), &next, events)
             }
-            (Some(logits), None) => {
-                let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-                let vocabulary = self.preparer.info.vocab_size;
-                let next: Vec<Next<'_>> =
-                    logits.chunks_exact(vocabulary).map(Next::Logits).collect();
-                self.commit(all(plan.items), &next, events)
-            }
-            (None, _) => self.commit(all(plan.items), &[], events),
         }
     }
 
@@ -213,6 +228,20 @@ impl TextPipeline {
 
 fn all(items: Vec<Item>) -> Vec<Option<Item>> {
     items.into_iter().map(Some).collect()
+}
+
+/// The rows of logits that nothing was drawn from; none where there is none.
+fn undrawn(logits: &Tensor, is_drawn: &[bool]) -> Result<Option<Tensor>, TextError> {
+    let rest = (0u32..).zip(is_drawn).filter(|(_, is_drawn)| !**is_drawn);
+    let rest: Vec<u32> = rest.map(|(row, _)| row).collect();
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    if rest.len() == is_drawn.len() {
+        return Ok(Some(logits.clone()));
+    }
+    let rest = Tensor::new(rest, logits.device())?;
+    Ok(Some(logits.index_select(&rest, 0)?))
 }
 
 /// Some of the tokens, in this order.
@@ -351,8 +380,8 @@ impl Pipeline for TextPipeline {
 
     fn reset(&mut self) -> Result<(), StepError> {
         self.launched = None;
-        // They take memory, of which there may be none; and one that could not be recorded then may be now.
-        self.recordings = Recordings::default();
+        // They take memory, of which there may be none.
+        self.recordings.clear();
         device::failure::recover(&self.device)?;
         // The cache itself stays: what its slots hold is never read before it is written again, and a second cache beside
         // the first would be asked for when memory is shortest.

@@ -41,6 +41,8 @@ pub struct TextPreparer {
     pub(crate) block_size: usize,
     /// Tokens that the whole key-value cache holds.
     pub(crate) cache_tokens: usize,
+    /// Tokens that a sample request says.
+    pub(crate) warm_up_tokens: u32,
 }
 
 impl Prepare for TextPreparer {
@@ -113,7 +115,10 @@ impl Prepare for TextPreparer {
         Input::Text(TextInput {
             prompt: Prompt::Tokens(vec![0]),
             limits: Limits {
-                max_tokens: Some(2.min(self.info.context_length.saturating_sub(1) as u32)),
+                max_tokens: Some(
+                    self.warm_up_tokens
+                        .min(self.info.context_length.saturating_sub(1) as u32),
+                ),
                 ignore_eos: true,
                 ..Limits::default()
             },

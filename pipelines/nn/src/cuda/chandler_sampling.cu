@@ -5,6 +5,7 @@
 #include "numbers.cuh"
 
 #define THREADS 1024
+#define WARPS (THREADS / 32)
 #define BINS 256
 
 // A row's settings, as sampling.rs writes them.
@@ -37,8 +38,9 @@ struct Row {
   float largest[THREADS];
   uint32_t places[THREADS];
   uint32_t prefix, found;
-  uint64_t left;
+  uint64_t left, ties;
 };
+static_assert(sizeof(Row) == 27672, "as sampling.rs has it");
 
 CHANDLER_DEVICE uint64_t whole(const uint32_t (&halves)[2]) { return uint64_t(halves[1]) << 32 | halves[0]; }
 
@@ -184,34 +186,70 @@ CHANDLER_DEVICE uint32_t nucleus(Row &row, const float *x, uint32_t vocab, float
   return prefix;
 }
 
-// Draws from what stays. `floor` and `ties` as `nucleus` has them. A thread has neighbouring tokens, so that masses add up in their order.
+// Draws from what stays. `floor` and `ties` as `nucleus` has them. First each warp sums a stretch of the vocabulary, its lanes side by
+// side; then all threads look into the stretch that the number falls into, each with neighbouring tokens.
 CHANDLER_DEVICE void draw_kept(Row &row, const float *x, uint32_t vocab, float most, uint32_t floor, uint64_t ties, const Settings &settings,
                                uint32_t *out) {
-  uint32_t each = (vocab + THREADS - 1) / THREADS, from = threadIdx.x * each;
-  uint32_t to = from + each < vocab ? from + each : vocab;
-  uint64_t mine = 0, rank, all;
-  for (uint32_t i = from; i < to; i++) mine += key_of(x[i]) == floor;
-  rank = sum_before(row, mine, all);
-  auto mass_at = [&](uint32_t i, uint64_t &rank) -> uint64_t {
-    uint32_t key = key_of(x[i]);
-    if (key < floor || (key == floor && rank++ >= ties)) return 0;
+  uint32_t thread = threadIdx.x, stretch = (vocab + WARPS - 1) / WARPS;
+  auto mass_at = [&](uint32_t i) -> uint64_t {
     float share = expf(x[i] - most);
     return share >= settings.min_p ? mass_of(share) : 0;
   };
+  uint32_t bits = floor >> 31 ? floor ^ 0x80000000u : ~floor;
+  float share = expf(number_of(bits) - most);
+  uint64_t each = share >= settings.min_p ? mass_of(share) : 0, mine = 0;
+  uint32_t alike = 0, start = thread / 32 * stretch, end = start + stretch < vocab ? start + stretch : vocab;
+  for (uint32_t i = start + thread % 32; i < end; i += 32) {
+    uint32_t key = key_of(x[i]);
+    if (key > floor) mine += mass_at(i);
+    alike += key == floor;
+  }
+  row.scan[0][thread] = mine, row.places[thread] = alike;
+  __syncthreads();
+  if (thread % 32 == 0)
+    for (uint32_t lane = 1; lane < 32; lane++) mine += row.scan[0][thread + lane], alike += row.places[thread + lane];
+  __syncthreads();
+  if (thread % 32 == 0) row.histogram[thread / 32] = mine, row.histogram_counts[thread / 32] = alike;
+  __syncthreads();
+  if (thread == 0) {
+    // Of the stretches: what stays of each, and which the number falls into.
+    uint64_t all = 0, left = ties;
+    for (uint32_t warp = 0; warp < WARPS; warp++) {
+      uint64_t kept = row.histogram_counts[warp] < left ? row.histogram_counts[warp] : left;
+      left -= kept, row.histogram[warp] += kept * each, all += row.histogram[warp];
+    }
+    uint64_t target = times_fraction(all, whole(settings.uniform));
+    uint32_t warp = 0;
+    for (left = ties; warp < WARPS - 1 && target >= row.histogram[warp]; warp++) {
+      target -= row.histogram[warp];
+      left -= row.histogram_counts[warp] < left ? row.histogram_counts[warp] : left;
+    }
+    row.prefix = warp, row.left = target, row.ties = left;
+  }
+  __syncthreads();
+  start = row.prefix * stretch, end = start + stretch < vocab ? start + stretch : vocab;
+  uint32_t count = (stretch + THREADS - 1) / THREADS, from = start + thread * count;
+  uint32_t to = from + count < end ? from + count : end;
+  uint64_t target = row.left, kept = row.ties, all;
   mine = 0;
-  uint64_t at = rank;
-  for (uint32_t i = from; i < to; i++) mine += mass_at(i, at);
+  for (uint32_t i = from; i < to; i++) mine += key_of(x[i]) == floor;
+  uint64_t rank = sum_before(row, mine, all), first = rank;
+  auto kept_at = [&](uint32_t i) -> uint64_t {
+    uint32_t key = key_of(x[i]);
+    if (key == floor) return rank++ < kept ? each : 0;
+    return key > floor ? mass_at(i) : 0;
+  };
+  mine = 0;
+  for (uint32_t i = from; i < to; i++) mine += kept_at(i);
   uint64_t before = sum_before(row, mine, all);
-  uint64_t target = times_fraction(all, whole(settings.uniform));
   if (!mine || target < before || target >= before + mine) return;
-  at = rank;
+  rank = first;
   for (uint32_t i = from; i < to; i++) {
-    uint64_t mass = mass_at(i, at);
-    if (target < before + mass) {
+    before += kept_at(i);
+    if (target < before) {
       *out = i;
       return;
     }
-    before += mass;
   }
 }
 
@@ -257,7 +295,7 @@ CHANDLER_DEVICE void draw(const typename T::Stored *logits, uint32_t *out, const
 }
 
 #define DRAW(TYPE, NAME)                                                                                                            \
-  CHANDLER_KERNEL void __launch_bounds__(THREADS) draw_##NAME(const TYPE::Stored *logits, uint32_t *out, const uint32_t *tokens,     \
+  CHANDLER_KERNEL void __launch_bounds__(THREADS, 1) draw_##NAME(const TYPE::Stored *logits, uint32_t *out, const uint32_t *tokens,     \
                                                               float *scratch, const uint32_t *numbers, uint32_t vocab) {            \
     draw<TYPE>(logits, out, tokens, scratch, numbers, vocab);                                                                       \
   }

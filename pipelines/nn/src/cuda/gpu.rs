@@ -325,8 +325,12 @@ impl Gpu {
             return Ok(Numbers::Kept(there));
         }
         let there = Arc::new(words::sent(&self.0, numbers)?);
-        if kept.len() >= MOST_KEPT {
-            kept.remove(0);
+        // Another device's stream may be recording, and has nothing to do with what is given back here.
+        let mine = |kept: &Kept| kept.device == self.0.id();
+        if kept.iter().filter(|kept| mine(kept)).count() >= MOST_KEPT
+            && let Some(oldest) = kept.iter().position(mine)
+        {
+            kept.remove(oldest);
         }
         kept.push(Kept {
             device: self.0.id(),

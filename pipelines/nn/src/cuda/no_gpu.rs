@@ -47,10 +47,10 @@ impl Graph {
     pub(crate) fn record<T, E: From<NnError>>(
         _: &Device,
         _: &[(&[u32], usize, &Tensor)],
-        work: &mut dyn FnMut(bool) -> std::result::Result<T, E>,
+        work: &mut dyn FnMut() -> std::result::Result<T, E>,
     ) -> std::result::Result<(T, std::result::Result<Self, E>), E> {
         let none = NnError::Device("this build has no CUDA: nothing is recorded".to_owned());
-        Ok((work(false)?, Err(none.into())))
+        Ok((work()?, Err(none.into())))
     }
 
     pub(crate) fn launch(&mut self) -> Result<()> {

@@ -61,7 +61,13 @@ CHANDLER_DEVICE float number_of(uint32_t bits) { return __uint_as_float(bits); }
 
 // Adds to what all threads of a block count together.
 CHANDLER_DEVICE void add_shared(uint32_t *to, uint32_t x) { atomicAdd(to, x); }
-CHANDLER_DEVICE void add_shared(uint64_t *to, uint64_t x) { atomicAdd(reinterpret_cast<unsigned long long *>(to), (unsigned long long)x); }
+// Of 64 bits by halves: as one it is a loop that tries until nobody else has been there, and most go to the same few places. Nobody reads
+// the sum before all have added to it.
+CHANDLER_DEVICE void add_shared(uint64_t *to, uint64_t x) {
+  uint32_t *halves = reinterpret_cast<uint32_t *>(to), low = uint32_t(x), before = atomicAdd(halves, low);
+  uint32_t high = uint32_t(x >> 32) + (before + low < before);
+  if (high) atomicAdd(halves + 1, high);
+}
 
 // x times a fraction in units of 2^-64, rounded down.
 CHANDLER_DEVICE uint64_t times_fraction(uint64_t x, uint64_t fraction) { return __umul64hi(x, fraction); }

@@ -8,7 +8,7 @@ use crate::sampling::Draw;
 /// Threads of a block, `THREADS` there.
 const THREADS: u32 = 1024;
 /// Bytes of `Row` there.
-const SHARED: u32 = 256 * 4 + 256 * 8 + THREADS * (2 * 8 + 4 + 4) + 16;
+const SHARED: u32 = 256 * 4 + 256 * 8 + THREADS * (2 * 8 + 4 + 4) + 24;
 /// Words of `Settings`.
 const SETTINGS: usize = 14;
 /// A token that is not there.
@@ -52,8 +52,10 @@ pub(crate) fn draw(dtype: DType, vocabulary: usize, draws: &[Draw<'_>]) -> Optio
 /// `Settings`, word by word.
 fn of_row(draw: &Draw<'_>, [first, count]: [u32; 2]) -> [u32; SETTINGS] {
     let sampler = draw.sampler;
-    let [spare, spare_high] = fraction(1.0 - sampler.top_p);
-    let [uniform, uniform_high] = fraction(draw.uniform);
+    // Where nothing is drawn these decide nothing; as zeros, settings are those of the pass before, and are on the GPU already.
+    let drawn = sampler.temperature != 0.0;
+    let [spare, spare_high] = fraction(if drawn { 1.0 - sampler.top_p } else { 0.0 });
+    let [uniform, uniform_high] = fraction(if drawn { draw.uniform } else { 0.0 });
     let last = draw.last.filter(|_| sampler.needs_history());
     [
         draw.row as u32,

@@ -2,12 +2,13 @@
 //! while the host goes on. Memory that is not pinned may make the host wait for all that was launched before. Apart from `upload`,
 //! which has weights to carry. Not run on a GPU yet.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaEvent, CudaSlice, DevicePtr, DevicePtrMut, PinnedHostSlice, result, sys,
+    CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError,
+    PinnedHostSlice, result, sys,
 };
 use candle_core::{CudaDevice, DType, Device, Result as Candle, Storage, Tensor};
 
@@ -21,7 +22,7 @@ const PLACES: usize = 32;
 
 /// Places from which a GPU fetches, one after the other.
 struct Ring {
-    device: DeviceId,
+    context: Arc<CudaContext>,
     places: Vec<Place>,
     next: usize,
 }
@@ -36,7 +37,8 @@ static RINGS: Mutex<Vec<Ring>> = Mutex::new(Vec::new());
 
 /// New memory with these numbers in it.
 pub(super) fn sent(cuda: &CudaDevice, numbers: &[u32]) -> Candle<CudaSlice<u32>> {
-    if !(1..=WORDS).contains(&numbers.len()) {
+    // Beyond half of the ring they would wait for themselves.
+    if !(1..=WORDS * PLACES / 2).contains(&numbers.len()) {
         return cuda.clone_htod(numbers);
     }
     // SAFETY: all of it is written before anything reads it, on the stream that it is asked of.
@@ -56,50 +58,90 @@ pub(super) fn sent(cuda: &CudaDevice, numbers: &[u32]) -> Candle<CudaSlice<u32>>
 pub(super) unsafe fn send(cuda: &CudaDevice, numbers: &[u32], start: u64) -> Candle<()> {
     let stream = cuda.cuda_stream();
     let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    let ring = ring(&mut rings, cuda)?;
+    let mut ring = ring(&mut rings, stream.context());
     for (at, numbers) in numbers.chunks(WORDS).enumerate() {
-        let place = ring.place();
-        if let Some(fetched) = place.fetched.take() {
-            fetched.synchronize().map_err(wrapped)?;
-        }
-        let memory = place.memory.as_mut_slice().map_err(wrapped)?;
-        let memory = &mut memory[..numbers.len()];
-        memory.copy_from_slice(numbers);
         let start = start + (at * WORDS * size_of::<u32>()) as u64;
-        // SAFETY: the caller's promise, and the place stays as it is until the event says that it was fetched.
-        unsafe { result::memcpy_htod_async(start, memory, stream.cu_stream()) }.map_err(wrapped)?;
-        place.fetched = Some(stream.record_event(None).map_err(wrapped)?);
+        match &mut ring {
+            // SAFETY: the caller's promise, for this piece.
+            Some(ring) => unsafe { ring.place().send(numbers, start, &stream) },
+            // SAFETY: the same; the driver has copied them when it comes back.
+            None => unsafe { result::memcpy_htod_async(start, numbers, stream.cu_stream()) },
+        }
+        .map_err(wrapped)?;
     }
     Ok(())
 }
 
-fn ring<'a>(rings: &'a mut Vec<Ring>, cuda: &CudaDevice) -> Candle<&'a mut Ring> {
-    let at = match rings.iter().position(|ring| ring.device == cuda.id()) {
+/// That of this GPU; none, once and for all, when there is no memory to be pinned.
+fn ring<'a>(rings: &'a mut Vec<Ring>, context: &Arc<CudaContext>) -> Option<&'a mut Ring> {
+    if !PINNING.load(Ordering::Relaxed) {
+        return None;
+    }
+    // By what it is: each time that a GPU is opened there is another pointer to the same.
+    let at = match rings.iter().position(|ring| *ring.context == **context) {
         Some(at) => at,
         None => {
-            rings.push(Ring {
-                device: cuda.id(),
-                places: Vec::new(),
-                next: 0,
-            });
+            // SAFETY: what is fetched from it is written before.
+            let memory = || unsafe { context.alloc_pinned::<u32>(WORDS) };
+            let place = || {
+                memory().map(|memory| Place {
+                    memory,
+                    fetched: None,
+                })
+            };
+            let places: std::result::Result<_, _> = (0..PLACES).map(|_| place()).collect();
+            match places {
+                Ok(places) => rings.push(Ring {
+                    context: context.clone(),
+                    places,
+                    next: 0,
+                }),
+                Err(error) => {
+                    stop_pinning(&error);
+                    return None;
+                }
+            }
             rings.len() - 1
         }
     };
-    let ring = &mut rings[at];
-    if ring.places.is_empty() {
-        let stream = cuda.cuda_stream();
-        let place = || {
-            // SAFETY: what is fetched from it is written before.
-            let memory = unsafe { stream.context().alloc_pinned::<u32>(WORDS) };
-            memory.map(|memory| Place {
-                memory,
-                fetched: None,
-            })
-        };
-        let places: std::result::Result<_, _> = (0..PLACES).map(|_| place()).collect();
-        ring.places = places.map_err(wrapped)?;
+    rings.get_mut(at)
+}
+
+/// Whether memory can be pinned, as far as is known.
+static PINNING: AtomicBool = AtomicBool::new(true);
+
+fn stop_pinning(error: &DriverError) {
+    tracing::warn!(%error, "no memory could be pinned: what passes are told and what they give goes through the driver's own, and waits for what runs");
+    PINNING.store(false, Ordering::Relaxed);
+}
+
+impl Place {
+    /// # Safety
+    /// As of [`send`]; there are no more numbers than a place has.
+    unsafe fn send(
+        &mut self,
+        numbers: &[u32],
+        start: u64,
+        stream: &CudaStream,
+    ) -> std::result::Result<(), DriverError> {
+        if let Some(fetched) = &self.fetched {
+            // On failure it counts as not fetched: the next one asks again.
+            fetched.synchronize()?;
+        }
+        let memory = &mut self.memory.as_mut_slice()?[..numbers.len()];
+        memory.copy_from_slice(numbers);
+        // SAFETY: the caller's promise, and the place stays as it is until the event says that it was fetched.
+        unsafe { result::memcpy_htod_async(start, memory, stream.cu_stream()) }?;
+        match stream.record_event(None) {
+            Ok(fetched) => self.fetched = Some(fetched),
+            Err(error) => {
+                // Nothing would tell when it was fetched.
+                stream.synchronize()?;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
-    Ok(ring)
 }
 
 impl Ring {
@@ -133,12 +175,14 @@ impl Reading {
         if !fits || tensor.dtype() != DType::U32 || !tensor.is_contiguous() {
             return Ok(None);
         }
-        Ok(Some(Self::of(tensor, cuda)?))
+        match borrowed(cuda) {
+            Some(memory) => Ok(Some(Self::of(tensor, cuda, memory)?)),
+            None => Ok(None),
+        }
     }
 
-    fn of(tensor: &Tensor, cuda: &CudaDevice) -> Candle<Self> {
+    fn of(tensor: &Tensor, cuda: &CudaDevice, mut memory: PinnedHostSlice<u32>) -> Candle<Self> {
         let stream = cuda.cuda_stream();
-        let mut memory = borrowed(cuda)?;
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             candle_core::bail!("a tensor that is not on the GPU")
@@ -151,11 +195,20 @@ impl Reading {
         // SAFETY: the tensor has as many numbers from `start` on. The memory is given to nobody else before the event: `drop` waits.
         unsafe { result::memcpy_dtoh_async(to, start, stream.cu_stream()) }.map_err(wrapped)?;
         drop(guard);
-        Ok(Self {
-            there: stream.record_event(None).map_err(wrapped)?,
-            memory: Some(memory),
-            count,
-        })
+        match stream.record_event(None) {
+            Ok(there) => Ok(Self {
+                there,
+                memory: Some(memory),
+                count,
+            }),
+            Err(error) => {
+                // Nothing would tell when the GPU has written to it.
+                if stream.synchronize().is_err() {
+                    std::mem::forget(memory);
+                }
+                Err(wrapped(error))
+            }
+        }
     }
 
     /// The numbers, when they are there.
@@ -173,27 +226,33 @@ impl Reading {
     }
 }
 
-fn borrowed(cuda: &CudaDevice) -> Candle<PinnedHostSlice<u32>> {
+fn borrowed(cuda: &CudaDevice) -> Option<PinnedHostSlice<u32>> {
+    if !PINNING.load(Ordering::Relaxed) {
+        return None;
+    }
     let stream = cuda.cuda_stream();
     let context = stream.context();
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = free.iter().position(|there| **there.context() == **context);
-    match found {
-        Some(found) => Ok(free.swap_remove(found)),
-        // Not write-combined: the CPU reads it. SAFETY: nothing of it is read before the GPU has written that.
-        None => unsafe { context.alloc_pinned_with_flags(WORDS, sys::CU_MEMHOSTALLOC_PORTABLE) }
-            .map_err(wrapped),
+    if let Some(found) = free.iter().position(|there| **there.context() == **context) {
+        return Some(free.swap_remove(found));
     }
+    // Not write-combined: the CPU reads it. SAFETY: nothing of it is read before the GPU has written that.
+    let made = unsafe { context.alloc_pinned_with_flags(WORDS, sys::CU_MEMHOSTALLOC_PORTABLE) };
+    made.inspect_err(stop_pinning).ok()
 }
 
-/// The GPU may still write to the memory: it goes back when that is over. On a GPU that is lost it is over.
+/// The GPU may still write to the memory: it goes back when that is over, and is nobody's where that cannot be told.
 impl Drop for Reading {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take()
-            && self.there.synchronize().is_ok()
-        {
-            let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push(memory);
+        let Some(memory) = self.memory.take() else {
+            return;
+        };
+        match self.there.synchronize() {
+            Ok(()) => FREE
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(memory),
+            Err(_) => std::mem::forget(memory),
         }
     }
 }

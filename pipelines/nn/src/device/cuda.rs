@@ -246,8 +246,15 @@ pub(super) fn give_back(device: &Device) {
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     });
-    if let Some(Err(error)) = trimmed {
-        tracing::warn!(%error, "the GPU's memory pool was not trimmed");
+    // What recorded passes took has a pool of its own.
+    let recorded = context(device).map(|context| {
+        // SAFETY: the device is the context's.
+        unsafe { sys::cuDeviceGraphMemTrim(context.cu_device()) }.result()
+    });
+    for outcome in [trimmed, recorded] {
+        if let Some(Err(error)) = outcome {
+            tracing::warn!(%error, "the GPU's memory pool was not trimmed");
+        }
     }
 }
 

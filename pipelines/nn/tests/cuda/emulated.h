@@ -19,7 +19,7 @@
 #define CHANDLER_MEMBER inline
 #define CHANDLER_SHARED(name) unsigned char *name = emulated::shared()
 #define CHANDLER_HAS_MATRIX_UNITS 1
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __syncthreads() emulated::meet(false)
 
 struct Index {

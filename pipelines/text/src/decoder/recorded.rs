@@ -11,10 +11,10 @@ use chandler_nn::rope::Rotation;
 
 use super::feed_forward::FeedForward;
 use super::{Decoder, Pass, Tokens};
-use crate::error::Result;
+use crate::error::{Result, TextError};
 
 /// Graphs that are kept; each takes about a megabyte of the GPU's memory.
-const MOST: usize = 64;
+const MOST: usize = 128;
 /// Rows of the largest pass that is recorded: a larger one keeps the GPU busy for longer than the host takes to launch it.
 const MOST_ROWS: usize = 64;
 /// Words of what an attention is told: 64 sequences of 16,000 tokens in blocks of 16.
@@ -89,7 +89,7 @@ impl Recordings {
             self.seen.push(told.key);
             return decoder.forward(pass, cache);
         }
-        self.record(decoder, pass, told, cache).map(Some)
+        self.record(decoder, pass, told, cache)
     }
 
     /// What the pass would be told as a recording; none when it cannot be one.
@@ -144,8 +144,15 @@ impl Recordings {
         pass: &Pass<'_>,
         told: Told,
         cache: &mut KvCache,
-    ) -> Result<Tensor> {
-        let feeds = feeds(&mut self.feeds, decoder)?;
+    ) -> Result<Option<Tensor>> {
+        let feeds = match feeds(&mut self.feeds, decoder) {
+            Ok(feeds) => feeds,
+            // Of all that a pass needs this is what it can do without.
+            Err(error) => {
+                self.give_up(&error);
+                return decoder.forward(pass, cache);
+            }
+        };
         feeds.tell(decoder, pass)?;
         let rows = pass.positions.len();
         let tokens = feeds.tokens.narrow(0, 0, rows)?;
@@ -159,14 +166,14 @@ impl Recordings {
             (pass.slots, 2 * layers, &feeds.slots),
             (&told.numbers, layers, &feeds.numbers),
         ];
-        let mut work = |_: bool| -> Result<()> {
+        let mut work = || -> Result<()> {
             if let Some(logits) = decoder.through(&fed, &rotations, cache)? {
                 feeds.logits.slice_set(&logits.contiguous()?, 0, 0)?;
             }
             Ok(())
         };
         let ((), graph) = Graph::record(&decoder.device, &numbers, &mut work)?;
-        let logits = feeds.logits.narrow(0, 0, rows)?;
+        let logits = Some(feeds.logits.narrow(0, 0, rows)?);
         match graph {
             Ok(graph) => {
                 if self.graphs.len() >= MOST {
@@ -174,13 +181,15 @@ impl Recordings {
                 }
                 self.graphs.push((told.key, graph));
             }
-            Err(error) => {
-                tracing::warn!(%error, "passes of this model are not recorded: they are launched one kernel at a time, which is slower");
-                self.clear();
-                self.failed = true;
-            }
+            Err(error) => self.give_up(&error),
         }
         Ok(logits)
+    }
+
+    fn give_up(&mut self, error: &TextError) {
+        tracing::warn!(%error, "passes of this model are not recorded: they are launched one kernel at a time, which is slower");
+        self.clear();
+        self.failed = true;
     }
 }
 
@@ -214,7 +223,10 @@ impl Feeds {
     /// Writes tokens and angles to where recordings read them.
     fn tell(&self, decoder: &Decoder, pass: &Pass<'_>) -> Result<()> {
         match pass.tokens {
-            Tokens::Known(ids) => overwrite(&self.tokens, ids)?,
+            Tokens::Known(ids) => {
+                decoder.embedding.check(ids)?;
+                overwrite(&self.tokens, ids)?;
+            }
             Tokens::There(ids) => self.tokens.slice_set(ids, 0, 0)?,
         }
         for (rope, (cos, sin)) in decoder.ropes.iter().zip(&self.angles) {

@@ -56,8 +56,14 @@ fn samplers() -> Vec<Sampler> {
 
 #[test]
 fn every_setting_draws_as_on_the_cpu() {
-    // In bf16 many logits are equal, so that ties decide; a vocabulary of no round number, and one shorter than a thread block.
-    for (float, vocabulary) in [(Float::Bf16, 3001), (Float::F16, 700), (Float::F32, 4999)] {
+    // In bf16 many logits are equal, so that ties decide; vocabularies of no round number, one shorter than a thread block, and one of
+    // which a thread has several tokens of a stretch.
+    for (float, vocabulary) in [
+        (Float::Bf16, 3001),
+        (Float::F16, 700),
+        (Float::F32, 4999),
+        (Float::Bf16, 40_001),
+    ] {
         let rows = 3;
         let logits = (noise(&[rows, vocabulary], 11, float) * 4.0).unwrap();
         let logits = Tensor::from_vec(
