@@ -96,12 +96,41 @@ def llama(place: Place) -> None:
             groups = [[prompt(32, 50 + 8 * run + row, vocabulary) for row in range(8)] for run in range(runs)]
             eight = statistics.median(together(worker, group, sizes["write_together"]) for group in groups)
         compare(place, folder, about, read, {1: one, 8: eight})
+        parking(place, folder, vocabulary)
         # Last: what there is no time for is missed least.
         for switch in DECODING:
             leaving_out(place, folder, vocabulary, switch)
         for switch in STARTING:
             took = first_token(place.binary, folder, place.device, place.dtype, prompt(16, 70, vocabulary), ("--cuda-tuning", without(switch)))
             place.tell(f"process start to first token, without {switch}", took, "s")
+
+
+def parking(place: Place, folder: pathlib.Path, vocabulary: int) -> None:
+    """The model leaves the GPU and comes back: the first time its weights are copied to the host, later they only go."""
+    if place.device != "cuda":
+        place.tell("parking", "on the CPU weights are where they are")
+        return
+    with Worker(place.binary, folder, place.device, place.dtype) as worker:
+        ask = json.dumps({"prompt": prompt(16, 75, vocabulary), "max_tokens": 8, "temperature": 0, "ignore_eos": True}).encode()
+
+        def answer() -> str:
+            return json.load(worker.post("/v1/completions", ask, "application/json"))["choices"][0]["text"]
+
+        awake = answer()
+        for earlier, name in enumerate(("first", "second")):
+            began = time.perf_counter()
+            worker.post("/sleep", b"", "application/json").read()
+            took = time.perf_counter() - began
+            parked = worker.line("model parked", earlier)
+            place.tell(f"parked, {name} time", took, "s", bytes=parked["bytes"], left_bytes=parked["left_bytes"])
+            began = time.perf_counter()
+            back = answer()
+            took = time.perf_counter() - began
+            woken = worker.line("model woken", earlier)
+            place.tell(f"woken by a request, {name} time", woken["elapsed_ms"] / 1000, "s", wanted="a fraction of a second", answer_seconds=took,
+                       gigabytes_per_second=woken["bytes"] / max(woken["elapsed_ms"], 1) / 1e6)
+            if back != awake:
+                raise Failed(f"after parking the model says {back!r}, before {awake!r}")
 
 
 def leaving_out(place: Place, folder: pathlib.Path, vocabulary: int, switch: str) -> None:

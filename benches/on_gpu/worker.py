@@ -60,8 +60,8 @@ class Worker:
             self.log.append("")
             self.told.notify_all()
 
-    def line(self, message: str) -> dict:
-        """The log's line with this message, once it is there."""
+    def line(self, message: str, earlier: int = 0) -> dict:
+        """The log's line with this message, once it is there; after so many with the same."""
         seen = 0
         with self.told:
             while True:
@@ -73,7 +73,9 @@ class Worker:
                     except ValueError:
                         continue  # a panic's text, or a library's
                     if told.get("message") == message:
-                        return told
+                        if not earlier:
+                            return told
+                        earlier -= 1
                 seen = len(self.log)
                 self.told.wait()
 
