@@ -11,7 +11,7 @@ use crate::kv_cache::KvCache;
 /// A recorded pass.
 pub struct Graph(cuda::Graph);
 
-/// Numbers that a pass asks for, how often it does, and the tensor of u32 that has them at its beginning.
+/// Numbers that a pass asks for, how often it does, and the tensor, of u32 or f32, that has their bits at its beginning.
 pub type Fed<'a> = (&'a [u32], usize, &'a Tensor);
 
 impl Graph {

@@ -132,15 +132,17 @@ impl Place {
         memory.copy_from_slice(numbers);
         // SAFETY: the caller's promise, and the place stays as it is until the event says that it was fetched.
         unsafe { result::memcpy_htod_async(start, memory, stream.cu_stream()) }?;
-        match stream.record_event(None) {
-            Ok(fetched) => self.fetched = Some(fetched),
-            Err(error) => {
-                // Nothing would tell when it was fetched.
-                stream.synchronize()?;
-                return Err(error);
-            }
+        let marked = match &self.fetched {
+            Some(fetched) => fetched.record(stream),
+            None => stream.record_event(None).map(|event| {
+                self.fetched = Some(event);
+            }),
+        };
+        if marked.is_err() {
+            // Nothing would tell when it was fetched.
+            stream.synchronize()?;
         }
-        Ok(())
+        marked
     }
 }
 

@@ -1,10 +1,11 @@
 //! Passes that write one token a row, recorded on a GPU: one graph for each number of rows and shape of their attention, in the place of
 //! a few hundred launches, which take the host longer than a small model takes the GPU. Apart from the decoder, of which a recording is
-//! one pass more. What changes from pass to pass is written to tensors that all recordings share: tokens, angles, slots, and what the
-//! attention is told of sequences and blocks. Not run on a GPU yet.
+//! one pass more. What changes from pass to pass is written to tensors that all recordings share: tokens, and in one piece angles, slots and
+//! what the attention is told of sequences and blocks. Not run on a GPU yet.
 
 use candle_core::{DType, Tensor};
 use chandler_nn::attention::AttentionConfig;
+use chandler_nn::error::NnError;
 use chandler_nn::graph::{Fed, Graph, Shape, attention_shape, overwrite};
 use chandler_nn::kv_cache::KvCache;
 use chandler_nn::rope::Rotation;
@@ -43,13 +44,18 @@ pub(crate) struct Recordings {
 struct Feeds {
     /// u32 [rows]
     tokens: Tensor,
-    slots: Tensor,
-    /// What attention is told, u32.
-    numbers: Tensor,
-    /// Cosines and sines of each of the model's rotations, f32 [rows, half].
-    angles: Vec<(Tensor, Tensor)>,
+    /// What the host knows, one part after the other as [`Parts`] has them: numbers of 32 bits, f32 or u32.
+    told: Tensor,
     /// [rows, vocabulary]
     logits: Tensor,
+}
+
+/// Where the parts lie of what a pass of so many rows is told, each at a multiple of 16 bytes: cosines and sines of each of the model's
+/// rotations, f32 [rows, half], then slots and what attention is told, u32.
+struct Parts {
+    words: Vec<u32>,
+    /// Where each begins, and how long it is.
+    places: Vec<(usize, usize)>,
 }
 
 /// What a pass is told.
@@ -128,9 +134,8 @@ impl Recordings {
     /// Launches the recording that was used last.
     fn replay(&mut self, decoder: &Decoder, pass: &Pass<'_>, numbers: &[u32]) -> Result<Tensor> {
         let feeds = feeds(&mut self.feeds, decoder)?;
-        feeds.tell(decoder, pass)?;
-        overwrite(&feeds.slots, pass.slots)?;
-        overwrite(&feeds.numbers, numbers)?;
+        feeds.take(decoder, pass)?;
+        overwrite(&feeds.told, &Parts::new(decoder, pass, numbers).words)?;
         if let Some((_, graph)) = self.graphs.last_mut() {
             graph.launch()?;
         }
@@ -153,18 +158,20 @@ impl Recordings {
                 return decoder.forward(pass, cache);
             }
         };
-        feeds.tell(decoder, pass)?;
+        feeds.take(decoder, pass)?;
+        let parts = Parts::new(decoder, pass, &told.numbers);
+        overwrite(&feeds.told, &parts.words)?;
         let rows = pass.positions.len();
         let tokens = feeds.tokens.narrow(0, 0, rows)?;
-        let rotations = feeds.rotations(decoder, rows)?;
+        let (rotations, [slots, numbers]) = parts.of(&feeds.told, decoder, rows)?;
         let fed = Pass {
             tokens: Tokens::There(&tokens),
             ..*pass
         };
         let layers = decoder.layers.len();
         let numbers: [Fed<'_>; 2] = [
-            (pass.slots, 2 * layers, &feeds.slots),
-            (&told.numbers, layers, &feeds.numbers),
+            (pass.slots, 2 * layers, &slots),
+            (&told.numbers, layers, &numbers),
         ];
         let mut work = || -> Result<()> {
             if let Some(logits) = decoder.through(&fed, &rotations, cache)? {
@@ -204,24 +211,22 @@ fn feeds<'a>(feeds: &'a mut Option<Feeds>, decoder: &Decoder) -> Result<&'a Feed
 impl Feeds {
     fn new(decoder: &Decoder) -> Result<Self> {
         let device = &decoder.device;
-        let words = |count: usize| Tensor::zeros(count, DType::U32, device);
-        let angles = decoder.ropes.iter().map(|rope| {
-            let shape = (MOST_ROWS, rope.inverse_frequencies().len());
-            let made = || Tensor::zeros(shape, DType::F32, device);
-            Ok((made()?, made()?))
-        });
+        let pairs = decoder
+            .ropes
+            .iter()
+            .map(|rope| rope.inverse_frequencies().len());
+        let angles: usize = pairs.map(|half| 2 * padded(MOST_ROWS * half)).sum();
+        let told = angles + padded(MOST_ROWS) + MOST_NUMBERS;
         let logits = (MOST_ROWS, decoder.embedding.rows());
         Ok(Self {
-            tokens: words(MOST_ROWS)?,
-            slots: words(MOST_ROWS)?,
-            numbers: words(MOST_NUMBERS)?,
-            angles: angles.collect::<Result<_>>()?,
+            tokens: Tensor::zeros(MOST_ROWS, DType::U32, device)?,
+            told: Tensor::zeros(told, DType::F32, device)?,
             logits: Tensor::zeros(logits, decoder.dtype, device)?,
         })
     }
 
-    /// Writes tokens and angles to where recordings read them.
-    fn tell(&self, decoder: &Decoder, pass: &Pass<'_>) -> Result<()> {
+    /// Takes the tokens from where they are.
+    fn take(&self, decoder: &Decoder, pass: &Pass<'_>) -> Result<()> {
         match pass.tokens {
             Tokens::Known(ids) => {
                 decoder.embedding.check(ids)?;
@@ -229,25 +234,62 @@ impl Feeds {
             }
             Tokens::There(ids) => self.tokens.slice_set(ids, 0, 0)?,
         }
-        for (rope, (cos, sin)) in decoder.ropes.iter().zip(&self.angles) {
-            let told = rope.angles(pass.positions);
-            overwrite(cos, &bits(&told.0))?;
-            overwrite(sin, &bits(&told.1))?;
-        }
         Ok(())
-    }
-
-    fn rotations(&self, decoder: &Decoder, rows: usize) -> Result<Vec<Rotation>> {
-        let each = decoder.ropes.iter().zip(&self.angles);
-        each.map(|(rope, (cos, sin))| {
-            Ok(rope.rotation_by(cos.narrow(0, 0, rows)?, sin.narrow(0, 0, rows)?)?)
-        })
-        .collect()
     }
 }
 
-fn bits(numbers: &[f32]) -> Vec<u32> {
-    numbers.iter().map(|number| number.to_bits()).collect()
+impl Parts {
+    fn new(decoder: &Decoder, pass: &Pass<'_>, numbers: &[u32]) -> Self {
+        let mut parts = Self {
+            words: Vec::new(),
+            places: Vec::new(),
+        };
+        for rope in &decoder.ropes {
+            let (cos, sin) = rope.angles(pass.positions);
+            for angles in [cos, sin] {
+                parts.add(angles.iter().map(|angle| angle.to_bits()));
+            }
+        }
+        parts.add(pass.slots.iter().copied());
+        parts.add(numbers.iter().copied());
+        parts
+    }
+
+    fn add(&mut self, words: impl Iterator<Item = u32>) {
+        let start = self.words.len();
+        self.words.extend(words);
+        self.places.push((start, self.words.len() - start));
+        self.words.resize(padded(self.words.len()), 0);
+    }
+
+    /// The parts as they lie in `told`: rotations, slots, and what attention is told.
+    fn of(
+        &self,
+        told: &Tensor,
+        decoder: &Decoder,
+        rows: usize,
+    ) -> Result<(Vec<Rotation>, [Tensor; 2])> {
+        let mut parts = Vec::with_capacity(self.places.len());
+        for (start, len) in &self.places {
+            parts.push(told.narrow(0, *start, *len)?);
+        }
+        let (Some(numbers), Some(slots)) = (parts.pop(), parts.pop()) else {
+            return Err(NnError::Device("a pass that is told nothing".to_owned()).into());
+        };
+        let mut angles = parts.into_iter();
+        let mut rotations = Vec::with_capacity(decoder.ropes.len());
+        for rope in &decoder.ropes {
+            if let (Some(cos), Some(sin)) = (angles.next(), angles.next()) {
+                rotations
+                    .push(rope.rotation_by(cos.reshape((rows, ()))?, sin.reshape((rows, ()))?)?);
+            }
+        }
+        Ok((rotations, [slots, numbers]))
+    }
+}
+
+fn padded(words: usize) -> usize {
+    words.next_multiple_of(4)
 }
 
 impl Decoder {
