@@ -6,6 +6,8 @@ use std::time::Duration;
 use chandler_speech::audio::{AudioError, Layout, Options, Reader, Source};
 use serde_json::Value;
 
+use crate::features::unpacked;
+
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio")
 }
@@ -29,8 +31,7 @@ pub fn all() -> Vec<Fixture> {
             let file = entry["file"].as_str().unwrap().to_string();
             let channels = usize::try_from(entry["channels"].as_u64().unwrap()).unwrap();
             let samples = entry["samples"].as_str().unwrap();
-            let samples: Vec<f32> = std::fs::read(fixtures().join(samples))
-                .unwrap()
+            let samples: Vec<f32> = unpacked(&fixtures().join(samples))
                 .chunks_exact(2)
                 .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
                 .collect();

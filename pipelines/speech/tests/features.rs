@@ -1,12 +1,22 @@
 //! Features against transformers and openai-whisper: tests/make_feature_fixtures.py.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use chandler_speech::features::{Mel, MelConfig, loudest, normalize, normalize_samples};
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/features")
+}
+
+/// What a packed file holds.
+pub fn unpacked(file: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut packed = GzDecoder::new(std::fs::File::open(file).unwrap());
+    packed.read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 struct Case {
@@ -27,8 +37,7 @@ fn cases() -> Vec<Case> {
     list.into_iter()
         .map(|case| {
             let name = word(&case["name"]);
-            let bytes =
-                |kind: &str| std::fs::read(fixtures().join(format!("{name}.{kind}"))).unwrap();
+            let bytes = |kind: &str| unpacked(&fixtures().join(format!("{name}.{kind}.gz")));
             let sample = |b: &[u8]| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0;
             Case {
                 samples: bytes("i16").chunks_exact(2).map(sample).collect(),

@@ -5,6 +5,7 @@ Writes fixtures/audio/*, with a manifest. Needs numpy, soundfile and av (require
 writes. The encoders' output may differ from version to version; the committed files are what the tests are about.
 """
 
+import gzip
 import io
 import json
 from fractions import Fraction
@@ -126,8 +127,8 @@ def main():
         (OUT / name).write_bytes(data)
         ints = to_i16(reference)[:sound]
         # Lossless formats have the same samples: they are kept once.
-        samples = references.setdefault(ints.tobytes(), f"{name}.i16")
-        (OUT / samples).write_bytes(ints.tobytes())
+        samples = references.setdefault(ints.tobytes(), f"{name}.i16.gz")
+        (OUT / samples).write_bytes(gzip.compress(ints.tobytes(), mtime=0))
         manifest.append(
             {
                 "file": name,

@@ -6,6 +6,7 @@ Whisper's are taken from the extractor's own NumPy path, which works in f64; its
 silence after the audio and one maximum over everything. Needs numpy and transformers; run once, commit what it writes.
 """
 
+import gzip
 import json
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def main():
         if frames:
             case["every"] = frames
             values = values[:, ::frames]
-        (OUT / f"{case['name']}.i16").write_bytes(samples.tobytes())
-        (OUT / f"{case['name']}.f32").write_bytes(values.astype("<f4").tobytes())
+        for kind, numbers in (("i16", samples), ("f32", values.astype("<f4"))):
+            (OUT / f"{case['name']}.{kind}.gz").write_bytes(gzip.compress(numbers.tobytes(), mtime=0))
         cases.append(case)
 
     for name, kind, count, config, every in [

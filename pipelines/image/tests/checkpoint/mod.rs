@@ -10,12 +10,19 @@ use candle_core::{DType, Device, Tensor};
 use chandler_image::layers::Placement;
 use chandler_nn::fields::Fields;
 use chandler_nn::weights::{HostTensor, Snapshot, TensorSource};
+use flate2::read::GzDecoder;
 use random_checkpoints::{Stored, names, safetensors};
 use serde_json::{Value, json};
 
 use crate::on_device;
 
 const FILE: &str = "diffusion_pytorch_model.safetensors";
+
+/// What a packed description says.
+pub fn packed(file: &Path) -> Value {
+    let file = std::fs::File::open(file).unwrap();
+    serde_json::from_reader(GzDecoder::new(file)).unwrap()
+}
 
 /// One fixture: a model's config, its weights, inputs and what the reference made of them.
 pub struct Checkpoint {
@@ -32,7 +39,7 @@ impl Checkpoint {
             let folder = on_device::fixtures().join(folder);
             folder.join(format!("{name}.{end}"))
         };
-        let about: Value = serde_json::from_slice(&std::fs::read(file("json")).unwrap()).unwrap();
+        let about = packed(&file("json.gz"));
         Self {
             seed: about["seed"].as_u64().unwrap(),
             gains: serde_json::from_value(about["gains"].clone()).unwrap(),

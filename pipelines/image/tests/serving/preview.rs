@@ -3,16 +3,15 @@
 use chandler_core::{Denoising, Event, ImageInput, Pipeline, Preview, Prompts};
 use chandler_image::{ImageOptions, ImagePipeline};
 use chandler_nn::weights::Snapshot;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{admit, fixtures, load_options, load_snapshot, options, snapshot, step};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, packed};
 
 /// The tiny autoencoder of the fixtures, with as many channels of latents as are wanted.
 fn write(to: &std::path::Path, latents: usize) {
-    let text = std::fs::read(fixtures("autoencoder/tiny.json")).unwrap();
-    let mut about: Value = serde_json::from_slice(&text).unwrap();
+    let mut about = packed(&fixtures("autoencoder/tiny.json.gz"));
     about["config"]["latent_channels"] = json!(latents);
     for line in about["tensors"].as_array_mut().unwrap() {
         let (name, shape) = line.as_str().unwrap().rsplit_once('|').unwrap();

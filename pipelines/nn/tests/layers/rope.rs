@@ -1,12 +1,14 @@
-//! Rotary embeddings against transformers (`tests/fixtures/rope.json`), on both paths, whole and of a part of each head.
+//! Rotary embeddings against transformers (`tests/fixtures/rope.json.gz`), on both paths, whole and of a part of each head.
 
 use candle_core::Tensor;
 use chandler_nn::rope::{Rope, RopeConfig, RopeScaling, Rotation};
+use flate2::read::GzDecoder;
 
 use crate::{CPU, error, numbers, tensor};
 
 fn golden() -> serde_json::Value {
-    serde_json::from_str(include_str!("../fixtures/rope.json")).unwrap()
+    let packed: &[u8] = include_bytes!("../fixtures/rope.json.gz");
+    serde_json::from_reader(GzDecoder::new(packed)).unwrap()
 }
 
 fn list(value: &serde_json::Value) -> Vec<f32> {

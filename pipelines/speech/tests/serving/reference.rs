@@ -8,6 +8,7 @@ use chandler_speech::WhisperPipeline;
 use serde_json::Value;
 
 use super::driver::{ask, options, snapshot};
+use crate::features::unpacked;
 
 fn served() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/whisper/served")
@@ -122,7 +123,7 @@ fn check(name: &str, found: &Transcript, expected: &Value) {
 #[test]
 fn a_file_is_transcribed_as_openai_whisper_does() {
     let cases: Value =
-        serde_json::from_slice(&std::fs::read(served().join("expected.json")).unwrap()).unwrap();
+        serde_json::from_slice(&unpacked(&served().join("expected.json.gz"))).unwrap();
     let model = snapshot("whisper/multilingual-f32");
     let mut pipeline = WhisperPipeline::load(&model, &options(), &|_| {}).unwrap();
     let mut words = 0;

@@ -1,12 +1,14 @@
 //! Block formats: sizes, rows, and numbers against the `gguf` package's (`tests/fixtures/quants.py`).
 
+use flate2::read::GzDecoder;
+
 use super::*;
 use crate::error::NnError;
 
 /// The bytes of a kind and the numbers that they stand for.
 fn fixture(kind: &str) -> (Vec<u8>, Vec<f32>) {
-    let all = include_str!("../../../tests/fixtures/quants.json");
-    let all: serde_json::Value = serde_json::from_str(all).unwrap();
+    let all: &[u8] = include_bytes!("../../../tests/fixtures/quants.json.gz");
+    let all: serde_json::Value = serde_json::from_reader(GzDecoder::new(all)).unwrap();
     let bytes = |field: &str| -> Vec<u8> {
         let digits = all[kind][field].as_str().unwrap().as_bytes();
         let pairs = digits.as_chunks::<2>().0;
