@@ -1,7 +1,7 @@
 //! From settings to a running engine: the one place where the command line meets a model.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 
@@ -38,7 +38,20 @@ impl Worker {
             progress: self.progress.clone(),
         }
     }
+
+    /// Ends the engine, where a model was loaded: its thread gives back what it has on a GPU, and libraries that are asked for that while
+    /// the process takes them down may abort it.
+    pub async fn end(&self) {
+        self.engine.drain();
+        if self.engine.info().is_some() {
+            // Why ignored: who does not end in this time is cut off by the process.
+            let _ = tokio::time::timeout(LAST_WORDS, self.engine.stopped()).await;
+        }
+    }
 }
+
+/// How long a process that has its answer waits for its engine.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Starts loading the model that the settings name; the process began at `started`. Returns at once; the engine tells how
 /// far it is.

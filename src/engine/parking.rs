@@ -22,6 +22,8 @@ pub(super) struct Parking {
     /// Since when nobody has asked anything; nothing where it is not to leave by itself before somebody has.
     idle: Option<Instant>,
     asked: Vec<Reply>,
+    /// Who wants it back.
+    called: Vec<Reply>,
     /// What a parking that is under way has taken so far.
     begun: Option<Duration>,
     parked: bool,
@@ -41,6 +43,7 @@ impl Parking {
             after: options.park_after.filter(|_| able),
             idle: Some(Instant::now()),
             asked: Vec::new(),
+            called: Vec::new(),
             begun: None,
             parked: false,
             free: options.free_memory,
@@ -53,9 +56,10 @@ impl Parking {
         self.begun = None;
     }
 
-    /// Whoever wanted it gone and still waits is told that somebody else wants it here.
-    pub(super) fn stay(&mut self) {
+    /// Somebody wants it back. Whoever wanted it gone and still waits is told so.
+    pub(super) fn call(&mut self, reply: Reply) {
         self.touch();
+        self.called.push(reply);
         let message = "the model was asked to stay before it had left";
         let error = RequestError::new(ErrorKind::NotReady, message);
         let asked = self.asked.drain(..);
@@ -64,6 +68,9 @@ impl Parking {
 
     /// How long the loop may sleep before there is something to do here.
     pub(super) fn alarm(&self) -> Option<Duration> {
+        if !self.called.is_empty() {
+            return Some(Duration::ZERO);
+        }
         if self.parked {
             return None;
         }
@@ -88,6 +95,12 @@ impl Parking {
         pipeline: &mut P,
         stats: &Stats,
     ) -> Result<(), String> {
+        if !self.called.is_empty() {
+            return match self.wake(pipeline, stats) {
+                Err(StepError::Fatal(message)) => Err(message),
+                Ok(()) | Err(_) => Ok(()),
+            };
+        }
         if self.parked || self.alarm().is_none_or(|left| !left.is_zero()) {
             return Ok(());
         }
@@ -123,15 +136,27 @@ impl Parking {
         Ok(())
     }
 
-    /// Brings the model back, where it is parked.
+    /// Brings the model back, where it is parked, and tells those who have called it.
     pub(super) fn wake<P: Pipeline>(
         &mut self,
         pipeline: &mut P,
         stats: &Stats,
     ) -> Result<(), StepError> {
-        if !self.parked {
-            return Ok(());
+        let woken = match self.parked {
+            true => self.bring_back(pipeline, stats),
+            false => Ok(()),
+        };
+        for reply in self.called.drain(..) {
+            answer(reply, woken.clone().map_err(StepError::into_request_error));
         }
+        woken
+    }
+
+    fn bring_back<P: Pipeline>(
+        &mut self,
+        pipeline: &mut P,
+        stats: &Stats,
+    ) -> Result<(), StepError> {
         let (before, begun) = (pipeline.footprint().device_bytes, Instant::now());
         if let Err(error) = caught(|| pipeline.wake()) {
             tracing::warn!(%error, elapsed_ms = begun.elapsed().as_millis() as u64, "the model stays parked");

@@ -98,6 +98,12 @@ struct Host {
     stopwatch: Arc<Stopwatch>,
 }
 
+/// What ended an engine before its time.
+enum Ended {
+    Loading(LoadError),
+    Serving(String),
+}
+
 /// Starts the thread.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
@@ -110,20 +116,21 @@ pub(super) fn spawn(
     };
     let main = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let loaded = load(&host.progress()).map_err(|error| error.to_string())?;
+            let loaded = load(&host.progress()).map_err(Ended::Loading)?;
             let Loaded { serve, kept } = loaded;
-            let served = serve(&host);
+            let served = serve(&host).map_err(Ended::Serving);
             drop(kept);
             served
         }));
         let last = match ended {
             Ok(Ok(())) => Status::Stopped,
             // Somebody has asked for the end while the model was loading, and that is what it came to.
-            Ok(Err(message)) if *host.status.borrow() == Status::Draining => {
-                tracing::info!(reason = %message, "loading was given up");
+            Ok(Err(Ended::Loading(error))) if *host.status.borrow() == Status::Draining => {
+                tracing::info!(reason = %error, "loading was given up");
                 Status::Stopped
             }
-            Ok(Err(message)) => Status::Failed(message),
+            Ok(Err(Ended::Loading(error))) => Status::Failed(error.to_string()),
+            Ok(Err(Ended::Serving(message))) => Status::Failed(message),
             Err(panic) => Status::Failed(panic_message(panic.as_ref())),
         };
         if let Status::Failed(message) = &last {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::gate::{Place, Signal};
 use super::handle::EngineOptions;
 use super::mailbox::{Delivery, Outbox};
-use super::parking::{Parking, Reply, answer};
+use super::parking::{Parking, Reply};
 use super::recovery::{Recovery, Verdict};
 use super::stats::{Stats, Timeline};
 use chandler_core::{
@@ -108,7 +108,11 @@ impl<P: Pipeline> Worker<P> {
             self.rest_or_wake()?;
             self.admit();
             waiting = match self.step() {
-                Ok(step) => step.activity != Activity::Worked,
+                Ok(step) if step.activity == Activity::Worked => {
+                    self.parking.touch();
+                    false
+                }
+                Ok(_) => true,
                 Err(StepError::Fatal(message)) => return Err(self.give_up(&message)),
                 Err(error) => {
                     self.recover(error)?;
@@ -156,11 +160,7 @@ impl<P: Pipeline> Worker<P> {
             Command::Signal(Signal::Cancel(id)) => self.forget(id),
             Command::Signal(Signal::CaughtUp) => {}
             Command::Park(reply) => self.parking.ask(reply),
-            Command::Wake(reply) => {
-                self.parking.stay();
-                let woken = self.parking.wake(&mut self.pipeline, &self.around.stats);
-                answer(reply, woken.map_err(StepError::into_request_error));
-            }
+            Command::Wake(reply) => self.parking.call(reply),
             Command::Drain => {
                 let grace = self.around.options.drain_grace;
                 self.draining.get_or_insert_with(|| Instant::now() + grace);

@@ -116,6 +116,10 @@ pub fn memory(device: &Device) -> Option<(u64, u64)> {
 /// # Errors
 /// What the device says when it is lost.
 pub fn recover(device: &Device) -> Result<()> {
+    // Something given back may have failed, which is told to whoever asks next, in the place of waiting.
+    if let Some(error) = cuda::left_behind(device) {
+        tracing::warn!(%error, "an error of the GPU that nobody was told");
+    }
     device.synchronize()?;
     cuda::give_back(device);
     Ok(())

@@ -24,17 +24,7 @@ impl TextPipeline {
 
     /// Brings the weights back and takes an empty cache: both, or the model is as parked as before.
     pub(crate) fn return_to_device(&mut self) -> Result<(), StepError> {
-        if !self.parking.is_parked() {
-            return Ok(());
-        }
-        self.parking.wake()?;
-        if let Err(error) = self.cache.take_up() {
-            let error = self.parking.no_room(&error);
-            // At once: the weights are on the host already.
-            self.parking.park()?;
-            return Err(error);
-        }
-        Ok(())
+        self.parking.wake_with(|| self.cache.take_up())
     }
 
     /// A batch over a cache of which nothing is known; it counts on.

@@ -135,7 +135,7 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let load = progress::until_ready(&worker.engine, &worker.screen(&bars)).await?;
             let does = worker.engine.loaded().await?.task;
             if let Some((task, why)) = wanted.filter(|(task, _)| !is_done_by(*task, does)) {
@@ -164,7 +164,9 @@ impl Run {
                 }
             }
             Ok(ExitCode::SUCCESS)
-        })
+        });
+        runtime.block_on(worker.end());
+        ended
     }
 
     /// The task that was typed, or that a flag is for, and what says so.

@@ -91,18 +91,21 @@ impl Selftest {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         if !questions.is_empty() {
             let (worker, load) = self.load("demo", &runtime, &bars)?;
-            let examined = text::examine(&worker.engine, worker.id, load, &questions);
+            let examined = text::examine(&worker.engine, worker.id.clone(), load, &questions);
             report.text = Some(runtime.block_on(examined));
+            runtime.block_on(worker.end());
         }
         if !clips.is_empty() {
             let (worker, load) = self.load("demo-asr", &runtime, &bars)?;
-            let examined = speech::examine(&worker.engine, worker.id, load, &clips);
+            let examined = speech::examine(&worker.engine, worker.id.clone(), load, &clips);
             report.speech = Some(runtime.block_on(examined));
+            runtime.block_on(worker.end());
         }
         if !pictures.is_empty() {
             let (worker, load) = self.load("demo-image", &runtime, &bars)?;
-            let examined = image::examine(&worker.engine, worker.id, load, &pictures);
+            let examined = image::examine(&worker.engine, worker.id.clone(), load, &pictures);
             report.image = Some(runtime.block_on(examined));
+            runtime.block_on(worker.end());
         }
         if self.json {
             output::print(&(serde_json::to_string(&report)? + "\n"))?;

@@ -33,7 +33,8 @@ impl<P: Pipeline> Worker<P> {
             .drain(..)
             .partition(|stalled| stalled.job.outbox.has_room());
         self.stalled = keep;
-        for stalled in ready {
+        // The one that has waited longest is to be in front.
+        for stalled in ready.into_iter().rev() {
             self.queue.push_front(stalled.job);
         }
     }

@@ -10,13 +10,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{fixtures, options, run, snapshot};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, packed};
 
 /// A pipeline with a checker whose thresholds are all about the same cosine.
 fn checked(threshold: f64) -> TempDir {
     let dir = snapshot("sd");
-    let about = std::fs::read(fixtures("safety/checker.json")).unwrap();
-    let mut about: Value = serde_json::from_slice(&about).unwrap();
+    let mut about = packed(&fixtures("safety/checker.json.gz"));
     for name in ["concept_embeds_weights", "special_care_embeds_weights"] {
         about["change"][name] = json!([0.0, threshold]);
     }

@@ -133,6 +133,14 @@ static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
 // SAFETY: cuDNN's handle and descriptors are bound to no thread; they may not be used by two at a time, which the lock sees to.
 unsafe impl Send for Opened {}
 
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Err(error) = self.stream.context().bind_to_thread() {
+            tracing::warn!(%error, "cuDNN is given back without its GPU at hand");
+        }
+    }
+}
+
 impl Opened {
     fn of<'a>(all: &'a mut Vec<Self>, cuda: &CudaDevice) -> Candle<&'a mut Self> {
         let found = all.iter().position(|opened| opened.device == cuda.id());
@@ -147,6 +155,11 @@ impl Opened {
             all.remove(0);
         }
         all.push(opened);
+        // A handle that went was given back with its own GPU at hand.
+        cuda.cuda_stream()
+            .context()
+            .bind_to_thread()
+            .map_err(wrapped)?;
         match all.last_mut() {
             Some(opened) => Ok(opened),
             None => candle_core::bail!("no device after one was added"),
@@ -186,6 +199,7 @@ impl Opened {
         };
         let mut lacking = None;
         let Plan { descriptors, ways } = plan;
+        let had_ways = !ways.is_empty();
         let done = try_ways(ways, |way| {
             let launch = |workspace| {
                 let buffers = Buffers {
@@ -213,7 +227,15 @@ impl Opened {
         match (done, lacking) {
             (Tried::Done, _) => Ok(true),
             (_, Some(error)) => Err(wrapped(error)),
-            (_, None) => Ok(false),
+            (_, None) => {
+                if had_ways && ways.is_empty() {
+                    tracing::warn!(
+                        ?shape,
+                        "cuDNN does nothing that it has named for this convolution: it is left to candle, which is slower"
+                    );
+                }
+                Ok(false)
+            }
         }
     }
 }

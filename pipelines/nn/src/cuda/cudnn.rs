@@ -31,9 +31,10 @@ pub(super) struct Buffers {
 }
 
 /// Whether cuDNN says that it does not do this, and has begun nothing: `BAD_PARAM` and `NOT_SUPPORTED` with all their kinds, which
-/// cuDNN 9 numbers from 2000 and 3000 on.
+/// cuDNN 9 numbers from 2000 and 3000 on; and a library of its own that is not there (1008), or kernels that could not be compiled (4001)
+/// or launched as they were (4005).
 pub(super) fn is_refusal(error: &CudnnError) -> bool {
-    matches!(error.0 as u32, 2000..4000)
+    matches!(error.0 as u32, 2000..=3999 | 1008 | 4001 | 4005)
 }
 
 /// cuDNN on one stream. One thread at a time may use it.

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, PinnedHostSlice, result,
+    CudaSlice, CudaStream, DevicePtrMut, DeviceRepr, DriverError, PinnedHostSlice, result,
 };
 use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result as Candle, Storage, Tensor};
 
-use super::gpu::wrapped;
-use crate::error::NnError;
+use super::gpu::{address_of, wrapped};
+use crate::error::{NnError, Result};
 use crate::parking::Memory;
 
 /// Neither write-combined nor mapped: the processor does not read or write it either way, and memory that is taken out of the caches
@@ -33,6 +34,7 @@ pub(crate) fn pinned_memory(device: &Device) -> Option<Box<dyn Memory>> {
         cuda: cuda.clone(),
         blocks: Vec::new(),
         kept: Vec::new(),
+        locks: true,
     }))
 }
 
@@ -40,6 +42,8 @@ struct Pinned {
     cuda: CudaDevice,
     blocks: Vec<Block>,
     kept: Vec<Kept>,
+    /// Whether memory can be locked, as far as is known.
+    locks: bool,
 }
 
 enum Block {
@@ -64,7 +68,7 @@ impl Kept {
 }
 
 impl Memory for Pinned {
-    fn keep(&mut self, tensors: &[Tensor]) -> Candle<()> {
+    fn keep(&mut self, tensors: &[Tensor]) -> Result<()> {
         let mut end = 0;
         let mut kept = Vec::with_capacity(tensors.len());
         for tensor in tensors {
@@ -81,7 +85,7 @@ impl Memory for Pinned {
         let stream = self.cuda.cuda_stream();
         let copied = copy_out(tensors, &kept, block.bytes_mut()?, &stream);
         // Before the block may be dropped: what was begun still writes to it.
-        stream.synchronize().map_err(wrapped)?;
+        awaited(&stream)?;
         copied?;
         self.blocks.push(block);
         self.kept.extend(kept);
@@ -120,7 +124,7 @@ impl Memory for Pinned {
     }
 
     fn finish(&mut self) -> Candle<()> {
-        self.cuda.cuda_stream().synchronize().map_err(wrapped)
+        awaited(&self.cuda.cuda_stream())
     }
 
     fn discard(&mut self, stubs: Vec<Storage>) {
@@ -151,20 +155,24 @@ impl Pinned {
         }
     }
 
-    fn block(&self, bytes: usize) -> Candle<Block> {
-        let stream = self.cuda.cuda_stream();
-        // SAFETY: what is read of it is written before.
-        match unsafe { stream.context().alloc_pinned_with_flags(bytes, FLAGS) } {
-            Ok(locked) => Ok(Block::Locked(locked)),
-            Err(error) => {
-                tracing::warn!(%error, bytes, "no memory could be locked for parked weights: they come back more slowly from memory that is not");
-                let mut pageable: Vec<u8> = Vec::new();
-                let none = |_| candle_core::Error::wrap(NnError::HostMemory { bytes });
-                pageable.try_reserve_exact(bytes).map_err(none)?;
-                pageable.resize(bytes, 0);
-                Ok(Block::Pageable(pageable))
+    fn block(&mut self, bytes: usize) -> Result<Block> {
+        if self.locks {
+            let stream = self.cuda.cuda_stream();
+            // SAFETY: what is read of it is written before.
+            match unsafe { stream.context().alloc_pinned_with_flags(bytes, FLAGS) } {
+                Ok(locked) => return Ok(Block::Locked(locked)),
+                Err(error) if is_refusal(error) => {
+                    tracing::warn!(%error, bytes, "no more memory can be locked for parked weights: they come back more slowly from memory that is not");
+                    self.locks = false;
+                }
+                Err(error) => return Err(wrapped(error).into()),
             }
         }
+        let mut pageable: Vec<u8> = Vec::new();
+        let reserved = pageable.try_reserve_exact(bytes);
+        reserved.map_err(|_| NnError::HostMemory { bytes })?;
+        pageable.resize(bytes, 0);
+        Ok(Block::Pageable(pageable))
     }
 
     fn copy_in<T: CudaDType + DeviceRepr>(&self, kept: Kept) -> Candle<CudaStorage> {
@@ -204,6 +212,20 @@ impl Block {
     }
 }
 
+/// Waits for the stream. An error that something given back has left behind is told first: cudarc's wait would not come to waiting.
+fn awaited(stream: &CudaStream) -> Candle<()> {
+    let left = stream.context().check_err();
+    stream.synchronize().and(left).map_err(wrapped)
+}
+
+/// Whether it is about locking memory, and not about the device.
+fn is_refusal(error: DriverError) -> bool {
+    matches!(
+        error.0,
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY | CUresult::CUDA_ERROR_NOT_SUPPORTED
+    )
+}
+
 /// Numbers in a tensor's storage, which it has all of.
 fn elements(tensor: &Tensor) -> Candle<usize> {
     let (storage, layout) = tensor.storage_and_layout();
@@ -231,19 +253,14 @@ fn copy_out(
 ) -> Candle<()> {
     stream.context().bind_to_thread().map_err(wrapped)?;
     for (tensor, kept) in tensors.iter().zip(kept) {
-        let (storage, _) = tensor.storage_and_layout();
+        let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             candle_core::bail!("a weight that is not on the GPU")
         };
         let Some(to) = block.get_mut(kept.at..kept.at + kept.bytes()) else {
             candle_core::bail!("a weight beyond its block")
         };
-        let (address, guard) = match &storage.slice {
-            CudaStorageSlice::F16(slice) => slice.device_ptr(stream),
-            CudaStorageSlice::BF16(slice) => slice.device_ptr(stream),
-            CudaStorageSlice::F32(slice) => slice.device_ptr(stream),
-            _ => candle_core::bail!("a weight of {:?} is not parked", storage.dtype()),
-        };
+        let (address, guard) = address_of(storage, layout, stream)?;
         // SAFETY: so many bytes are at the address, and whoever gave the block waits for the stream before it goes.
         let begun = unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) };
         drop(guard);

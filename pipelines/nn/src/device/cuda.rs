@@ -231,6 +231,12 @@ pub(crate) fn compute_capability(device: &Device) -> Option<(i32, i32)> {
     context(device)?.compute_capability().ok()
 }
 
+/// The error that waits to be told, if one does.
+pub(super) fn left_behind(device: &Device) -> Option<String> {
+    let error = context(device)?.check_err().err()?;
+    Some(error.to_string())
+}
+
 /// Gives the pool's unused memory back to the driver, which joins it to larger pieces; the workspace of convolutions among it.
 pub(super) fn give_back(device: &Device) {
     if let Ok(cuda) = device.as_cuda_device() {

@@ -29,4 +29,8 @@ pub(super) fn compute_capability(_: &Device) -> Option<(i32, i32)> {
     None
 }
 
+pub(super) fn left_behind(_: &Device) -> Option<String> {
+    None
+}
+
 pub(super) fn give_back(_: &Device) {}

@@ -6,13 +6,14 @@ use candle_core::cpu_backend::CpuDevice;
 use candle_core::{CpuStorage, Result as Candle, Shape, Storage, Tensor};
 
 use super::Memory;
+use crate::error::Result;
 
 /// Copies by number.
 #[derive(Default)]
 pub(super) struct Copies(Vec<CpuStorage>);
 
 impl Memory for Copies {
-    fn keep(&mut self, tensors: &[Tensor]) -> Candle<()> {
+    fn keep(&mut self, tensors: &[Tensor]) -> Result<()> {
         let copy = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
             Storage::Cpu(storage) => storage.to_cpu_storage(),
             _ => candle_core::bail!("a tensor that is not on the CPU"),

@@ -26,7 +26,7 @@ const PIECE: u64 = 256 << 20;
 /// Where weights are while they are not on their device.
 pub(crate) trait Memory {
     /// Copies tensors, which have the numbers that follow those before. All or none.
-    fn keep(&mut self, tensors: &[Tensor]) -> Candle<()>;
+    fn keep(&mut self, tensors: &[Tensor]) -> Result<()>;
 
     /// What stands in the place of a tensor that is parked: next to nothing, of its device and dtype.
     fn stub(&mut self, number: usize) -> Candle<Storage>;
@@ -133,15 +133,19 @@ impl Parking {
     fn keep(&mut self, piece: &[Tensor], device: &Device) -> Result<Parked, StepError> {
         let kept = match &mut self.memory {
             Some(memory) => memory.keep(piece),
-            None => memory_of(device).and_then(|made| self.memory.insert(made).keep(piece)),
+            None => memory_of(device)
+                .map_err(NnError::from)
+                .and_then(|made| self.memory.insert(made).keep(piece)),
         };
-        kept.map_err(|error| explained(&error.into(), "parking", device))?;
+        kept.map_err(|error| explained(&error, "parking", device))?;
         self.kept += piece.len();
         self.kept_bytes += piece.iter().map(roster::bytes).sum::<u64>();
         Ok(Parked::Partly)
     }
 
     fn leave(&mut self, tensors: &[Tensor], device: &Device) -> Result<Parked, StepError> {
+        // What stands in the tensors' places is asked of the driver, from which the pool may keep all that is free.
+        failure::recover(device)?;
         if let Some(memory) = &mut self.memory {
             let stubs = (0..tensors.len()).map(|number| memory.stub(number));
             let left = stubs
@@ -163,6 +167,7 @@ impl Parking {
             return Ok(());
         };
         let device = roster.device();
+        self.check_room(device)?;
         let mut tensors = roster.tensors();
         tensors.truncate(count);
         if let Some(memory) = &mut self.memory {
@@ -180,8 +185,38 @@ impl Parking {
         Ok(())
     }
 
+    /// Brings the weights back, and takes up what the model needs besides: both, or the weights are parked again. What was not parked is
+    /// not brought, but `rest` is taken up, so that this mends what an attempt before could not put back either.
+    ///
+    /// # Errors
+    /// As [`Pipeline::wake`](chandler_core::Pipeline::wake).
+    pub fn wake_with(&mut self, rest: impl FnOnce() -> Result<()>) -> Result<(), StepError> {
+        self.wake()?;
+        let Err(error) = rest() else {
+            return Ok(());
+        };
+        let error = self.no_room(&error);
+        // At once: the weights are on the host already.
+        if let Err(error) = self.park() {
+            tracing::warn!(%error, "a model for whose cache there is no room has not left again");
+        }
+        Err(error)
+    }
+
+    /// That the weights may find room: to take all that is left and give it back would be seen by others on the device.
+    fn check_room(&self, device: &Device) -> Result<(), StepError> {
+        match device::memory(device) {
+            Some((free, _)) if free < self.kept_bytes => Err(StepError::OutOfMemory(format!(
+                "waking a model of {} finds no room{}",
+                failure::mebibytes(self.kept_bytes),
+                failure::free(device)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What a failure to bring something back means: weights, or the memory of a cache.
-    pub fn no_room(&self, error: &NnError) -> StepError {
+    fn no_room(&self, error: &NnError) -> StepError {
         let what = format!("waking a model of {}", failure::mebibytes(self.kept_bytes));
         match &self.roster {
             Some(roster) => explained(error, &what, roster.device()),
@@ -194,7 +229,7 @@ impl Parking {
 fn bring(memory: &mut dyn Memory, count: usize) -> Candle<Vec<Storage>> {
     let all = (0..count).map(|number| memory.bring(number));
     let all = all.collect::<Candle<Vec<_>>>();
-    // Before what was begun is given up, too.
+    // Where one was refused the others are gone already, in the stream's order; the memory that they were copied from is not.
     memory.finish().and(all)
 }
 

@@ -176,7 +176,7 @@ impl Failing {
 }
 
 impl Memory for Failing {
-    fn keep(&mut self, tensors: &[Tensor]) -> Candle<()> {
+    fn keep(&mut self, tensors: &[Tensor]) -> Result<()> {
         self.call()?;
         self.copies.keep(tensors)
     }
@@ -251,6 +251,36 @@ fn a_failure_leaves_all_of_a_model_where_it_was() {
     at_every_call("CUDA_ERROR_ILLEGAL_ADDRESS", |error| {
         assert!(matches!(error, StepError::Fatal(_)), "{error}");
     });
+}
+
+#[test]
+fn a_wake_whose_cache_finds_no_room_is_mended_by_the_next() {
+    // The seventh call: a stub, when the weights are to leave again. So the model is here without its cache.
+    for (at, stays) in [(usize::MAX, false), (7, true)] {
+        let roster = Roster::new(&Device::Cpu);
+        let layer = linear(&roster);
+        let x = Tensor::ones((1, 4), DType::F32, &Device::Cpu).unwrap();
+        let before = numbers(&layer.forward(&x).unwrap());
+        let failing = Failing {
+            copies: Copies::default(),
+            calls: 0,
+            at,
+            said: "CUDA_ERROR_OUT_OF_MEMORY",
+        };
+        let mut parking = Parking::with_memory(roster, Box::new(failing));
+        park(&mut parking);
+        let refused = parking.wake_with(|| Err(NnError::HostMemory { bytes: 1 }));
+        assert!(matches!(refused, Err(StepError::OutOfMemory(_))));
+        assert_eq!(parking.is_parked(), !stays);
+        let mut taken = false;
+        let woken = parking.wake_with(|| {
+            taken = true;
+            Ok(())
+        });
+        woken.unwrap();
+        assert!(taken);
+        assert_eq!(numbers(&layer.forward(&x).unwrap()), before);
+    }
 }
 
 #[test]

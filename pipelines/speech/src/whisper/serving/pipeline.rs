@@ -178,17 +178,7 @@ impl Pipeline for WhisperPipeline {
     }
 
     fn wake(&mut self) -> Result<(), StepError> {
-        if !self.parking.is_parked() {
-            return Ok(());
-        }
-        self.parking.wake()?;
-        if let Err(error) = self.batch.take_up() {
-            let error = self.parking.no_room(&error);
-            // At once: the weights are on the host already.
-            self.parking.park()?;
-            return Err(error);
-        }
-        Ok(())
+        self.parking.wake_with(|| self.batch.take_up())
     }
 
     fn step_bound(&self) -> usize {
