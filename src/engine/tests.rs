@@ -207,6 +207,25 @@ async fn nothing_is_given_back_to_a_device_that_is_lost() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_lost_during_a_drain_is_told_as_that() {
+    let mock = MockOptions {
+        poison: Some("arsenic".into()),
+        fault: Fault::Fatal,
+        rows: 1,
+        step: Duration::from_millis(2),
+        ..MockOptions::default()
+    };
+    let engine = engine(EngineOptions::default(), mock);
+    let first = engine.submit(input("wax", 30)).await.unwrap();
+    let lost = engine.submit(input("arsenic", 9)).await.unwrap();
+    engine.drain();
+    first.collect().await.unwrap();
+    lost.collect().await.unwrap_err();
+    engine.stopped().await;
+    assert!(matches!(engine.status(), Status::Failed(_)));
+}
+
+#[tokio::test]
 async fn a_full_queue_says_so_and_when_to_come_back() {
     let options = EngineOptions {
         queue: 2,

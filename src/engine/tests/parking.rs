@@ -94,6 +94,20 @@ async fn a_device_without_room_fails_the_request_and_the_next_tries_again() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_gone_when_the_model_is_called_back_ends_the_engine() {
+    let unplugged = MockOptions {
+        wakes_refused: 1,
+        fault: Fault::Fatal,
+        ..mock()
+    };
+    let engine = engine(parking(5), unplugged);
+    parked(&engine).await;
+    engine.park(false).await.unwrap_err();
+    engine.stopped().await;
+    assert!(matches!(engine.status(), Status::Failed(_)));
+}
+
+#[tokio::test]
 async fn whoever_asks_is_told_when_it_has_left_and_when_it_is_back() {
     let slow = MockOptions {
         step: Duration::from_millis(1),

@@ -46,7 +46,7 @@ pub struct MockOptions {
     pub adapters: Vec<String>,
     /// Bytes that it says to hold on a device while it is not parked.
     pub device_bytes: u64,
-    /// Waking fails so often for want of memory before it succeeds.
+    /// Waking fails so often before it succeeds: for want of memory, or, where [`fault`](Self::fault) is fatal, with the device.
     pub wakes_refused: u32,
 }
 
@@ -378,8 +378,10 @@ impl Pipeline for MockPipeline {
     fn wake(&mut self) -> Result<(), StepError> {
         if self.is_parked() && self.options.wakes_refused > 0 {
             self.options.wakes_refused -= 1;
-            let message = "another process has the mock's memory";
-            return Err(StepError::OutOfMemory(message.to_owned()));
+            return Err(match self.options.fault {
+                Fault::Fatal => StepError::Fatal("the mock's device was unplugged".to_owned()),
+                _ => StepError::OutOfMemory("another process has the mock's memory".to_owned()),
+            });
         }
         if self.is_parked() {
             self.parked = 1;
