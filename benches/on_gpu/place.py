@@ -12,7 +12,7 @@ from contextlib import contextmanager
 # What `chandler` sets up on a GPU by default, of which one switch at a time is left out to see what it is worth.
 TUNING = ("keep-memory", "no-events", "fused", "staging", "sampling", "ahead", "graphs", "plans", "preload", "warm-up")
 # Switches that do nothing without some others.
-NEEDED = {"ahead": ("sampling",), "graphs": ("fused", "sampling", "no-events")}
+NEEDED = {"sampling": ("fused",), "ahead": ("fused", "sampling"), "graphs": ("fused", "no-events")}
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = HERE / "peers.py"
 

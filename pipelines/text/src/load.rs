@@ -158,7 +158,9 @@ impl TextPipeline {
 
 /// On the CPU nothing is gained by it: logits are where they are looked at. Guesses need all of them.
 fn drawing(limits: BatchLimits, tuning: CudaTuning, is_gpu: bool) -> Drawing {
-    let usual = match (is_gpu && tuning.sampling, tuning.ahead) {
+    // The kernel that draws is one of ours: without them all logits would be read, and the tokens sent back.
+    let draws = is_gpu && tuning.fused && tuning.sampling;
+    let usual = match (draws, tuning.ahead) {
         (false, _) => Drawing::OnHost,
         (true, false) => Drawing::OnDevice,
         (true, true) => Drawing::Ahead,

@@ -205,6 +205,7 @@ pub(crate) fn add_to_planes(
         return Ok(false);
     };
     let mut tensors = added;
+    // What is written stands second, as in all work without an output of its own.
     tensors.insert(1, y);
     gpu.write(&work, &tensors)?;
     Ok(true)

@@ -19,11 +19,11 @@ pub struct CudaTuning {
     pub fused: bool,
     /// Weights go to the GPU through pinned memory, by all threads.
     pub staging: bool,
-    /// Tokens are drawn on the GPU where nothing of a request needs all its logits.
+    /// With `fused`: tokens are drawn on the GPU where nothing of a request needs all its logits.
     pub sampling: bool,
     /// With `sampling`: a language model's next pass is launched before the last one's tokens are read.
     pub ahead: bool,
-    /// With `fused`, `sampling` and `no_events`: passes that write one token a row are recorded once a size, as CUDA graphs.
+    /// With `fused` and `no_events`: passes that write one token a row are recorded once a size, as CUDA graphs.
     pub graphs: bool,
     /// With cuDNN: what a convolution of one shape needs is found out once.
     pub plans: bool,
